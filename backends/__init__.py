@@ -1,0 +1,1 @@
+"""Runtime plugins of bladescan, one module each; found through entry points, never named in code."""

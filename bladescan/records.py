@@ -1,0 +1,142 @@
+"""Frozen records that cross module borders. No behaviour, no heavy import at run time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+CROP_SIZE = 224
+"""Side in pixels of the square face crop that every backend takes."""
+
+
+class Verdict(str, Enum):
+    """What a scan says of an image or of one face."""
+
+    PHOTOGRAPHIC = "photographic"
+    AI_GENERATED = "ai-generated"
+    NO_FACE = "no-face"
+    UNREADABLE = "unreadable"
+
+
+class Reason(str, Enum):
+    """Why an image is ``unreadable``."""
+
+    TRUNCATED = "truncated"
+    CORRUPT = "corrupt"
+    EMPTY = "empty"
+    NOT_AN_IMAGE = "not-an-image"
+    FORMAT_NOT_ALLOWED = "format-not-allowed"
+    TOO_MANY_PIXELS = "too-many-pixels"
+    TOO_MANY_BYTES = "too-many-bytes"
+    TOO_SMALL = "too-small"
+    TIMEOUT = "timeout"
+    DECODER_CRASHED = "decoder-crashed"
+    PERMISSION_DENIED = "permission-denied"
+    NOT_FOUND = "not-found"
+    VANISHED = "vanished"
+    NOT_A_FILE = "not-a-file"
+    READ_ERROR = "read-error"
+
+
+@dataclass(frozen=True, slots=True)
+class FaceBox:
+    """A face in an oriented image.
+
+    Attributes:
+        x0, y0, x1, y1: corners in pixels of the oriented frame; may reach past its border.
+        score: detection score in [0, 1].
+        landmarks: five (x, y) points in pixels (left eye, right eye, nose tip, left and right mouth
+            corner, as seen in the image), or None where the face finder has none.
+    """
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    score: float
+    landmarks: tuple[tuple[float, float], ...] | None = None
+
+    @property
+    def side(self) -> float:
+        """The longer side in pixels."""
+        return max(self.x1 - self.x0, self.y1 - self.y0)
+
+
+@dataclass(frozen=True, slots=True)
+class FaceCrop:
+    """A face cut out for the encoder.
+
+    Attributes:
+        frame: index of the frame it was seen in; 0 for a still image.
+        box: where it was, None for an image that *is* a face crop (``--faces none``).
+        pixels: uint8 ``[224, 224, 3]`` RGB.
+    """
+
+    frame: int
+    box: FaceBox | None
+    pixels: NDArray[np.uint8]
+
+
+class Scores(NamedTuple):
+    """What a backend says of ``n`` crops. A head that the detector lacks is None.
+
+    Attributes:
+        log_likelihood: float64 ``[n]``; higher is more photographic.
+        p_ai_generated: float64 ``[n]`` in [0, 1].
+        embedding: float32 ``[n, d]``.
+    """
+
+    log_likelihood: NDArray[np.float64] | None
+    p_ai_generated: NDArray[np.float64] | None
+    embedding: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class FaceVerdict:
+    """One face and what was decided.
+
+    Attributes:
+        frame: index of the frame.
+        box: None for an image that is itself a crop.
+        log_likelihood: one-class score, None without that head.
+        p_ai_generated: binary score, None without that head.
+        p_value: share of held-out photographs that look less photographic to the head that decides.
+        verdict: photographic or ai-generated.
+    """
+
+    frame: int
+    box: FaceBox | None
+    log_likelihood: float | None
+    p_ai_generated: float | None
+    p_value: float
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One source and its verdict.
+
+    Attributes:
+        source: the name as listed; undecodable bytes are kept as surrogate escapes.
+        verdict: ai-generated if any face is.
+        reason, detail: why it is unreadable, else None.
+        format: container format as decoded (``"JPEG"``), None if unknown.
+        width, height: oriented size in pixels, None if unknown.
+        n_frames: frames in the file, None if unknown.
+        faces: in order of frame, then of detection score, highest first.
+    """
+
+    source: str
+    verdict: Verdict
+    reason: Reason | None = None
+    detail: str | None = None
+    format: str | None = None
+    width: int | None = None
+    height: int | None = None
+    n_frames: int | None = None
+    faces: tuple[FaceVerdict, ...] = ()
