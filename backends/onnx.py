@@ -1,0 +1,221 @@
+"""The ``onnx`` backend: an exported detector in onnxruntime, on the CPU or a CUDA device.
+
+Importing this module imports no onnxruntime. A file is read and checked before the runtime sees it.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bladescan.backend import BackendSettings, BackendStatus, check_crops
+from bladescan.errors import (
+    BackendError,
+    DetectorError,
+    DeviceUnavailableError,
+    MissingDependencyError,
+    UsageError,
+)
+from bladescan.manifest import METADATA_KEY, Manifest, decode_manifest
+from bladescan.records import Scores
+
+from ._checks import check_finite
+from ._onnx_file import read_onnx
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_INSTALL = "pip install onnxruntime"
+_INSTALL_CUDA = "pip install onnxruntime-gpu (instead of onnxruntime)"
+_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
+"""Operator sets that onnxruntime itself implements; any other would need foreign code."""
+
+_PACKAGES = ("onnxruntime", "onnxruntime-gpu")
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_QUIET, _WARNINGS = 4, 2
+_TYPES = {
+    "log_likelihood": ("tensor(double)", 1),
+    "p_ai_generated": ("tensor(double)", 1),
+    "embedding": ("tensor(float)", 2),
+}
+_HEAD_OUTPUTS = {"one-class": "log_likelihood", "binary": "p_ai_generated"}
+
+
+class OnnxBackend:
+    """A detector graph in an onnxruntime session.
+
+    Args:
+        session: an ``onnxruntime.InferenceSession``.
+        manifest: of the detector.
+        device: where the session runs.
+    """
+
+    def __init__(self, session: Any, manifest: Manifest, device: str) -> None:
+        self.device = device
+        self.manifest = manifest
+        self._session = session
+        self._outputs = tuple(output.name for output in session.get_outputs())
+
+    def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See `bladescan.backend.Backend.embed`."""
+        return self._run(crops, ("embedding",)).embedding
+
+    def score(self, crops: NDArray[np.uint8]) -> Scores:
+        """See `bladescan.backend.Backend.score`."""
+        return self._run(crops, self._outputs)
+
+    def close(self) -> None:
+        """Drop the session; closing twice is fine."""
+        self._session = None
+
+    def _run(self, crops: NDArray[np.uint8], outputs: tuple[str, ...]) -> Scores:
+        import numpy as np
+
+        if self._session is None:
+            raise BackendError("the onnx backend is closed")
+        check_crops(crops, self.manifest.preprocessing.size)
+        if not len(crops):
+            return self._empty(outputs)
+        try:
+            values = self._session.run(outputs, {"crops": np.ascontiguousarray(crops)})
+        except Exception as exc:  # onnxruntime raises its own unrelated classes
+            raise BackendError(f"onnxruntime on {self.device}: {_first_line(exc)}") from exc
+        named = dict(zip(outputs, values, strict=True))
+        scores = Scores(named.get("log_likelihood"), named.get("p_ai_generated"), named["embedding"])
+        return check_finite(scores, "onnx")
+
+    def _empty(self, outputs: tuple[str, ...]) -> Scores:
+        """No rows, without the runtime: not every kernel takes an empty batch."""
+        import numpy as np
+
+        return Scores(
+            np.empty(0) if "log_likelihood" in outputs else None,
+            np.empty(0) if "p_ai_generated" in outputs else None,
+            np.empty((0, self.manifest.encoder.embedding_dim), np.float32),
+        )
+
+
+class OnnxPlugin:
+    """Opens ``.onnx`` detectors with onnxruntime."""
+
+    name = "onnx"
+    suffixes: tuple[str, ...] = (".onnx",)
+
+    def status(self) -> BackendStatus:
+        """See `bladescan.backend.BackendPlugin.status`."""
+        try:
+            import onnxruntime
+        except Exception as exc:  # a broken install raises whatever its loader raises
+            hint = f"{_INSTALL} ({_first_line(exc)})" if _installed() else _INSTALL
+            return BackendStatus(None, (), hint)
+        cuda = ("cuda:0",) if _CUDA in onnxruntime.get_available_providers() else ()
+        return BackendStatus(_installed() or onnxruntime.__version__, ("cpu", *cuda))
+
+    def open(self, path: Path, settings: BackendSettings) -> OnnxBackend:
+        """See `bladescan.backend.BackendPlugin.open`."""
+        try:
+            import onnxruntime
+        except ImportError as exc:
+            raise MissingDependencyError("the onnx backend", "onnxruntime", _INSTALL) from exc
+        if settings.precision != "fp32":
+            raise UsageError(
+                f"the onnx backend computes in the file's own precision, not {settings.precision!r}: "
+                "use --precision fp32 or the pytorch backend"
+            )
+        index = _cuda_index(settings.device, onnxruntime.get_available_providers())
+        data, manifest = _read(path)
+        session = _session(data, index, settings, where=path.name)
+        _check_graph(session, manifest, where=path.name)
+        device = f"cuda:{index}" if _CUDA in session.get_providers() else "cpu"
+        return OnnxBackend(session, manifest, device)
+
+
+plugin = OnnxPlugin()
+
+
+def _installed() -> str | None:
+    for package in _PACKAGES:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+def _cuda_index(asked: str, providers: list[str]) -> int | None:
+    """The CUDA device to try, None for the CPU; a device that this build cannot have is refused."""
+    kind, _, index = asked.partition(":")
+    if asked == "cpu" or (asked == "auto" and _CUDA not in providers):
+        return None
+    if asked != "auto" and (kind != "cuda" or (index and not index.isdigit())):
+        raise UsageError(f"unknown device {asked!r}: expected auto, cpu, cuda or cuda:N")
+    if _CUDA not in providers:
+        raise DeviceUnavailableError(
+            f"device {asked!r} cannot be had: this onnxruntime has no CUDA provider: {_INSTALL_CUDA}, "
+            "or use --device cpu"
+        )
+    return int(index or 0)
+
+
+def _read(path: Path) -> tuple[bytes, Manifest]:
+    """The file's bytes and manifest, refused here if the runtime should not see it."""
+    if path.is_dir():
+        raise DetectorError(f"{path}: is a folder, expected a detector file (.onnx)")
+    try:
+        data = path.read_bytes()
+    except OSError as exc:
+        raise DetectorError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
+    found = read_onnx(data, where=path.name)
+    if METADATA_KEY not in found.metadata:
+        raise DetectorError(f"{path.name}: not a bladescan detector: its metadata has no manifest")
+    if found.has_external_data:
+        raise DetectorError(f"{path.name}: refers to data in other files; a detector is one file")
+    if foreign := sorted(found.domains - _DOMAINS):
+        raise DetectorError(f"{path.name}: needs custom operators of {foreign[0]!r}, which are never loaded")
+    return data, decode_manifest(found.metadata[METADATA_KEY], where=path.name)
+
+
+def _session(data: bytes, index: int | None, settings: BackendSettings, *, where: str) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _QUIET
+    options.intra_op_num_threads = settings.threads
+    # Waiting threads would otherwise spin, and several scan workers share the cores.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers: list[Any] = [_CPU] if index is None else [(_CUDA, {"device_id": index}), _CPU]
+    # A provider that fails to load is reported by the process-wide logger; we report it ourselves.
+    onnxruntime.set_default_logger_severity(_QUIET)
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=providers)
+    except Exception as exc:  # onnxruntime raises its own unrelated classes
+        if index is not None and settings.device != "auto":
+            raise _no_cuda(settings.device, _first_line(exc)) from exc
+        raise DetectorError(f"{where}: onnxruntime cannot load it: {_first_line(exc)}") from exc
+    finally:
+        onnxruntime.set_default_logger_severity(_WARNINGS)
+    if index is not None and settings.device != "auto" and _CUDA not in session.get_providers():
+        raise _no_cuda(settings.device, "its CUDA provider did not load")
+    return session
+
+
+def _no_cuda(device: str, why: str) -> DeviceUnavailableError:
+    return DeviceUnavailableError(f"device {device!r} cannot be had: {why}; use --device cpu")
+
+
+def _check_graph(session: Any, manifest: Manifest, *, where: str) -> None:
+    """Raise DetectorError unless inputs and outputs are those of a detector with this manifest."""
+    size = manifest.preprocessing.size
+    inputs = [(i.name, i.type, list(i.shape[1:])) for i in session.get_inputs()]
+    if inputs != [("crops", "tensor(uint8)", [size, size, 3])]:
+        raise DetectorError(f"{where}: expected one input crops uint8 [n, {size}, {size}, 3], found {inputs}")
+    wanted = {_HEAD_OUTPUTS[head] for head in manifest.heads} | {"embedding"}
+    found = {o.name: (o.type, len(o.shape)) for o in session.get_outputs()}
+    if found != {name: _TYPES[name] for name in wanted}:
+        raise DetectorError(f"{where}: expected outputs {sorted(wanted)}, found {found}")
+
+
+def _first_line(exc: Exception) -> str:
+    return (str(exc).strip().splitlines() or [type(exc).__name__])[0]
