@@ -1,0 +1,554 @@
+"""Bytes to oriented RGB arrays, within limits.
+
+It opens files and no network, knows nothing of faces, and raises nothing but `ImageError` whatever the bytes
+hold. A decoder may still take long or kill its process: time limits and processes that may die are the
+business of the caller. ``docs/formats.md`` states every rule; the wall between Pillow and the rest is
+`_pillow_edge`.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import io
+import logging
+import os
+import stat
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from bladescan.errors import ImageError, UsageError
+from bladescan.records import Reason
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL.ImageFile import ImageFile
+
+DEFAULT_FORMATS = frozenset({"AVIF", "BMP", "GIF", "HEIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP"})
+"""Formats that are opened unless the caller says otherwise; a multi-picture JPEG (MPO) counts as JPEG."""
+
+OPTIONAL_FORMATS = frozenset({"JPEG2000"})
+"""Formats that are opened only if asked for."""
+
+BACKGROUND = (255, 255, 255)
+"""What shows through transparent pixels."""
+
+# Without a handler of its own Pillow's logger prints errors about broken tags on stderr.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What may be spent on one image. The pixel limits apply before anything is decoded.
+
+    Attributes:
+        max_bytes: largest file in bytes.
+        max_pixels: largest frame in pixels. Decoding peaks at about 12 bytes per pixel. Pillow itself refuses
+            to go beyond 178,956,970, which gives the same reason.
+        max_frames: how many frames of an animation or pages of a document are looked at.
+        max_total_pixels: pixels of all the frames that have to be decoded to reach those, together.
+        min_side: smallest width and height in pixels.
+        formats: names of the formats that may be opened.
+    """
+
+    max_bytes: int = 100_000_000
+    max_pixels: int = 100_000_000
+    max_frames: int = 8
+    max_total_pixels: int = 500_000_000
+    min_side: int = 16
+    formats: frozenset[str] = DEFAULT_FORMATS
+
+    def __post_init__(self) -> None:
+        for name in ("max_bytes", "max_pixels", "max_frames", "max_total_pixels", "min_side"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
+        known = DEFAULT_FORMATS | OPTIONAL_FORMATS
+        if unknown := sorted(self.formats - known):
+            raise UsageError(f"unknown image format {unknown[0]!r}. Available: {', '.join(sorted(known))}.")
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """An image whose first frame is decoded; the others are decoded as they are asked for.
+
+    Attributes:
+        format: as the decoder names it, for example ``JPEG``, or ``MPO`` for a multi-picture JPEG.
+        width, height: of the first frame in pixels, oriented.
+        n_frames: frames in the file, of which `frames` yields at most ``Limits.max_frames``.
+        frames: (index of the frame in the file, read-only uint8 ``[h, w, 3]`` RGB, oriented), once through.
+            Raises ImageError where a later frame cannot be read.
+    """
+
+    format: str
+    width: int
+    height: int
+    n_frames: int
+    frames: Iterator[tuple[int, NDArray[np.uint8]]]
+
+
+# --------------------------------------------------------------------------------------------------- reading
+
+
+def read_file(path: str, limits: Limits, *, listed: bool = False) -> bytes:
+    """The whole of a regular file, never more than ``limits.max_bytes``, without blocking on a FIFO.
+
+    Args:
+        path: its name; bytes that are not UTF-8 as surrogate escapes.
+        limits: ``max_bytes`` is used.
+        listed: whether the name came from a listing, so that a missing file has *vanished*.
+
+    Raises:
+        ImageError: not-found, vanished, permission-denied, not-a-file, too-many-bytes, empty or read-error.
+    """
+    try:
+        # Looking before opening: to open a device may already do something to it.
+        _check_regular(os.stat(path))
+    except (OSError, ValueError) as exc:
+        raise _os_error(exc, missing=Reason.VANISHED if listed else Reason.NOT_FOUND) from exc
+    try:
+        return _read_regular(path, limits.max_bytes)
+    except OSError as exc:
+        raise _os_error(exc, missing=Reason.VANISHED) from exc
+
+
+def _read_regular(path: str, max_bytes: int) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    with open(fd, "rb", buffering=0) as file:
+        status = os.fstat(fd)
+        _check_regular(status)  # the name may lead elsewhere by now
+        _check_bytes(status.st_size, max_bytes)
+        chunks, size = [], 0
+        # The size is a hint only: files grow, and those of /proc say 0.
+        while chunk := file.read(max(status.st_size - size, 65536)):
+            chunks.append(chunk)
+            size += len(chunk)
+            _check_bytes(size, max_bytes)
+    data = b"".join(chunks)
+    _check_not_empty(data)
+    return data
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if stat.S_ISREG(status.st_mode):
+        return
+    kinds = {
+        stat.S_IFDIR: "a directory",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a character device",
+        stat.S_IFBLK: "a block device",
+    }
+    kind = kinds.get(stat.S_IFMT(status.st_mode), "something else")
+    raise ImageError(Reason.NOT_A_FILE, f"expected a regular file, found {kind}")
+
+
+def _check_bytes(size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise ImageError(Reason.TOO_MANY_BYTES, f"{size} bytes or more; the limit is {max_bytes}")
+
+
+def _check_not_empty(data: bytes) -> None:
+    if not data:
+        raise ImageError(Reason.EMPTY, "the file has no bytes")
+
+
+def _os_error(exc: OSError | ValueError, *, missing: Reason) -> ImageError:
+    if not isinstance(exc, OSError):  # a NUL, or a surrogate that stands for no byte
+        return ImageError(missing, f"no file can have this name: {exc}")
+    reasons = {
+        errno.ENOENT: missing,
+        errno.ENOTDIR: missing,
+        errno.ENAMETOOLONG: missing,
+        errno.ESTALE: Reason.VANISHED,
+        errno.EACCES: Reason.PERMISSION_DENIED,
+        errno.EPERM: Reason.PERMISSION_DENIED,
+        errno.EISDIR: Reason.NOT_A_FILE,
+        errno.ENXIO: Reason.NOT_A_FILE,
+    }
+    return ImageError(reasons.get(exc.errno or 0, Reason.READ_ERROR), exc.strerror or type(exc).__name__)
+
+
+# -------------------------------------------------------------------------------------------------- decoding
+
+
+def read_image(data: bytes, limits: Limits) -> DecodedImage:
+    """Decode an image; its first frame now, the others when they are asked for.
+
+    Raises:
+        ImageError: empty, too-many-bytes, not-an-image, format-not-allowed, too-many-pixels, too-small,
+            truncated or corrupt.
+    """
+    _check_not_empty(data)
+    _check_bytes(len(data), limits.max_bytes)
+    kind = _allowed_format(data, limits)
+    with _pillow_edge(kind, data):
+        image = Image.open(io.BytesIO(data), formats=(kind,))
+        _check_size(image, limits)
+        n_frames = _count_frames(image, data)
+        indices = _frames_to_look_at(image, n_frames, limits)
+        orientation = 1
+        first = _rgb(_loaded(image))
+        if image.format not in _ORIENTED_BY_DECODER:
+            # After loading, because in a PNG the tag may follow the pixels.
+            orientation = _orientation(image)
+            first = _orient(first, orientation)
+        pixels = np.asarray(first)
+    frames = _frames(image, data, pixels, indices, orientation, limits)
+    return DecodedImage(image.format or kind, pixels.shape[1], pixels.shape[0], n_frames, frames)
+
+
+def _frames(
+    image: ImageFile,
+    data: bytes,
+    first: NDArray[np.uint8],
+    indices: list[int],
+    orientation: int,
+    limits: Limits,
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    yield indices[0], first
+    del first  # not kept while the others are decoded
+    for index in indices[1:]:
+        with _pillow_edge(image.format or "", data, frame=index):
+            image.seek(index)
+            _check_pixels(*image.size, limits)
+            pixels = np.asarray(_orient(_rgb(_loaded(image)), orientation))
+        yield index, pixels
+
+
+def _loaded(image: ImageFile) -> ImageFile:
+    image.load()
+    return image
+
+
+@contextmanager
+def _pillow_edge(kind: str, data: bytes, frame: int = 0) -> Iterator[None]:
+    """Turn whatever a decoder raises into ImageError, and keep its warnings from the terminal."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except ImageError:
+            raise
+        # Pillow lets a dozen unrelated types out, AssertionError and MemoryError among them.
+        except Exception as exc:
+            where = f"frame {frame} of the {kind}" if frame else kind
+            raise ImageError(_reason(exc, kind, data), f"{where}: {_one_line(exc)}") from exc
+
+
+_CUT_SHORT = ("truncated", "not enough image data", "unexpected end", "no data found", "buffer is not large")
+
+
+def _reason(exc: Exception, kind: str, data: bytes) -> Reason:
+    if isinstance(exc, (Image.DecompressionBombError, MemoryError)):
+        return Reason.TOO_MANY_PIXELS
+    text = str(exc).lower()
+    cut_short = isinstance(exc, EOFError) or any(sign in text for sign in _CUT_SHORT)
+    return Reason.TRUNCATED if cut_short or _ends_early(kind, data) else Reason.CORRUPT
+
+
+def _one_line(exc: Exception) -> str:
+    if isinstance(exc, UnidentifiedImageError):  # its own text names a Python object
+        return "its header cannot be read"
+    text = "".join(c if c.isprintable() else " " for c in str(exc))
+    return (" ".join(text.split()) or type(exc).__name__)[:200]
+
+
+def _check_size(image: ImageFile, limits: Limits) -> None:
+    width, height = image.size
+    _check_pixels(width, height, limits)
+    if min(width, height) < limits.min_side:
+        raise ImageError(Reason.TOO_SMALL, f"{width} x {height} pixels; the least side is {limits.min_side}")
+
+
+def _check_pixels(width: int, height: int, limits: Limits) -> None:
+    if width * height > limits.max_pixels:
+        raise ImageError(
+            Reason.TOO_MANY_PIXELS, f"{width} x {height} = {width * height}; the limit is {limits.max_pixels}"
+        )
+
+
+# --------------------------------------------------------------------------------------------------- formats
+
+_SIGNATURES: tuple[tuple[bytes, str], ...] = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),
+    (b"MM\0+", "TIFF"),
+    (b"BM", "BMP"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"),
+    (b"\xff\x4f\xff\x51", "JPEG2000"),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"8BPS", "PSD"),
+    (b"%PDF", "PDF"),
+    (b"%!PS", "EPS"),
+    (b"\xc5\xd0\xd3\xc6", "EPS"),
+    (b"\0\0\1\0", "ICO"),
+    (b"\0\0\2\0\0\0", "TGA"),
+    (b"\0\0\x0a\0\0\0", "TGA"),
+    (b"\0\0\2\0", "CUR"),
+    (b"icns", "ICNS"),
+    (b"DDS ", "DDS"),
+    (b"BLP1", "BLP"),
+    (b"BLP2", "BLP"),
+    (b"FTC\0", "FTEX"),
+    (b"FTU\0", "FTEX"),
+    (b"qoif", "QOI"),
+    (b"\x76\x2f\x31\x01", "OpenEXR"),
+    (b"#?RADIANCE", "Radiance HDR"),
+    (b"SIMPLE  =", "FITS"),
+    (b"\xd7\xcd\xc6\x9a", "WMF"),
+    (b"\1\0\0\0\x6c\0\0\0", "EMF"),
+    (b"/* XPM */", "XPM"),
+    (b"gimp xcf", "XCF"),
+    (b"P7 332", "XV thumbnail"),
+    (b"P7\n", "PAM"),
+    (b"\x59\xa6\x6a\x95", "Sun raster"),
+    (b"\x01\xda\0", "SGI"),
+    (b"\x01\xda\1", "SGI"),
+    (b"\x89HDF\r\n\x1a\n", "HDF5"),
+    (b"IIRO", "ORF"),
+    (b"IIU\0", "RW2"),
+    (b"FUJIFILMCCD-RAW", "RAF"),
+    (b"<svg", "SVG"),
+)
+
+_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
+_NETPBM = frozenset({b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf"})
+
+
+def _allowed_format(data: bytes, limits: Limits) -> str:
+    kind = _sniff(data)
+    if kind is None:
+        raise ImageError(Reason.NOT_AN_IMAGE, "the content is of no known image format")
+    if kind not in limits.formats:
+        allowed = ", ".join(sorted(limits.formats))
+        raise ImageError(Reason.FORMAT_NOT_ALLOWED, f"{kind} is not opened; allowed: {allowed}")
+    if kind == "HEIF" and not _register_heif():
+        raise ImageError(Reason.FORMAT_NOT_ALLOWED, "HEIF needs pillow-heif: pip install 'bladescan[heif]'")
+    return kind
+
+
+def _sniff(data: bytes) -> str | None:
+    """The format that the content begins like, whatever the file is called."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data[4:8] == b"ftyp":
+        return _sniff_iso_media(data)
+    if data[:2] in _NETPBM and data[2:3].isspace():
+        return "PPM"
+    return next((name for start, name in _SIGNATURES if data.startswith(start)), None)
+
+
+def _sniff_iso_media(data: bytes) -> str | None:
+    end = min(int.from_bytes(data[:4], "big"), 256)
+    brands = [data[i : i + 4] for i in (8, *range(16, end - 3, 4))]
+    for brand in brands:  # the major brand first; "mif1" leaves the matter to those that follow
+        if brand in (b"avif", b"avis"):
+            return "AVIF"
+        if brand in _HEIF_BRANDS:
+            return "HEIF"
+    names = {b"mif1": "HEIF", b"msf1": "HEIF", b"crx ": "CR3"}
+    return names.get(brands[0])
+
+
+@functools.cache
+def _register_heif() -> bool:
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
+
+
+def _ends_early(kind: str, data: bytes) -> bool:
+    """Whether the container itself says that bytes are missing; used to name the reason of a failure."""
+    if kind == "WEBP":
+        return int.from_bytes(data[4:8], "little") + 8 > len(data)
+    if kind in ("AVIF", "HEIF"):
+        return _iso_media_ends_early(data)
+    tail = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}.get(kind)
+    return tail is not None and tail not in data[-1024:]
+
+
+def _iso_media_ends_early(data: bytes) -> bool:
+    pos = 0
+    while pos + 8 <= len(data):
+        size = int.from_bytes(data[pos : pos + 4], "big")
+        if size == 1:
+            size = int.from_bytes(data[pos + 8 : pos + 16], "big")
+        if size < 8:  # 0 reaches to the end of the file; less than a header is damage
+            return False
+        pos += size
+    return pos != len(data)
+
+
+# ---------------------------------------------------------------------------------------------------- frames
+
+_FIRST_PICTURE_ONLY = frozenset({"MPO", "HEIF"})
+
+
+def _count_frames(image: ImageFile, data: bytes) -> int:
+    if image.format != "GIF":
+        return int(getattr(image, "n_frames", 1))
+    n_frames, complete = _walk_gif(data)
+    if not complete:
+        # Pillow takes the end of the file for the end of the animation.
+        raise ImageError(Reason.TRUNCATED, f"GIF: the file ends after {n_frames} frames without its end mark")
+    return max(1, n_frames)
+
+
+def _walk_gif(data: bytes) -> tuple[int, bool]:
+    """Number of frames, and whether the end mark follows them. Decodes nothing."""
+    pos = 13 + _gif_table_bytes(data[10:11])
+    n_frames = 0
+    while pos < len(data):
+        mark = data[pos]
+        if mark == 0x3B:
+            return n_frames, True
+        if mark == 0x2C:  # a frame: its descriptor, perhaps a colour table, the code size
+            n_frames += 1
+            pos += 11 + _gif_table_bytes(data[pos + 9 : pos + 10])
+        elif mark == 0x21:  # an extension and its label
+            pos += 2
+        else:  # stray bytes between blocks are skipped, as Pillow does
+            pos += 1
+            continue
+        while pos < len(data) and data[pos]:
+            pos += data[pos] + 1
+        pos += 1
+    return n_frames, False
+
+
+def _gif_table_bytes(flags: bytes) -> int:
+    return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
+
+
+def _frames_to_look_at(image: ImageFile, n_frames: int, limits: Limits) -> list[int]:
+    """Indices of the frames to decode, ascending, spread evenly, with the first and the last.
+
+    The last is the last one within ``max_total_pixels``: to show a frame of an animation, all the frames
+    before it have to be decoded. Pages of a TIFF stand alone, so only those looked at count.
+    """
+    if image.format in _FIRST_PICTURE_ONLY:
+        return [image.tell()]
+    affordable = max(1, limits.max_total_pixels // (image.width * image.height))
+    reachable = n_frames if image.format == "TIFF" else min(n_frames, affordable)
+    count = min(reachable, limits.max_frames, affordable)
+    return [round(i * (reachable - 1) / max(1, count - 1)) for i in range(count)]
+
+
+# ----------------------------------------------------------------------------------------------- orientation
+
+_ORIENTED_BY_DECODER = frozenset({"TIFF", "HEIF"})
+
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _orientation(image: ImageFile) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none or it cannot be read.
+
+    For AVIF Pillow puts the container's rotation in its place, so it too is applied once.
+    """
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return int(value) if value in _TRANSPOSE else 1
+    except Exception:  # broken metadata must not lose a readable picture
+        return 1
+
+
+def _orient(image: Image.Image, orientation: int) -> Image.Image:
+    method = _TRANSPOSE.get(orientation)
+    return image if method is None else image.transpose(method)
+
+
+# ---------------------------------------------------------------------------------------------------- colour
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """An RGB picture of any mode: deep grey scaled, transparency on white, colours brought to sRGB."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return _grey_from_deep(image).convert("RGB")
+    profile = image.info.get("icc_profile")
+    if image.has_transparency_data:
+        image = _on_background(image)
+    if image.mode not in ("RGB", "L", "CMYK"):
+        image = image.convert("RGB")
+    transform = _to_srgb(profile, image.mode) if isinstance(profile, bytes) else None
+    if transform is not None:
+        return transform(image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _on_background(image: Image.Image) -> Image.Image:
+    canvas = Image.new("RGBA", image.size, (*BACKGROUND, 255))
+    canvas.alpha_composite(image.convert("RGBA"))
+    return canvas.convert("RGB")
+
+
+def _grey_from_deep(image: Image.Image) -> Image.Image:
+    """An 8-bit grey picture of one with 16 or 32 bits, integer or float, scaled and never clipped."""
+    values = np.asarray(image).astype(np.float64)
+    finite = np.isfinite(values)
+    values = np.where(finite, values, values[finite].min() if finite.any() else 0.0)
+    low, high = _value_range(image, values)
+    scaled = (values - low) * (255.0 / (high - low))
+    return Image.fromarray(np.rint(np.clip(scaled, 0, 255)).astype(np.uint8))
+
+
+def _value_range(image: Image.Image, values: NDArray[np.float64]) -> tuple[float, float]:
+    """The values that are black and white: by the format where it says so, else by what occurs."""
+    if image.mode.startswith("I;16"):
+        return 0.0, float((1 << _bits_per_sample(image)) - 1)
+    if image.format == "PPM" and image.mode == "I":
+        return 0.0, 65535.0
+    low, high = float(values.min()), float(values.max())
+    candidates = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
+    for white in candidates:
+        if low >= 0 and high <= white:
+            return 0.0, white
+    return low, high
+
+
+def _bits_per_sample(image: Image.Image) -> int:
+    """16, or what a TIFF says of fewer: Pillow leaves 12-bit values as they are."""
+    tags: Any = getattr(image, "tag_v2", {})
+    bits = tags.get(ExifTags.Base.BitsPerSample, (16,))
+    return int(bits[0]) if isinstance(bits, tuple) and 8 < bits[0] < 16 else 16
+
+
+@functools.lru_cache(maxsize=32)
+def _to_srgb(profile: bytes, mode: str) -> Callable[[Image.Image], Image.Image] | None:
+    """The conversion from an ICC profile to sRGB; None if it is sRGB, broken, or of another colour space."""
+    from PIL import ImageCms
+
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        spaces = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
+        if source.profile.xcolor_space.strip() != spaces[mode]:
+            return None
+        if "sRGB" in (source.profile.profile_description or ""):
+            return None
+        target = ImageCms.createProfile("sRGB")
+        return ImageCms.buildTransform(source, target, mode, "RGB").apply
+    except Exception:  # a broken profile must not lose a readable picture
+        return None
