@@ -31,7 +31,7 @@ from bladescan.encoders import (
 )
 from bladescan.errors import DetectorError, OutputError
 from bladescan.manifest import METADATA_KEY, Manifest, decode_manifest, encode_manifest
-from bladescan.mixture import Mixture, log_likelihood
+from bladescan.mixture import Mixture, log_constants, log_likelihood
 
 _MIXTURE_PREFIX = "mixture."
 _CLASSIFIER_PREFIX = "classifier."
@@ -119,21 +119,20 @@ class DetectorModule(nn.Module):
 
 
 class _MixtureHead(nn.Module):
-    """The mixture as float32 buffers, which keep the file small, computed in float64."""
+    """The mixture as float32 buffers, which keep an exported file small, computed in float64."""
 
-    weights: Tensor
+    constants: Tensor
     means: Tensor
     precisions_cholesky: Tensor
 
     def __init__(self, mixture: Mixture) -> None:
         super().__init__()
-        for name, tensor in mixture.state().items():
-            self.register_buffer(name, tensor.clone())
+        self.register_buffer("constants", log_constants(mixture.weights, mixture.precisions_cholesky))
+        self.register_buffer("means", mixture.means.clone())
+        self.register_buffer("precisions_cholesky", mixture.precisions_cholesky.clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        return log_likelihood(
-            x, self.weights.double(), self.means.double(), self.precisions_cholesky.double()
-        )
+        return log_likelihood(x, self.constants, self.means.double(), self.precisions_cholesky.double())
 
 
 def build_encoder(manifest: Manifest, *, where: str) -> VisionEncoder:
@@ -202,7 +201,7 @@ def load_detector(path: Path) -> Detector:
     return detector
 
 
-def write_atomically(path: Path, write: Callable[[str], None]) -> None:
+def write_atomically(path: Path, write: Callable[[str], object]) -> None:
     """Call ``write`` with a temporary name beside ``path``, then rename it to ``path``.
 
     Raises:

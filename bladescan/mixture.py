@@ -45,9 +45,10 @@ class Mixture:
     def score_samples(self, embeddings: NDArray[Any]) -> NDArray[np.float64]:
         """Log-likelihood of each row of ``[n, d]``, float64 ``[n]``; higher is more photographic."""
         rows = np.asarray(embeddings, np.float64)
-        doubles = (self.weights.double(), self.means.double(), self.precisions_cholesky.double())
+        constants = log_constants(self.weights, self.precisions_cholesky)
+        means, factors = self.means.double(), self.precisions_cholesky.double()
         scores = [
-            log_likelihood(torch.from_numpy(rows[i : i + _CHUNK]), *doubles)
+            log_likelihood(torch.from_numpy(rows[i : i + _CHUNK]), constants, means, factors)
             for i in range(0, len(rows), _CHUNK)
         ]
         return torch.cat(scores).numpy() if scores else np.empty(0)
@@ -61,14 +62,29 @@ class Mixture:
         }
 
 
-def log_likelihood(x: Tensor, weights: Tensor, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
+def log_constants(weights: Tensor, precisions_cholesky: Tensor) -> Tensor:
+    r"""What does not depend on the sample: :math:`\log w_k + \log |P_k| - \tfrac d2 \log 2\pi`.
+
+    Args:
+        weights: ``[k]``.
+        precisions_cholesky: as in `Mixture`.
+
+    Returns:
+        Float64 ``[k]``.
+    """
+    factors = precisions_cholesky.double()
+    diagonal = factors.diagonal(dim1=-2, dim2=-1) if factors.ndim == 3 else factors  # [k or 1, d]
+    return weights.double().log() + diagonal.log().sum(-1) - 0.5 * factors.shape[-1] * math.log(2 * math.pi)
+
+
+def log_likelihood(x: Tensor, constants: Tensor, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
     r"""Log-density of a Gaussian mixture.
 
-    .. math:: \log \sum_k w_k (2\pi)^{-d/2} |P_k| \exp(-\tfrac12 \lVert (x - \mu_k) P_k \rVert^2)
+    .. math:: \log \sum_k \exp(c_k - \tfrac12 \lVert (x - \mu_k) P_k \rVert^2)
 
     Args:
         x: ``[n, d]``.
-        weights: ``[k]``.
+        constants: :math:`c`, ``[k]``, of `log_constants`.
         means: ``[k, d]``.
         precisions_cholesky: as in `Mixture`.
 
@@ -78,12 +94,23 @@ def log_likelihood(x: Tensor, weights: Tensor, means: Tensor, precisions_cholesk
     centred = x - means[:, None]  # [k, n, d]
     if precisions_cholesky.ndim == 3:
         whitened = centred @ precisions_cholesky
-        diagonal = precisions_cholesky.diagonal(dim1=-2, dim2=-1)  # [k or 1, d]
     else:
         whitened = centred * precisions_cholesky[:, None]
-        diagonal = precisions_cholesky
-    constant = weights.log() + diagonal.log().sum(-1) - 0.5 * x.shape[-1] * math.log(2 * math.pi)  # [k]
-    joint = (constant[:, None] - 0.5 * (whitened * whitened).sum(-1)).T  # [n, k]
-    # Log-sum-exp spelt out: every operation exists in float64 in ONNX runtimes.
-    peak = joint.amax(-1, keepdim=True)
-    return (peak + (joint - peak).exp().sum(-1, keepdim=True).log()).squeeze(-1)
+    joint = (constants[:, None] - 0.5 * (whitened * whitened).sum(-1)).T  # [n, k]
+    # Not exp, sum, log: runtimes compute those in SIMD packets with another last bit in the remainder, so
+    # that a row would depend on its batch. Their log-sum-exp goes row by row.
+    return torch.logsumexp(joint, -1)
+
+
+def to_scikit_learn(mixture: Mixture) -> Any:
+    """The mixture as a fitted ``sklearn.mixture.GaussianMixture``, to compare and to sample with."""
+    from sklearn.mixture import GaussianMixture
+
+    factors = mixture.precisions_cholesky.double().numpy()
+    k = len(mixture.weights)
+    kind = "diag" if factors.ndim == 2 else "full" if len(factors) == k else "tied"
+    model = GaussianMixture(k, covariance_type=kind)
+    model.weights_ = mixture.weights.double().numpy()
+    model.means_ = mixture.means.double().numpy()
+    model.precisions_cholesky_ = factors[0] if kind == "tied" else factors
+    return model
