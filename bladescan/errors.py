@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 from bladescan.records import Reason
 
@@ -46,6 +47,10 @@ class UnknownNameError(UsageError):
         hint = f" Did you mean {near[0]!r}?" if near else ""
         listed = ", ".join(names) or "none"
         super().__init__(f"unknown {kind} {name!r}.{hint} Available: {listed}.")
+        self._parts = (kind, name, names)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), self._parts)
 
 
 class RecipeError(BladescanError):
@@ -71,6 +76,10 @@ class MissingDependencyError(BackendError):
 
     def __init__(self, what: str, package: str, install: str) -> None:
         super().__init__(f"{what} needs {package}, which is not installed: {install}")
+        self._parts = (what, package, install)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), self._parts)
 
 
 class DeviceUnavailableError(BackendError):
@@ -97,3 +106,6 @@ class ImageError(BladescanError):
         super().__init__(f"{reason.value}: {detail}" if detail else reason.value)
         self.reason = reason
         self.detail = detail
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.reason, self.detail))

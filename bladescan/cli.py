@@ -1,0 +1,355 @@
+"""The command: options, one call, rendering, exit codes. Nothing imports it; it imports what it needs late."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+
+import typer
+
+from bladescan import __version__
+from bladescan import options as o
+from bladescan.errors import BladescanError, UsageError
+from bladescan.exit_codes import ExitCode
+from bladescan.terminal import ProgressLine, printable, say
+
+if TYPE_CHECKING:
+    from bladescan.records import ImageRecord
+    from bladescan.scan_job import ScanJob, ScanOptions, Tally
+    from bladescan.sinks import RunSummary, Sink
+    from bladescan.sources import SourceQuery
+
+app = typer.Typer(
+    name="bladescan",
+    help="Tell AI-generated faces from photographs, in batches.",
+    epilog="Exit codes: 0 nothing flagged, 1 something flagged, 2 could not run, 3 some sources not scanned.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class _Terminated(BaseException):
+    """SIGTERM, on its way out like Ctrl-C."""
+
+
+def main() -> None:
+    """Entry point of the ``bladescan`` script."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    app()
+
+
+def _guarded(command: _F) -> _F:
+    """Turn exceptions into one line and an exit code."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        debug = bool(kwargs.get("debug"))
+        if debug:
+            os.environ["BLADESCAN_DEBUG"] = "1"
+        try:
+            with _sigterm_raises():
+                return command(*args, **kwargs)
+        except BrokenPipeError:
+            _leave_closed_pipe()
+        except KeyboardInterrupt:
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
+        except _Terminated:
+            raise typer.Exit(ExitCode.TERMINATED) from None
+        except BladescanError as exc:
+            _fail(str(exc), debug)
+        except (typer.Exit, SystemExit):
+            raise
+        except Exception as exc:
+            if type(exc).__module__.startswith("typer."):
+                raise  # a usage error, which Typer renders
+            _fail(f"internal error: {type(exc).__name__}: {exc} (--debug shows where)", debug)
+
+    return run  # type: ignore[return-value]
+
+
+def _fail(message: str, debug: bool) -> NoReturn:
+    if debug:
+        traceback.print_exc()
+    say(f"bladescan: {message}")
+    raise typer.Exit(ExitCode.FAILED)
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    def leave(*_: Any) -> NoReturn:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave_closed_pipe() -> NoReturn:
+    # Whoever read us has enough. Python would complain once more when it flushes at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    raise typer.Exit(ExitCode.CLEAN)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"bladescan {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def bladescan(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Tell AI-generated faces from photographs, in batches."""
+
+
+@app.command()
+@_guarded
+def scan(
+    paths: o.Paths = None,
+    files_from: o.FilesFrom = None,
+    null: o.Null = False,
+    include: o.Include = None,
+    exclude: o.Exclude = None,
+    hidden: o.Hidden = False,
+    follow_links: o.FollowLinks = False,
+    shard: o.Shard = None,
+    model: o.Model = None,
+    head: o.Head = "auto",
+    false_alarm: o.FalseAlarm = None,
+    fdr: o.Fdr = None,
+    faces: o.Faces = "auto",
+    min_face: o.MinFace = 32,
+    output: o.Output = None,
+    format: o.Format = "auto",
+    exit_zero: o.ExitZero = False,
+    quiet: o.Quiet = False,
+    backend: o.BackendName = "auto",
+    device: o.Device = "auto",
+    precision: o.Precision = "fp32",
+    workers: o.Workers = 1,
+    batch_size: o.BatchSize = 8,
+    max_bytes: o.MaxBytes = "100M",
+    max_pixels: o.MaxPixels = "100M",
+    max_frames: o.MaxFrames = 8,
+    timeout: o.Timeout = 30.0,
+    debug: o.Debug = False,
+) -> None:
+    """Scan images and say which faces are AI-generated.
+
+    Every source gets a row: photographic, ai-generated, no-face, or unreadable with a reason.
+    """
+    from bladescan.backend import BackendSettings
+    from bladescan.scan_job import Decision, ScanJob, ScanOptions, n_cores
+
+    query = _query(paths, files_from, null, include, exclude, hidden, follow_links, shard)
+    asked = ScanOptions(
+        model=model,
+        backend=backend,
+        decision=Decision(head, false_alarm, fdr),
+        runtime=BackendSettings(device, precision=precision),
+        decoder=_decoder(faces, min_face, max_bytes, max_pixels, max_frames, timeout),
+        batch_size=batch_size,
+        n_workers=workers or n_cores(),
+    )
+    job = ScanJob(asked)
+    summary = _run(job, query, output, format, quiet)
+    if not quiet:
+        _say_summary(summary, job, output)
+    code = ExitCode(summary.exit_code)
+    raise typer.Exit(ExitCode.CLEAN if code is ExitCode.FLAGGED and exit_zero else code)
+
+
+def _query(
+    paths: list[str] | None,
+    files_from: str | None = None,
+    null: bool = False,
+    include: list[str] | None = None,
+    exclude: list[str] | None = None,
+    hidden: bool = False,
+    follow_links: bool = False,
+    shard: str | None = None,
+) -> SourceQuery:
+    from bladescan.sources import SourceQuery, parse_shard
+
+    if not paths and files_from is None:
+        raise UsageError("nothing to scan: give files, folders, - or --files-from FILE")
+    return SourceQuery(
+        paths=tuple(paths or ()),
+        files_from=files_from,
+        null_separated=null,
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+        hidden=hidden,
+        follow_links=follow_links,
+        shard=None if shard is None else parse_shard(shard),
+    )
+
+
+def _decoder(
+    faces: str, min_face: int, max_bytes: str, max_pixels: str, max_frames: int, timeout: float
+) -> Any:
+    from bladescan.decoder_process import DecoderSettings
+    from bladescan.images import Limits
+
+    limits = Limits(
+        max_bytes=_number(max_bytes, "--max-bytes"),
+        max_pixels=_number(max_pixels, "--max-pixels"),
+        max_frames=max_frames,
+    )
+    return DecoderSettings(faces=faces, min_face=min_face, limits=limits, timeout_s=timeout)
+
+
+def _number(text: str, option: str) -> int:
+    """A count with an optional suffix K, M or G (thousands)."""
+    digits, factor = text.upper().removesuffix("B"), 1
+    for suffix, power in (("K", 10**3), ("M", 10**6), ("G", 10**9)):
+        if digits.endswith(suffix):
+            digits, factor = digits[:-1], power
+    try:
+        number = int(float(digits) * factor)
+    except (ValueError, OverflowError):
+        number = 0
+    if number < 1:
+        raise UsageError(f"{option} {text!r}: expected a positive number such as 500K, 100M or 2G")
+    return number
+
+
+def _run(job: ScanJob, query: SourceQuery, output: str | None, format: str, quiet: bool) -> RunSummary:
+    from bladescan.scan_job import Tally
+    from bladescan.sinks import open_sink
+    from bladescan.sources import list_sources
+
+    tally = Tally()
+    try:
+        with open_sink(output, format, job.run_info(), stream=sys.stdout.buffer) as sink:
+            with ProgressLine("scanning", quiet=quiet) as progress, _keeping_partial(sink, tally):
+                for notice in () if quiet else job.notices:
+                    progress.say(f"bladescan: note: {notice}")
+                sources = list_sources(query, stdin=_raw_stdin())
+                job.run(sources, sink, tally, functools.partial(_seen, progress, quiet))
+            summary = tally.summary()
+            sink.finish(summary)
+    finally:
+        job.close()
+    return summary
+
+
+def _raw_stdin() -> Any:
+    # Unbuffered: the thread that lists sources may still wait in a read when the process ends, and a
+    # buffered reader's lock would then abort the interpreter.
+    return open(0, "rb", buffering=0, closefd=False)
+
+
+def _seen(progress: ProgressLine, quiet: bool, record: ImageRecord) -> None:
+    progress.advance()
+    if record.reason is not None and not quiet:
+        detail = f": {record.detail}" if record.detail else ""
+        progress.say(f"{record.source}: {record.reason.value}{detail}")
+
+
+@contextmanager
+def _keeping_partial(sink: Sink, tally: Tally) -> Iterator[None]:
+    """On an interruption what was finished is kept, under another name when it was to be a file."""
+    try:
+        yield
+    except (KeyboardInterrupt, _Terminated) as exc:
+        code = ExitCode.TERMINATED if isinstance(exc, _Terminated) else ExitCode.INTERRUPTED
+        kept = sink.keep_partial(tally.summary(code))
+        say(
+            f"bladescan: interrupted after {tally.verdicts.total()} images"
+            + (f"; kept {kept}" if kept else "")
+        )
+        raise
+
+
+def _say_summary(summary: RunSummary, job: ScanJob, output: str | None) -> None:
+    counts = ", ".join(f"{n} {verdict}" for verdict, n in summary.verdicts.items() if n)
+    speed = summary.n_images / max(summary.seconds, 1e-9)
+    say(
+        f"{summary.n_images} images ({counts or 'nothing to scan'}), {summary.n_faces} faces "
+        f"in {summary.seconds:.1f} s, {speed:.1f} images/s; {job.describe()}"
+    )
+    if summary.reasons:
+        say("unreadable: " + ", ".join(f"{n} {reason}" for reason, n in summary.reasons.items()))
+    if output not in (None, "-"):
+        say(f"verdicts: {output}")
+
+
+@app.command()
+@_guarded
+def info(
+    path: Annotated[Path | None, typer.Argument(help="Detector, export or run. Default: what ships.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document, calibration included.")] = False,
+    debug: o.Debug = False,
+) -> None:
+    """Print what a detector, an export or an encoder run says of itself."""
+    from bladescan.describe import as_text, describe, read_manifest
+    from bladescan.detectors import default_detector
+    from bladescan.manifest import encode_manifest
+
+    manifest = read_manifest(path or default_detector())
+    print(encode_manifest(manifest) if as_json else printable_lines(as_text(describe(manifest))))
+
+
+def printable_lines(text: str) -> str:
+    """Lines of a file from a stranger, without control characters."""
+    return "\n".join(printable(line) for line in text.splitlines())
+
+
+@app.command()
+@_guarded
+def backends(debug: o.Debug = False) -> None:
+    """List the runtimes, whether they are installed, and on which devices they can run."""
+    from bladescan.backend import get_plugin, plugin_names
+
+    for name in plugin_names():
+        plugin = get_plugin(name)
+        status = plugin.status()
+        state = status.version or "not installed"
+        devices = ", ".join(status.devices) or "-"
+        hint = f"  {status.hint}" if status.hint else ""
+        print(f"{name:10} {state:16} {devices:16} {' '.join(plugin.suffixes)}{hint}")
+
+
+@app.command()
+@_guarded
+def doctor(model: o.Model = None, faces: o.Faces = "auto", debug: o.Debug = False) -> None:
+    """Check that this installation can scan: packages, backends, face finder, detector."""
+    from bladescan.doctor import examine
+
+    findings = examine(model, faces)
+    for finding in findings:
+        mark = {True: "ok", False: "FAILED", None: "-"}[finding.ok]
+        print(f"{mark:7}{finding.name:20}{printable(finding.detail)}")
+    if any(finding.ok is False for finding in findings):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+@app.command()
+@_guarded
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where to put them.")] = Path("samples"),
+    debug: o.Debug = False,
+) -> None:
+    """Make five sample pictures to scan: three with a face, one without, one cut off."""
+    from bladescan.demo import write_samples
+
+    for path in write_samples(folder):
+        print(path)
+    say(f"now: bladescan scan {folder}")

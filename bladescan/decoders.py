@@ -1,0 +1,220 @@
+"""The keeper of decoder processes: one request at a time each, a deadline, a fresh process after a death.
+
+It never opens an image itself. A file that kills or hangs its process becomes a `Decoded` with a reason.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from bladescan.decoder_process import (
+    Decoded,
+    DecoderSettings,
+    Failed,
+    Ready,
+    Request,
+    read_length,
+    write_message,
+)
+from bladescan.errors import BackendError
+from bladescan.records import Reason
+
+START_TIMEOUT_S = 180.0
+_ANSWER = msgspec.msgpack.Decoder(Decoded | Ready | Failed)
+
+
+class _Died(Exception):
+    """The process ended, or closed its pipe, before it answered."""
+
+
+class _Late(Exception):
+    """The answer did not come in time."""
+
+
+class DecoderProcess:
+    """One decoder process, started when first needed and again after each death.
+
+    Not for two threads at once.
+    """
+
+    def __init__(self, settings: DecoderSettings) -> None:
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+        self._closing = False
+
+    def start(self) -> Ready:
+        """Start the process and wait for its face finder.
+
+        Raises:
+            BackendError: it could not start, with its own word why.
+        """
+        self._process = self._spawn()
+        try:
+            answer = self._read(self._process, START_TIMEOUT_S)
+        except (_Died, _Late) as exc:
+            self.kill()
+            raise BackendError(
+                "the decoder process did not start: see BLADESCAN_DEBUG=1, or check the installation "
+                "with: bladescan doctor"
+            ) from exc
+        if isinstance(answer, Ready):
+            return answer
+        self.kill()
+        raise BackendError(answer.message if isinstance(answer, Failed) else "decoder out of step")
+
+    def decode(self, request: Request) -> Decoded:
+        """Decode one image. A death is tried once more in a fresh process, a missed deadline is not."""
+        last = _Died()
+        for _ in range(2):
+            try:
+                return self._ask(request)
+            except _Late:
+                self.kill()
+                limit = self._settings.timeout_s
+                return Decoded(reason=Reason.TIMEOUT, detail=f"not decoded within {limit:g} s")
+            except _Died as exc:
+                last = exc
+                self.kill()
+                if self._closing:
+                    break
+        return Decoded(reason=Reason.DECODER_CRASHED, detail=f"the decoder process died ({last}) on it twice")
+
+    def kill(self) -> None:
+        """End the process at once. Doing it twice is fine."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                _close_quietly(stream)
+
+    def close(self) -> None:
+        """End the process for good, also while another thread waits for its answer."""
+        self._closing = True
+        process = self._process
+        if process is not None:
+            process.kill()
+
+    def _ask(self, request: Request) -> Decoded:
+        if self._process is None:
+            self.start()
+        assert self._process is not None
+        process = self._process
+        try:
+            write_message(process.stdin, request)  # type: ignore[arg-type]
+        except OSError as exc:
+            raise _Died(_how(process)) from exc
+        answer = self._read(process, self._settings.timeout_s)
+        if not isinstance(answer, Decoded):
+            raise _Died("out of step")
+        return answer
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        settings = msgspec.json.encode(self._settings).decode()
+        # -P: the folder that is scanned from must not be able to supply modules.
+        command = [sys.executable, "-P", "-m", "bladescan.decoder_process", settings]
+        # Parallelism comes from several processes; OpenMP threads inside each would only fight.
+        environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} | dict(os.environ)
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, bufsize=-1
+        )
+
+    def _read(self, process: subprocess.Popen[bytes], timeout_s: float) -> Decoded | Ready | Failed:
+        deadline = time.monotonic() + timeout_s
+        body = _read_exactly(process, read_length(_read_exactly(process, 4, deadline)), deadline)
+        try:
+            return _ANSWER.decode(body)
+        except msgspec.MsgspecError as exc:
+            raise _Died("garbled answer") from exc
+
+
+def _read_exactly(process: subprocess.Popen[bytes], n_bytes: int, deadline: float) -> bytes:
+    """Read from the pipe's descriptor, past any Python buffering, until full or the deadline."""
+    assert process.stdout is not None
+    descriptor = process.stdout.fileno()
+    ready = select.poll()
+    ready.register(descriptor, select.POLLIN)
+    parts: list[bytes] = []
+    while n_bytes:
+        left = deadline - time.monotonic()
+        if left <= 0 or not ready.poll(left * 1000):
+            raise _Late
+        part = os.read(descriptor, min(n_bytes, 1 << 20))
+        if not part:
+            raise _Died(_how(process))
+        parts.append(part)
+        n_bytes -= len(part)
+    return b"".join(parts)
+
+
+def _how(process: subprocess.Popen[bytes]) -> str:
+    try:
+        code = process.wait(timeout=1.0)
+    except subprocess.TimeoutExpired:
+        return "closed its pipe"
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _close_quietly(stream: object) -> None:
+    try:
+        stream.close()  # type: ignore[attr-defined]
+    except OSError:
+        pass  # bytes meant for a process that is gone
+
+
+class DecoderPool:
+    """``n`` decoder processes behind a queue.
+
+    A thread waits on each process, so ``submit`` returns at once and the caller can score meanwhile.
+    """
+
+    def __init__(self, n: int, settings: DecoderSettings) -> None:
+        self._settings = settings
+        self._local = threading.local()
+        self._processes: list[DecoderProcess] = []
+        self._threads = ThreadPoolExecutor(n, thread_name_prefix="decoder")
+        self.n = n
+
+    def start(self) -> Ready:
+        """Start one process now, so that a face finder that cannot be had is an error before the scan."""
+        return self._threads.submit(lambda: self._mine().start()).result()
+
+    def submit(self, request: Request) -> Future[Decoded]:
+        """Queue one image."""
+        return self._threads.submit(lambda: self._mine().decode(request))
+
+    def close(self) -> None:
+        """Drop what is queued and end every process."""
+        for process in list(self._processes):
+            process.close()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        for process in self._processes:
+            process.kill()
+
+    def _mine(self) -> DecoderProcess:
+        if not hasattr(self._local, "process"):
+            self._local.process = DecoderProcess(self._settings)
+            self._processes.append(self._local.process)
+        mine: DecoderProcess = self._local.process
+        return mine
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

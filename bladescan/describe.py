@@ -1,0 +1,68 @@
+"""What a detector, an export or an encoder run says of itself, read without running it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bladescan.backend import BackendSettings, choose_plugin
+from bladescan.errors import DetectorError
+from bladescan.manifest import METADATA_KEY, Manifest, decode_manifest
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of a detector file or of an encoder run.
+
+    Raises:
+        DetectorError: there is none, or it is not one of ours.
+    """
+    if path.is_dir():
+        return read_manifest(path / "encoder.safetensors")
+    if path.suffix.lower() != ".safetensors":
+        opened = choose_plugin("auto", path).open(path, BackendSettings(device="cpu"))
+        opened.close()
+        return opened.manifest
+    return _read_safetensors_manifest(path)
+
+
+def describe(manifest: Manifest) -> dict[str, Any]:
+    """The manifest for people: calibration curves become their size and range."""
+    shown: dict[str, Any] = msgspec.to_builtins(manifest)
+    for head in shown["heads"].values():
+        curve = head.pop("calibration")
+        head["calibration_range"] = [curve[0], curve[-1]]
+    return shown
+
+
+def as_text(shown: dict[str, Any]) -> str:
+    """Indented ``key: value`` lines."""
+    return "\n".join(_lines(shown, 0))
+
+
+def _lines(value: dict[str, Any], depth: int) -> list[str]:
+    lines: list[str] = []
+    for key, item in value.items():
+        if isinstance(item, dict) and item:
+            lines += [f"{'  ' * depth}{key}:", *_lines(item, depth + 1)]
+        else:
+            text = item if isinstance(item, str) else json.dumps(item)
+            lines.append(f"{'  ' * depth}{key}: {text}")
+    return lines
+
+
+def _read_safetensors_manifest(path: Path) -> Manifest:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get(METADATA_KEY)
+    except FileNotFoundError as exc:
+        raise DetectorError(f"{path}: no such file") from exc
+    except (SafetensorError, OSError) as exc:
+        raise DetectorError(f"{path}: not a bladescan detector: {exc}") from exc
+    if text is None:
+        raise DetectorError(f"{path}: a safetensors file, but not a bladescan detector: it has no manifest")
+    return decode_manifest(text, where=str(path))

@@ -1,0 +1,128 @@
+"""Folders of images to embeddings, by the very decoding, face finding and cropping of a scan."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bladescan.backend import Backend, BackendSettings, get_plugin
+from bladescan.decoder_process import Decoded, DecoderSettings
+from bladescan.decoders import DecoderPool
+from bladescan.detector import Detector, save_detector
+from bladescan.errors import DataError, UnknownNameError
+from bladescan.scanning import crops_of, decode_in_order
+from bladescan.sources import Source
+
+GROUPINGS = ("file", "folder")
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Embeddings of the faces of some images.
+
+    Attributes:
+        embeddings: float32 ``[n_faces, d]``.
+        groups: ``[n_faces]``, one value for each face: faces that must not be split apart share it.
+        n_images: images with a face.
+        finder: name of the face finder that cut them.
+        skipped: images without a face or not readable, by reason.
+    """
+
+    embeddings: NDArray[np.float32]
+    groups: tuple[str, ...]
+    n_images: int
+    finder: str
+    skipped: dict[str, int]
+
+
+def embed_images(
+    sources: Iterable[Source],
+    backend: Backend,
+    decoder: DecoderSettings,
+    *,
+    group_by: str = "file",
+    n_decoders: int = 1,
+    batch_size: int = 16,
+    progress: Callable[[int], None] = lambda n: None,
+) -> Features:
+    """Embed every face of every image.
+
+    Args:
+        sources: the images.
+        backend: a loaded detector or bare encoder.
+        decoder: limits, face finder and crop rule.
+        group_by: ``file`` or ``folder``.
+        n_decoders: decoder processes.
+        batch_size: crops in one model run.
+        progress: called with the number of images just done.
+
+    Raises:
+        DataError: no image had a face.
+        UnknownNameError: ``group_by`` is neither.
+    """
+    if group_by not in GROUPINGS:
+        raise UnknownNameError("grouping", group_by, GROUPINGS)
+    parts: list[NDArray[np.float32]] = []
+    groups: list[str] = []
+    skipped: Counter[str] = Counter()
+    n_images = 0
+    with DecoderPool(n_decoders, decoder) as pool:
+        finder = pool.start().finder
+        for source, decoded in _decoded(sources, pool):
+            progress(1)
+            if not decoded.faces:
+                skipped[decoded.reason.value if decoded.reason else "no-face"] += 1
+                continue
+            n_images += 1
+            parts.append(_embed(decoded, backend, batch_size))
+            groups += [_group(source.name, group_by)] * len(decoded.faces)
+    if not parts:
+        raise DataError(f"no face in any image ({_listed(skipped)})")
+    return Features(np.concatenate(parts), tuple(groups), n_images, finder, dict(skipped))
+
+
+@contextmanager
+def open_encoder(detector: Detector, backend: str, runtime: BackendSettings) -> Iterator[Backend]:
+    """Load an encoder that is in memory into any backend, by a temporary file of the kind it opens."""
+    plugin = get_plugin(backend)
+    with tempfile.TemporaryDirectory(prefix="bladescan-") as folder:
+        path = Path(folder) / f"encoder{plugin.suffixes[0]}"
+        if ".safetensors" in plugin.suffixes:
+            path = path.with_suffix(".safetensors")
+            save_detector(detector, path)
+        else:
+            from bladescan.export import export_onnx
+
+            export_onnx(detector, path)
+        opened = plugin.open(path, runtime)
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+
+def _decoded(sources: Iterable[Source], pool: DecoderPool) -> Iterator[tuple[Source, Decoded]]:
+    return (item for item in decode_in_order(sources, pool) if item is not None)
+
+
+def _embed(decoded: Decoded, backend: Backend, batch_size: int) -> NDArray[np.float32]:
+    crops = crops_of([decoded])
+    return np.concatenate(
+        [backend.embed(crops[i : i + batch_size]) for i in range(0, len(crops), batch_size)]
+    )
+
+
+def _group(name: str, group_by: str) -> str:
+    return name if group_by == "file" else os.path.dirname(name)
+
+
+def _listed(skipped: Counter[str]) -> str:
+    return ", ".join(f"{n} {reason}" for reason, n in sorted(skipped.items())) or "no image listed"

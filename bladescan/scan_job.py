@@ -1,0 +1,222 @@
+"""One scan from its options to a finished sink: resolve, run, count. It prints nothing itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from bladescan import __version__
+from bladescan.backend import Backend, BackendSettings, choose_plugin
+from bladescan.calibration import benjamini_hochberg, false_alarm_threshold
+from bladescan.decoder_process import DecoderSettings
+from bladescan.detectors import default_detector
+from bladescan.errors import DetectorError, UsageError
+from bladescan.exit_codes import ExitCode
+from bladescan.manifest import Manifest
+from bladescan.records import ImageRecord, Verdict
+from bladescan.scanning import Scanner, ScanSettings, choose_head, judge_again, scan_in_processes
+from bladescan.sinks import RunInfo, RunSummary, Sink
+from bladescan.sources import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How the user wants to decide; None leaves it to the detector."""
+
+    head: str = "auto"
+    false_alarm: float | None = None
+    fdr: float | None = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of a scan; owns its exit code."""
+
+    verdicts: Counter[Verdict] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    n_faces: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    def count(self, record: ImageRecord) -> None:
+        """Count one image."""
+        self.verdicts[record.verdict] += 1
+        self.n_faces += len(record.faces)
+        if record.reason is not None:
+            self.reasons[record.reason.value] += 1
+
+    def exit_code(self) -> ExitCode:
+        """What the shell is told of a scan that ran to its end."""
+        if not self.verdicts.total() or self.verdicts[Verdict.UNREADABLE]:
+            return ExitCode.INCOMPLETE
+        return ExitCode.FLAGGED if self.verdicts[Verdict.AI_GENERATED] else ExitCode.CLEAN
+
+    def summary(self, exit_code: ExitCode | None = None) -> RunSummary:
+        """The summary record; an exit code given here means that the scan did not reach its end."""
+        return RunSummary(
+            n_images=self.verdicts.total(),
+            n_faces=self.n_faces,
+            verdicts={verdict.value: self.verdicts[verdict] for verdict in Verdict},
+            reasons=dict(sorted(self.reasons.items())),
+            seconds=round(time.monotonic() - self.started, 3),
+            exit_code=int(self.exit_code() if exit_code is None else exit_code),
+            complete=exit_code is None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ScanOptions:
+    """What the user asked of a scan, before anything is loaded.
+
+    Attributes:
+        model: the detector file, None for the one that ships.
+        backend: name of a plugin, or ``auto``.
+        n_workers: processes that scan; 1 is this one.
+    """
+
+    model: Path | None = None
+    backend: str = "auto"
+    decision: Decision = Decision()
+    runtime: BackendSettings = BackendSettings()
+    decoder: DecoderSettings = DecoderSettings()
+    batch_size: int = 8
+    n_workers: int = 1
+
+
+class ScanJob:
+    """A scan whose detector, device and face finder have been shown to work.
+
+    Everything is loaded once before the first image, so that what is wrong is an error and not rows.
+
+    Raises:
+        BladescanError: the detector, the backend, the device, the head or the face finder cannot be had.
+    """
+
+    def __init__(self, options: ScanOptions) -> None:
+        self._n_workers = options.n_workers
+        self._fdr = options.decision.fdr
+        backend = _open_backend(options)
+        try:
+            self.settings = _settings(options, backend)
+            self.threshold = _threshold(self.settings, backend.manifest, self._fdr)
+            self._scanner = Scanner(self.settings, backend)
+        except BaseException:
+            backend.close()
+            raise
+        self.finder = self._scanner.ready.finder
+        self.notices = [line for line in (self._scanner.ready.notice, self._finder_warning()) if line]
+
+    def run_info(self) -> RunInfo:
+        """The head of the output."""
+        manifest, settings = self._scanner.backend.manifest, self.settings
+        return RunInfo(
+            version=__version__,
+            detector=manifest.name,
+            detector_sha256=hashlib.sha256(settings.detector.read_bytes()).hexdigest(),
+            backend=settings.backend,
+            device=self._scanner.backend.device,
+            face_finder=self.finder,
+            head=settings.head,
+            false_alarm=None if self._fdr is not None else settings.false_alarm,
+            fdr=self._fdr,
+            threshold=self.threshold,
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+    def run(
+        self, sources: Iterable[Source], sink: Sink, tally: Tally, seen: Callable[[ImageRecord], None]
+    ) -> None:
+        """Scan every source into the sink, in order."""
+        records = self._records(sources)
+        if self._fdr is not None:
+            records = _flag_by_discovery_rate(records, self._fdr)
+        for record in records:
+            tally.count(record)
+            sink.write(record)
+            seen(record)
+
+    def close(self) -> None:
+        """End the decoders and free the runtime. Closing twice is fine."""
+        self._scanner.close()
+
+    def _records(self, sources: Iterable[Source]) -> Iterator[ImageRecord]:
+        if self._n_workers == 1:
+            return self._scanner.scan(sources)
+        self._scanner.close()  # it has shown that all is well; the workers open their own
+        return scan_in_processes(sources, self.settings, self._n_workers)
+
+    def _finder_warning(self) -> str:
+        fitted = self._scanner.backend.manifest.face_rule.finder
+        if self.finder in (fitted, "none"):
+            return ""
+        return (
+            f"the detector was fitted on faces found by {fitted}, this scan uses {self.finder}: "
+            "false-alarm rates may differ"
+        )
+
+
+def _open_backend(options: ScanOptions) -> Backend:
+    path = default_detector(options.backend) if options.model is None else options.model
+    if not path.is_file():
+        raise DetectorError(f"{path}: no such detector file; leave --model out for the one that ships")
+    return choose_plugin(options.backend, path).open(path, options.runtime)
+
+
+def _settings(options: ScanOptions, backend: Backend) -> ScanSettings:
+    decision, manifest = options.decision, backend.manifest
+    if decision.fdr is not None and decision.false_alarm is not None:
+        raise UsageError("--fdr and --false-alarm are two ways to decide: give one")
+    path = default_detector(options.backend) if options.model is None else options.model
+    cores = n_cores()
+    rule = msgspec.structs.replace(options.decoder, crop_scale=manifest.face_rule.scale)
+    return ScanSettings(
+        detector=path,
+        backend=choose_plugin(options.backend, path).name,
+        head=choose_head(manifest, decision.head),
+        false_alarm=manifest.default_false_alarm if decision.false_alarm is None else decision.false_alarm,
+        runtime=replace(options.runtime, threads=max(1, cores // options.n_workers)),
+        decoder=rule,
+        batch_size=options.batch_size,
+        n_decoders=cores if options.n_workers == 1 else 1,
+    )
+
+
+def _threshold(settings: ScanSettings, manifest: Manifest, fdr: float | None) -> float | None:
+    """The score that decides, for the record; a rate that the calibration cannot tell is an error."""
+    if fdr is not None:
+        return None
+    return false_alarm_threshold(manifest.heads[settings.head], settings.false_alarm)
+
+
+def n_cores() -> int:
+    """Cores that this process may use: affinity and cgroup quotas counted."""
+    from joblib import cpu_count
+
+    return int(cpu_count())
+
+
+def _flag_by_discovery_rate(records: Iterable[ImageRecord], rate: float) -> Iterator[ImageRecord]:
+    """Hold all records back in a private temporary file until the batch's threshold is known."""
+    p_values: list[float] = []
+    with tempfile.TemporaryFile(prefix="bladescan-") as spool:
+        for record in records:
+            p_values += [face.p_value for face in record.faces]
+            # json, not MessagePack: escapes keep names that are not UTF-8
+            spool.write(json.dumps(asdict(record)).encode() + b"\n")
+        threshold = benjamini_hochberg(p_values, rate)
+        spool.seek(0)
+        yield from (judge_again(record, threshold) for record in _spooled(spool))
+
+
+def _spooled(spool: BinaryIO) -> Iterator[ImageRecord]:
+    for line in spool:
+        yield msgspec.convert(json.loads(line), ImageRecord)

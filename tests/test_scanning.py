@@ -1,0 +1,206 @@
+"""The pipeline over a real detector and real decoder processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bladescan.decoder_process import DecoderSettings
+from bladescan.detectors import default_detector
+from bladescan.errors import ImageError, UsageError
+from bladescan.images import Limits
+from bladescan.manifest import Encoder, Head, Manifest
+from bladescan.records import FaceVerdict, ImageRecord, Reason, Verdict
+from bladescan.scanning import (
+    Scanner,
+    ScanSettings,
+    _Chunks,
+    choose_head,
+    image_verdict,
+    judge_again,
+    scan_in_processes,
+)
+from bladescan.sources import Source
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Thirty crops, among them three files that are no image."""
+    folder = tmp_path_factory.mktemp("crops")
+    rng = np.random.default_rng(7)
+    for i in range(30):
+        pixels = rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((230 + i, 230), Image.Resampling.BICUBIC).save(folder / f"{i:02}.jpg")
+    for i in (3, 4, 29):
+        (folder / f"{i:02}.jpg").write_bytes(b"not an image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def settings():
+    return ScanSettings(
+        detector=default_detector("onnx"),
+        backend="onnx",
+        head="one-class",
+        false_alarm=0.05,
+        decoder=DecoderSettings(faces="none"),
+        n_decoders=2,
+    )
+
+
+def sources(folder: Path) -> list[Source]:
+    return [Source(str(path)) for path in sorted(folder.iterdir())]
+
+
+def scan(settings: ScanSettings, folder: Path) -> list[ImageRecord]:
+    with Scanner(settings) as scanner:
+        return list(scanner.scan(iter(sources(folder))))
+
+
+@pytest.fixture(scope="module")
+def records(settings, folder):
+    return scan(settings, folder)
+
+
+def test_every_source_has_a_record_in_order(records, folder):
+    assert [record.source for record in records] == [source.name for source in sources(folder)]
+    bad = [i for i, record in enumerate(records) if record.verdict is Verdict.UNREADABLE]
+    assert bad == [3, 4, 29]
+    assert records[3].reason is Reason.NOT_AN_IMAGE
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 32])
+def test_records_do_not_depend_on_the_batch(settings, folder, records, batch_size):
+    assert scan(replace(settings, batch_size=batch_size), folder) == records
+
+
+def test_records_do_not_depend_on_the_number_of_processes(settings, folder, records):
+    many = replace(settings, n_decoders=1)
+    assert list(scan_in_processes(sources(folder), many, 2)) == records
+
+
+def worker_pids() -> set[int]:
+    from joblib.externals.loky import get_reusable_executor
+
+    return set(get_reusable_executor()._processes or ())
+
+
+def test_a_killed_worker_costs_no_record(settings, folder, records):
+    many = replace(settings, n_decoders=1)
+    found, killed = [], []
+    for record in scan_in_processes(sources(folder), many, 2):
+        found.append(record)
+        if len(found) == 3:
+            killed = sorted(worker_pids())[:1]
+            os.kill(killed[0], signal.SIGKILL)
+    assert killed
+    assert found == records
+
+
+def test_a_listing_that_stalls_holds_no_record_back(settings, folder):
+    go_on = threading.Event()
+
+    def slow():
+        yield Source(str(folder / "00.jpg"))
+        assert go_on.wait(60)
+        yield Source(str(folder / "01.jpg"))
+
+    with Scanner(replace(settings, batch_size=32)) as scanner:
+        records = scanner.scan(slow())
+        first = next(records)  # comes although neither the batch nor the window is full
+        assert not go_on.is_set()
+        go_on.set()
+        assert [first.source, *(r.source for r in records)] == [str(folder / f"0{i}.jpg") for i in (0, 1)]
+
+
+def test_an_error_in_the_listing_ends_the_scan(settings):
+    def broken():
+        yield Source("x", ImageError(Reason.NOT_FOUND, ""))
+        raise UsageError("the list cannot be read")
+
+    with Scanner(settings) as scanner, pytest.raises(UsageError, match="cannot be read"):
+        list(scanner.scan(broken()))
+
+
+def test_a_listing_is_read_only_so_far_ahead(settings, folder):
+    drawn = []
+
+    def endless():
+        for i in range(100_000):
+            drawn.append(i)
+            yield Source(str(folder / "00.jpg"))
+
+    with Scanner(settings) as scanner:
+        records = scanner.scan(endless())
+        for _ in range(20):
+            next(records)
+        time.sleep(0.3)
+        assert len(drawn) < 300
+        records.close()
+
+
+def test_a_source_that_listing_gave_up_is_a_record_with_its_reason(settings):
+    with Scanner(settings) as scanner:
+        (record,) = scanner.scan([Source("x", ImageError(Reason.PERMISSION_DENIED, "no"))])
+    assert (record.verdict, record.reason, record.detail) == (
+        Verdict.UNREADABLE,
+        Reason.PERMISSION_DENIED,
+        "no",
+    )
+
+
+def test_limits_reach_the_decoder(settings, folder):
+    small = replace(settings, decoder=DecoderSettings(faces="none", limits=Limits(max_pixels=100)))
+    with Scanner(small) as scanner:
+        (record,) = scanner.scan([Source(str(folder / "00.jpg"))])
+    assert record.reason is Reason.TOO_MANY_PIXELS
+
+
+def face(p_value: float, verdict: Verdict) -> FaceVerdict:
+    return FaceVerdict(0, None, -1.0, None, p_value, verdict)
+
+
+def test_an_image_is_ai_generated_if_any_face_is():
+    plain, flagged = face(0.5, Verdict.PHOTOGRAPHIC), face(0.01, Verdict.AI_GENERATED)
+    assert image_verdict([]) is Verdict.NO_FACE
+    assert image_verdict([plain, plain]) is Verdict.PHOTOGRAPHIC
+    assert image_verdict([plain, flagged]) is Verdict.AI_GENERATED
+
+
+def test_judging_again_flags_at_or_below_the_threshold():
+    record = ImageRecord(
+        "x",
+        Verdict.PHOTOGRAPHIC,
+        faces=(face(0.02, Verdict.PHOTOGRAPHIC), face(0.2, Verdict.PHOTOGRAPHIC)),
+    )
+    again = judge_again(record, 0.02)
+    assert [f.verdict for f in again.faces] == [Verdict.AI_GENERATED, Verdict.PHOTOGRAPHIC]
+    assert again.verdict is Verdict.AI_GENERATED
+    assert judge_again(again, 0.0).verdict is Verdict.PHOTOGRAPHIC
+
+
+def test_a_head_that_the_detector_lacks_is_an_error():
+    manifest = Manifest(
+        "x", Encoder("resnet18"), heads={"one-class": Head((0.0,), 1)}, default_head="one-class"
+    )
+    assert choose_head(manifest, "auto") == "one-class"
+    with pytest.raises(UsageError, match="has no binary head. Available: one-class"):
+        choose_head(manifest, "binary")
+
+
+def test_chunks_grow_and_are_given_out_again_until_done():
+    chunks = _Chunks([Source(str(i)) for i in range(100)])
+    first, second = next(chunks), next(chunks)
+    assert (len(first), len(second)) == (2, 4)
+    chunks.done()
+    chunks.again()
+    assert next(chunks) == second
+    assert [s.name for c in chunks for s in c] == [str(i) for i in range(6, 100)]
