@@ -526,7 +526,7 @@ def _value_range(image: Image.Image, values: NDArray[np.float64]) -> tuple[float
     for white in candidates:
         if low >= 0 and high <= white:
             return 0.0, white
-    return low, high
+    return low, max(high, low + 1.0)
 
 
 def _bits_per_sample(image: Image.Image) -> int:
@@ -538,7 +538,7 @@ def _bits_per_sample(image: Image.Image) -> int:
 
 @functools.lru_cache(maxsize=32)
 def _to_srgb(profile: bytes, mode: str) -> Callable[[Image.Image], Image.Image] | None:
-    """The conversion from an ICC profile to sRGB; None if it is sRGB, broken, or of another colour space."""
+    """The conversion from an ICC profile to sRGB; None if it is sRGB, HDR, broken, or of another space."""
     from PIL import ImageCms
 
     try:
@@ -546,7 +546,8 @@ def _to_srgb(profile: bytes, mode: str) -> Callable[[Image.Image], Image.Image] 
         spaces = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
         if source.profile.xcolor_space.strip() != spaces[mode]:
             return None
-        if "sRGB" in (source.profile.profile_description or ""):
+        # lcms would render the HDR transfer curves (PQ, HLG) nearly black.
+        if any(word in (source.profile.profile_description or "") for word in ("sRGB", "PQ", "HLG")):
             return None
         target = ImageCms.createProfile("sRGB")
         return ImageCms.buildTransform(source, target, mode, "RGB").apply
