@@ -546,8 +546,9 @@ def _to_srgb(profile: bytes, mode: str) -> Callable[[Image.Image], Image.Image] 
         spaces = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
         if source.profile.xcolor_space.strip() != spaces[mode]:
             return None
+        name = source.profile.profile_description or ""
         # lcms would render the HDR transfer curves (PQ, HLG) nearly black.
-        if any(word in (source.profile.profile_description or "") for word in ("sRGB", "PQ", "HLG")):
+        if ("sRGB" in name and "P3" not in name) or "PQ" in name or "HLG" in name:
             return None
         target = ImageCms.createProfile("sRGB")
         return ImageCms.buildTransform(source, target, mode, "RGB").apply
