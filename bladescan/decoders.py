@@ -31,6 +31,7 @@ from bladescan.errors import BackendError
 from bladescan.records import Reason
 
 START_TIMEOUT_S = 180.0
+START_ATTEMPTS = 3
 _ANSWER = msgspec.msgpack.Decoder(Decoded | Ready | Failed)
 
 
@@ -59,19 +60,20 @@ class DecoderProcess:
         Raises:
             BackendError: it could not start, with its own word why.
         """
-        self._process = self._spawn()
-        try:
-            answer = self._read(self._process, START_TIMEOUT_S)
-        except (_Died, _Late) as exc:
+        for _ in range(START_ATTEMPTS):
+            self._process = self._spawn()
+            try:
+                answer = self._read(self._process, START_TIMEOUT_S)
+            except (_Died, _Late):
+                self.kill()
+                if self._closing:
+                    break
+                continue
+            if isinstance(answer, Ready):
+                return answer
             self.kill()
-            raise BackendError(
-                "the decoder process did not start: see BLADESCAN_DEBUG=1, or check the installation "
-                "with: bladescan doctor"
-            ) from exc
-        if isinstance(answer, Ready):
-            return answer
-        self.kill()
-        raise BackendError(answer.message if isinstance(answer, Failed) else "decoder out of step")
+            raise BackendError(answer.message if isinstance(answer, Failed) else "decoder out of step")
+        raise BackendError("the decoder process does not start; see why with: bladescan doctor --debug")
 
     def decode(self, request: Request) -> Decoded:
         """Decode one image. A death is tried once more in a fresh process, a missed deadline is not."""
@@ -136,7 +138,8 @@ class DecoderProcess:
         deadline = time.monotonic() + timeout_s
         body = _read_exactly(process, read_length(_read_exactly(process, 4, deadline)), deadline)
         try:
-            return _ANSWER.decode(body)
+            answer: Decoded | Ready | Failed = _ANSWER.decode(body)
+            return answer
         except msgspec.MsgspecError as exc:
             raise _Died("garbled answer") from exc
 
