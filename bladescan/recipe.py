@@ -1,0 +1,321 @@
+"""Recipes: YAML to frozen dataclasses. It knows which keys there are and trains nothing.
+
+Every mistake of a recipe is reported at once. Encoders, tasks and manipulations are registered names,
+never import paths.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import yaml
+
+from bladescan.errors import RecipeError, UnknownNameError
+from bladescan.tasks import MANIPULATION_TASKS
+
+PACKAGE = "bladescan_recipes"
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Quality = Annotated[int, msgspec.Meta(ge=1, le=100)]
+TaskName = Literal["coarse_manipulation", "fine_manipulation"]
+ManipulationName = Literal[
+    "mouth-flip-vertical",
+    "mouth-flip-horizontal",
+    "eye-flip",
+    "face-warp",
+    "nose-flip",
+    "face-decode",
+    "face-smooth",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderRecipe:
+    """The vision encoder.
+
+    Attributes:
+        name: its architecture.
+        width: channels of the stem; 64 is torchvision's.
+        embedding_dim: length of the embedding.
+    """
+
+    name: Literal["resnet10", "resnet18", "resnet34", "resnet50"] = "resnet50"
+    width: Annotated[int, msgspec.Meta(ge=8, le=256)] = 64
+    embedding_dim: Annotated[int, msgspec.Meta(ge=8, le=4096)] = 768
+
+
+@dataclass(frozen=True, slots=True)
+class TextRecipe:
+    """Where the embeddings of the prompts come from.
+
+    Attributes:
+        name: ``table`` learns one vector per prompt, without reading the prompt's words.
+        temperature: tau at the start; it is learned.
+    """
+
+    name: Literal["table"] = "table"
+    temperature: Positive = 0.07
+
+
+@dataclass(frozen=True, slots=True)
+class ManipulationRecipe:
+    """Which manipulations are made; half of the examples leave the face as it is.
+
+    Attributes:
+        names: drawn equally often; a name given twice is drawn twice as often.
+        pairs: show each face of a minibatch twice, untouched and manipulated, augmented alike: only the
+            manipulation tells the two apart. Else untouched or manipulated is drawn face by face.
+    """
+
+    names: Annotated[tuple[ManipulationName, ...], msgspec.Meta(min_length=1)] = (
+        "mouth-flip-vertical",
+        "mouth-flip-horizontal",
+        "eye-flip",
+        "face-warp",
+    )
+    pairs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentationRecipe:
+    """What befalls untouched and manipulated faces alike, so that no file fact can tell them apart.
+
+    Attributes:
+        scale: smallest and largest side of the crop, in face sides.
+        shift: largest displacement of the crop, as a share of its side.
+        rescale: probability of passing through another size.
+        rescale_side: smallest and largest such size in pixels.
+        blur, noise, jpeg, colour, flip: probability of each.
+        jpeg_quality: lowest and highest quality.
+        window: side in pixels of the part of the 224-pixel crop that the encoder sees in training, cut
+            near its middle at full resolution; smaller is faster, 224 is everything.
+    """
+
+    scale: tuple[Positive, Positive] = (1.15, 1.45)
+    shift: Share = 0.05
+    rescale: Share = 0.5
+    rescale_side: tuple[Count, Count] = (128, 288)
+    blur: Share = 0.2
+    noise: Share = 0.2
+    jpeg: Share = 0.5
+    jpeg_quality: tuple[Quality, Quality] = (50, 98)
+    colour: Share = 0.5
+    flip: Share = 0.5
+    window: Annotated[int, msgspec.Meta(ge=64, le=224)] = 224
+
+
+@dataclass(frozen=True, slots=True)
+class InnerRecipe:
+    """The optimisation of the encoder: AdamW, linear warm-up, then a cosine to zero.
+
+    Attributes:
+        lr: peak learning rate.
+        batch_size: photographs in a step.
+        epochs: passes over the photographs.
+        weight_decay: decoupled.
+        warmup: share of the steps in which the learning rate rises.
+        clip_norm: largest gradient norm, 0 for no limit.
+    """
+
+    lr: Positive = 1.0e-5
+    batch_size: Annotated[int, msgspec.Meta(ge=2)] = 48
+    epochs: Count = 20
+    weight_decay: NotNegative = 1.0e-3
+    warmup: Share = 0.0
+    clip_norm: NotNegative = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A whole training run.
+
+    Attributes:
+        name: for people, and in the manifest.
+        seed: of weights, order, manipulations and augmentation.
+        tasks: pretext tasks and their fixed weights.
+        loss_eps: added under every square root; 0 is the paper, 1.0e-8 the released code.
+        held_out: share of the photographs kept out of training to measure the tasks on.
+        workers: processes that prepare examples; they change the speed, not the result.
+    """
+
+    name: str = "unnamed"
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
+    encoder: EncoderRecipe = field(default_factory=EncoderRecipe)
+    text: TextRecipe = field(default_factory=TextRecipe)
+    tasks: Annotated[dict[TaskName, Positive], msgspec.Meta(min_length=1)] = field(
+        default_factory=lambda: {"coarse_manipulation": 1.0, "fine_manipulation": 1.0}
+    )
+    manipulations: ManipulationRecipe = field(default_factory=ManipulationRecipe)
+    augmentation: AugmentationRecipe = field(default_factory=AugmentationRecipe)
+    inner: InnerRecipe = field(default_factory=InnerRecipe)
+    loss_eps: NotNegative = 0.0
+    held_out: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.1
+    workers: Annotated[int, msgspec.Meta(ge=0, le=64)] = 2
+
+
+def shipped_recipes() -> dict[str, str]:
+    """Name and text of every recipe in the package."""
+    files = resources.files(PACKAGE).iterdir()
+    found = {f.name.removesuffix(".yaml"): f.read_text("utf-8") for f in files if f.name.endswith(".yaml")}
+    return dict(sorted(found.items()))
+
+
+def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        name_or_path: a shipped recipe's name, or a YAML file.
+        overrides: ``dotted.key=value``, the value as YAML, applied in order.
+
+    Raises:
+        RecipeError: it cannot be read, or holds mistakes: all of them are in the message.
+        UnknownNameError: neither a file nor a shipped recipe.
+    """
+    text = _recipe_text(name_or_path)
+    tree = _parse(text, where=name_or_path)
+    mistakes: list[str] = []
+    for override in overrides:
+        _override(tree, override, mistakes)
+    recipe = _build(Recipe, tree, "", mistakes)
+    if recipe is not None:
+        mistakes += _contradictions(recipe)
+    if mistakes or recipe is None:
+        raise RecipeError(f"{name_or_path}: " + "; ".join(mistakes))
+    return typing.cast(Recipe, recipe)
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The resolved recipe as YAML, every key written out; `load_recipe` reads it back the same."""
+    tree = msgspec.to_builtins(recipe)
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """SHA-256 of the resolved recipe, without ``workers``, which cannot change a result."""
+    neutral = dataclasses.replace(recipe, workers=0)
+    return hashlib.sha256(msgspec.json.encode(neutral, order="deterministic")).hexdigest()
+
+
+def _recipe_text(name_or_path: str) -> str:
+    shipped = shipped_recipes()
+    if name_or_path in shipped:
+        return shipped[name_or_path]
+    path = Path(name_or_path)
+    if path.suffix not in {".yaml", ".yml"} and not path.exists():
+        raise UnknownNameError("recipe", name_or_path, shipped)
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise RecipeError(f"{name_or_path}: cannot be read: {exc}") from exc
+
+
+def _parse(text: str, *, where: str) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as exc:
+        raise RecipeError(f"{where}: not YAML: {' '.join(str(exc).split())}") from exc
+    tree = {} if tree is None else tree
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{where}: expected keys and values, found {type(tree).__name__}")
+    return tree
+
+
+def _override(tree: dict[str, Any], override: str, mistakes: list[str]) -> None:
+    key, equals, text = override.partition("=")
+    *parents, last = key.strip().split(".")
+    if not (equals and last and all(parents)):
+        mistakes.append(f"--set {override}: expected dotted.key=value, for example inner.lr=3.0e-5")
+        return
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            mistakes.append(f"--set {override}: {parent!r} holds a value, not keys")
+            return
+    try:
+        tree[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        mistakes.append(f"--set {override}: the value is not YAML")
+
+
+def _build(cls: type[Any], tree: Any, path: str, mistakes: list[str]) -> Any:
+    """An instance of a dataclass, or None after adding to ``mistakes``."""
+    if not isinstance(tree, Mapping):
+        mistakes.append(f"{path.rstrip('.')}: expected keys and values, got {tree!r}")
+        return None
+    hints = typing.get_type_hints(cls, include_extras=True)
+    mistakes += [_unknown(path, str(key), hints) for key in tree if key not in hints]
+    n_before = len(mistakes)
+    values = {
+        key: _value(hints[key], value, path + key, mistakes) for key, value in tree.items() if key in hints
+    }
+    return cls(**values) if len(mistakes) == n_before else None
+
+
+def _unknown(path: str, key: str, known: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return f"unknown key {path + key!r}{hint}, expected one of {', '.join(known)}"
+
+
+def _value(hint: Any, value: Any, path: str, mistakes: list[str]) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return _build(hint, value, path + ".", mistakes)
+    try:
+        return msgspec.convert(value, hint)
+    except msgspec.ValidationError as exc:
+        mistakes.append(f"{path}: got {value!r}: {_said(exc)}{_yaml_float_hint(value)}{_choices(hint)}")
+        return None
+
+
+def _said(exc: msgspec.ValidationError) -> str:
+    text = str(exc)
+    return text[:1].lower() + text[1:]
+
+
+def _yaml_float_hint(value: Any) -> str:
+    """YAML reads 1e-5 as text: say how to write it."""
+    try:
+        number = float(value) if isinstance(value, str) else None
+    except ValueError:
+        number = None
+    return "" if number is None else " (YAML wants a decimal point: 1.0e-5, not 1e-5)"
+
+
+def _choices(hint: Any) -> str:
+    """The names allowed anywhere inside a type, for the message."""
+    if typing.get_origin(hint) is Literal:
+        return f" (available: {', '.join(typing.get_args(hint))})"
+    for inner in typing.get_args(hint):
+        if found := _choices(inner):
+            return found
+    return ""
+
+
+def _contradictions(recipe: Recipe) -> list[str]:
+    """Mistakes that no single key shows."""
+    a = recipe.augmentation
+    ranges = {"scale": a.scale, "rescale_side": a.rescale_side, "jpeg_quality": a.jpeg_quality}
+    found = [
+        f"augmentation.{key}: smallest {low} is above largest {high}"
+        for key, (low, high) in ranges.items()
+        if low > high
+    ]
+    if recipe.manipulations.pairs and recipe.inner.batch_size % 2:
+        found.append(
+            f"inner.batch_size: got {recipe.inner.batch_size}; manipulations.pairs needs an even one"
+        )
+    if "coarse_manipulation" not in recipe.tasks:
+        found.append(f"tasks: {MANIPULATION_TASKS[0]!r} is the primary task and cannot be left out")
+    return found
