@@ -13,7 +13,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bladescan.errors import DetectorError, MissingDependencyError, UsageError
+from bladescan.errors import DataError, DetectorError, MissingDependencyError, UsageError
 from bladescan.manifest import Head
 
 MAX_STORED = 4096
@@ -136,6 +136,42 @@ def clopper_pearson(count: int, n: int, confidence: float = 0.95) -> tuple[float
     low = 0.0 if count == 0 else _beta_quantile(tail, count, n - count + 1)
     high = 1.0 if count == n else _beta_quantile(1.0 - tail, count + 1, n - count)
     return low, high
+
+
+def hold_out(
+    n: int, share: float, rng: np.random.Generator, groups: ArrayLike | None = None
+) -> NDArray[np.bool_]:
+    """Draw the samples that a fit must not see; a group is never split.
+
+    Groups come in random order and are held out while they fit into ``share`` of the samples; if none
+    fits, the smallest is.
+
+    Args:
+        n: samples.
+        share: of them, in (0, 1).
+        rng: of the draw.
+        groups: ``[n]`` labels, None for samples that stand alone.
+
+    Returns:
+        Bool ``[n]``, true for held out.
+
+    Raises:
+        DataError: there are not two groups.
+    """
+    _, inverse, counts = np.unique(
+        np.arange(n) if groups is None else np.asarray(groups), return_inverse=True, return_counts=True
+    )
+    if len(counts) < 2:
+        raise DataError("nothing can be held out: the photographs are fewer than two groups")
+    held = np.zeros(len(counts), np.bool_)
+    room = share * n
+    for group in rng.permutation(len(counts)):
+        if counts[group] <= room:
+            held[group] = True
+            room -= counts[group]
+    if not held.any():
+        held[counts.argmin()] = True
+    return held[inverse]
 
 
 def check_calibration(head: Head, *, where: str) -> None:

@@ -1,0 +1,210 @@
+"""From embeddings to a calibrated detector: what ``bladescan fit`` computes.
+
+It is pure: embeddings of any backend in, a detector out. It reads no image and writes no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bladescan.calibration import (
+    clopper_pearson,
+    compress_calibration,
+    false_alarm_interval,
+    false_alarm_threshold,
+    hold_out,
+    needed_photographs,
+)
+from bladescan.classifier import Classifier, ClassifierFit, fit_classifier
+from bladescan.detector import Detector, validate_detector
+from bladescan.errors import DataError, UsageError
+from bladescan.manifest import Head, HeadName
+from bladescan.mixture import MixtureFit, fit_mixture
+
+Progress = Callable[[str, int, int], None]
+"""Called with the stage (``mixture``, ``classifier``), the steps done and the steps in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitSettings:
+    """How a detector is fitted.
+
+    Attributes:
+        covariance: of the mixture: full (the paper), tied, diag, spherical, or auto.
+        n_components: of the mixture; with auto at most so many.
+        shrinkage: of full and tied covariances towards their diagonal, None for 0, or auto's choice.
+        held_out: share of the photographs kept from both heads for their calibration.
+        false_alarm: default rate of the detector.
+        n_outliers: pseudo-outliers for the binary head, None for as many as AI-generated faces.
+        max_epochs: of the binary head.
+        seed: of every draw.
+    """
+
+    covariance: str = "full"
+    n_components: int = 10
+    shrinkage: float | None = None
+    held_out: float = 0.3
+    false_alarm: float = 0.05
+    n_outliers: int | None = None
+    max_epochs: int = 100
+    seed: int = 0
+
+
+def fit_detector(
+    encoder: Detector,
+    photographic: NDArray[np.float32],
+    ai_generated: NDArray[np.float32] | None,
+    settings: FitSettings,
+    *,
+    groups: NDArray[Any] | None = None,
+    provenance: dict[str, Any] | None = None,
+    progress: Progress = lambda stage, done, total: None,
+) -> Detector:
+    """Fit and calibrate the heads of a detector.
+
+    The photographs are split once, by group: both heads are fitted on one part and calibrated on the other.
+    What was measured stands in ``manifest.provenance["fit"]``, with lines for the user in its ``notices``.
+
+    Args:
+        encoder: gives the encoder and its manifest; heads that it has are replaced.
+        photographic: embeddings ``[n, d]`` of photographs.
+        ai_generated: embeddings ``[m, d]``, None for a detector without a binary head.
+        settings: how to fit.
+        groups: ``[n]``, photographs that must not be split apart share a value; None if all stand alone.
+        provenance: joined into the manifest's.
+        progress: told of each stage.
+
+    Raises:
+        DataError: too few photographs, or embeddings of another encoder.
+        UsageError: settings out of range.
+    """
+    labels = None if groups is None else np.asarray(groups)
+    _check(encoder, photographic, ai_generated, labels, settings)
+    held = hold_out(len(photographic), settings.held_out, np.random.default_rng(settings.seed), labels)
+    _check_held_out(int(held.sum()), settings)
+    fit_groups = None if labels is None else labels[~held]
+    mixture = fit_mixture(
+        photographic[~held],
+        covariance=settings.covariance,
+        n_components=settings.n_components,
+        shrinkage=settings.shrinkage,
+        groups=fit_groups,
+        random_state=settings.seed,
+        progress=lambda done, total: progress("mixture", done, total),
+    )
+    scores = mixture.mixture.score_samples(photographic[held])
+    heads: dict[HeadName, Head] = {"one-class": _one_class_head(mixture, scores)}
+    report = _report(mixture, scores, heads["one-class"], held, ai_generated, labels, settings)
+    state = None
+    if ai_generated is not None:
+        binary = fit_classifier(
+            photographic[~held],
+            ai_generated,
+            mixture.mixture,
+            groups=fit_groups,
+            normalise=encoder.manifest.encoder.normalise,
+            n_outliers=settings.n_outliers,
+            max_epochs=settings.max_epochs,
+            random_state=settings.seed,
+            progress=lambda done, total: progress("classifier", done, total),
+        )
+        heads["binary"] = _binary_head(binary, photographic[held])
+        state = binary.state
+    manifest = msgspec.structs.replace(
+        encoder.manifest,
+        heads=heads,
+        default_head="one-class" if state is None else "binary",
+        default_false_alarm=settings.false_alarm,
+        provenance={**encoder.manifest.provenance, **(provenance or {}), "fit": report},
+    )
+    detector = Detector(manifest, encoder.vision, mixture.mixture, state)
+    validate_detector(detector, where="the fitted detector")
+    return detector
+
+
+def _check(
+    encoder: Detector,
+    photographic: NDArray[Any],
+    ai_generated: NDArray[Any] | None,
+    groups: NDArray[Any] | None,
+    settings: FitSettings,
+) -> None:
+    d = encoder.manifest.encoder.embedding_dim
+    for name, part in (("photographic", photographic), ("AI-generated", ai_generated)):
+        if part is not None and (part.ndim != 2 or part.shape[1] != d or not np.isfinite(part).all()):
+            raise DataError(f"{name} embeddings must be finite [n, {d}], got {list(part.shape)}")
+    if groups is not None and groups.shape != (len(photographic),):
+        raise DataError(f"{len(photographic)} photographs but groups of shape {list(groups.shape)}")
+    if not 0.0 < settings.held_out < 1.0:
+        raise UsageError(f"the held-out share must lie between 0 and 1, got {settings.held_out:g}")
+    if not 0.0 < settings.false_alarm < 1.0:
+        raise UsageError(f"the false-alarm rate must lie between 0 and 1, got {settings.false_alarm:g}")
+
+
+def _check_held_out(n_held_out: int, settings: FitSettings) -> None:
+    needed = needed_photographs(settings.false_alarm)
+    if n_held_out < needed:
+        raise DataError(
+            f"{n_held_out} photographs are held out, a false-alarm rate of {settings.false_alarm:g} needs at "
+            f"least {needed}: give about {round(needed / settings.held_out)} photographs or more"
+        )
+
+
+def _one_class_head(fit: MixtureFit, scores: NDArray[np.float64]) -> Head:
+    settings: dict[str, Any] = dict(fit.shape._asdict())
+    if fit.held_out:
+        settings["held_out_log_likelihood"] = fit.held_out[0][1]
+    return Head(compress_calibration(scores), len(scores), settings, fit.paper_threshold)
+
+
+def _binary_head(fit: ClassifierFit, held_out: NDArray[np.float32]) -> Head:
+    """Its photographic score is -P(AI-generated), computed in float64 as every backend does."""
+    hidden, d = fit.state["fc1.weight"].shape
+    model = Classifier(d, hidden)
+    model.load_state_dict(fit.state)
+    with torch.inference_mode():
+        scores = -model.p_ai_generated(torch.from_numpy(held_out.astype(np.float64))).numpy()
+    settings = {
+        "hidden": hidden,
+        "n_epochs": fit.n_epochs,
+        "validation_loss": fit.validation_loss,
+        "n_outliers": fit.n_outliers,
+    }
+    return Head(compress_calibration(scores), len(scores), settings)
+
+
+def _report(
+    mixture: MixtureFit,
+    scores: NDArray[np.float64],
+    head: Head,
+    held: NDArray[np.bool_],
+    ai_generated: NDArray[Any] | None,
+    groups: NDArray[Any] | None,
+    settings: FitSettings,
+) -> dict[str, Any]:
+    """What was measured, as plain JSON values."""
+    n = len(scores)
+    alarms = int((scores < mixture.paper_threshold).sum())
+    return {
+        "settings": asdict(settings),
+        "n_photographs": len(held),
+        "n_fit": len(held) - n,
+        "n_held_out": n,
+        "n_groups": len(held) if groups is None else len(np.unique(groups)),
+        "n_ai_generated": 0 if ai_generated is None else len(ai_generated),
+        "false_alarm": settings.false_alarm,
+        "false_alarm_interval_95": list(false_alarm_interval(n, settings.false_alarm)),
+        "threshold": false_alarm_threshold(head, settings.false_alarm),
+        "paper_threshold": mixture.paper_threshold,
+        "paper_false_alarm": alarms / n,
+        "paper_false_alarm_interval_95": list(clopper_pearson(alarms, n)),
+        "tried": [[*shape, value] for shape, value in mixture.held_out[:10]],
+        "notices": list(mixture.notices),
+    }
