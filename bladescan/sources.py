@@ -1,0 +1,345 @@
+"""Where images come from: files, folders and lists of names. It lists; it opens no image.
+
+Every name that the user gives, or that a folder turns out to hold, becomes one `Source`, in an order
+that depends on the names alone. What cannot be listed is a `Source` with a problem, never a silent
+skip. Left out on purpose, and only below a folder: hidden names, folders behind symbolic links, and
+what ``include`` and ``exclude`` say; a name that the user wrote out is never filtered.
+
+Names are ``str`` with undecodable bytes as surrogate escapes (`os.fsdecode`).
+"""
+
+from __future__ import annotations
+
+import errno
+import fnmatch
+import hashlib
+import os
+import re
+import select
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from bladescan.errors import ImageError, UsageError
+from bladescan.records import Reason
+
+LONGEST_NAME = 1 << 20
+"""Bytes without a separator after which a list is taken for something else."""
+_READ_SIZE = 1 << 16
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_SPECIAL = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SourceQuery:
+    """What the user asked to scan.
+
+    Attributes:
+        paths: files, folders, or ``-`` for a list of names on standard input.
+        files_from: a file with a list of names, ``-`` for standard input.
+        null_separated: names in lists end with NUL, not with a line end.
+        include: below folders, only files that match one of these globs; empty means all.
+        exclude: below folders, no file and no folder that matches one of these.
+        hidden: below folders, also names that begin with a dot.
+        follow_links: below folders, also folders behind symbolic links.
+        shard: (i, n), 1 <= i <= n: only the i-th of n parts.
+    """
+
+    paths: tuple[str, ...]
+    files_from: str | None = None
+    null_separated: bool = False
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    hidden: bool = False
+    follow_links: bool = False
+    shard: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One thing to scan.
+
+    Attributes:
+        name: as the user would type it.
+        problem: why it cannot be scanned, where listing already tells.
+    """
+
+    name: str
+    problem: ImageError | None = None
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """``"3/16"`` as ``(3, 16)``.
+
+    Raises:
+        UsageError: not I/N with 1 <= I <= N.
+    """
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise UsageError(f"shard {text!r}: expected I/N with 1 <= I <= N, for example 3/16")
+    return int(match[1]), int(match[2])
+
+
+def in_shard(name: str, shard: tuple[int, int]) -> bool:
+    """Whether a name falls in that part: by a hash of its bytes as listed, never by its position."""
+    digest = hashlib.blake2b(os.fsencode(name), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % shard[1] == shard[0] - 1
+
+
+def list_sources(query: SourceQuery, *, stdin: BinaryIO | None) -> Iterator[Source]:
+    """List lazily, in the order of the paths, each folder sorted by the bytes of its names.
+
+    Args:
+        query: what to list.
+        stdin: where ``-`` reads names from, as they come.
+
+    Returns:
+        The sources; memory holds the names of the open folders and no more.
+
+    Raises:
+        UsageError: a URL among the paths, standard input asked for twice or not there, a list that
+            cannot be opened (at once), or that turns out not to be a list (while listing).
+    """
+    for path in query.paths:
+        if _SCHEME.match(path):
+            raise UsageError(_no_buckets(path))
+    if [*query.paths, query.files_from].count("-") > 1:
+        raise UsageError("standard input can be read once: give - once")
+    if stdin is None and "-" in (*query.paths, query.files_from):
+        raise UsageError("- reads names from standard input, which is closed")
+    listed = query.files_from
+    stream = _open_list(listed) if listed not in (None, "-") else stdin
+    found = _list_all(query, stdin, stream)
+    if query.shard is None:
+        return found
+    shard = query.shard
+    return (source for source in found if in_shard(source.name, shard))
+
+
+def _list_all(query: SourceQuery, stdin: BinaryIO | None, listed: BinaryIO | None) -> Iterator[Source]:
+    rules = _Rules(query)
+    for path in query.paths:
+        if path == "-" and stdin is not None:
+            yield from _list_names(stdin, query.null_separated, rules)
+        else:
+            yield from _list_path(path, rules)
+    if query.files_from is not None and listed is not None:
+        try:
+            yield from _list_names(listed, query.null_separated, rules)
+        finally:
+            if listed is not stdin:
+                listed.close()
+
+
+def _open_list(path: str | None) -> BinaryIO:
+    assert path is not None
+    try:
+        return open(path, "rb", buffering=0)
+    except (OSError, ValueError) as exc:
+        raise UsageError(f"list of names {path}: {_why(exc)}") from exc
+
+
+def _list_names(stream: BinaryIO, null_separated: bool, rules: _Rules) -> Iterator[Source]:
+    for name in read_names(stream, null_separated):
+        yield from _list_path(os.fsdecode(name), rules)
+
+
+def read_names(stream: BinaryIO, null_separated: bool) -> Iterator[bytes]:
+    """Names from a list, each as soon as it is there. Blank lines are skipped.
+
+    A carriage return before a line end belongs to the line end; a name that ends with one, or holds a
+    line end, needs ``null_separated``.
+    """
+    separator, rest = (b"\0" if null_separated else b"\n"), b""
+    for block in _blocks(stream):
+        *names, rest = (rest + block).split(separator)
+        if len(rest) > LONGEST_NAME:
+            raise UsageError(f"this is no list of names: {LONGEST_NAME} bytes without {separator!r}")
+        yield from _without_blanks(names, null_separated)
+    yield from _without_blanks([rest], null_separated)
+
+
+def _without_blanks(names: Iterable[bytes], null_separated: bool) -> Iterator[bytes]:
+    if not null_separated:
+        names = (name.removesuffix(b"\r") for name in names)
+    return (name for name in names if name)
+
+
+def _blocks(stream: BinaryIO) -> Iterator[bytes]:
+    # read1, where there is one: read(n) of a buffered pipe would wait until n bytes have come.
+    read = getattr(stream, "read1", stream.read)
+    while True:
+        try:
+            block = read(_READ_SIZE)
+        except OSError as exc:
+            raise UsageError(f"list of names: {_why(exc)}") from exc
+        if block is None:  # a non-blocking stream with nothing yet, which is not its end
+            select.select([stream], [], [])
+        elif block:
+            yield block
+        else:
+            return
+
+
+def _list_path(name: str, rules: _Rules) -> Iterator[Source]:
+    if _SCHEME.match(name):
+        yield Source(name, ImageError(Reason.NOT_FOUND, _no_buckets(name)))
+        return
+    try:
+        mode = os.stat(name).st_mode
+    except (OSError, ValueError) as exc:
+        yield Source(name, _problem(exc, name))
+        return
+    if stat.S_ISDIR(mode):
+        yield from _walk(name, rules)
+    else:
+        yield Source(name, _special(mode))
+
+
+def _no_buckets(name: str) -> str:
+    match = _SCHEME.match(name)
+    scheme = match[1] if match else ""
+    return (
+        f"{name}: {scheme}:// addresses are not supported by this version; copy the images to a folder, "
+        f"or write ./{scheme}:... for a local file"
+    )
+
+
+class _Rules:
+    """What a walk leaves out. Globs ignore case.
+
+    A glob without a slash is matched with the base name, one with a slash with the path below the
+    folder that is walked; ``*`` also crosses slashes, ``**/`` may stand for no folder at all, and a
+    final slash means everything below a folder of that name.
+    """
+
+    def __init__(self, query: SourceQuery) -> None:
+        self.hidden = query.hidden
+        self.follow_links = query.follow_links
+        self._include = [_glob(pattern) for pattern in query.include]
+        self._exclude = [_glob(pattern) for pattern in query.exclude]
+
+    def keeps_file(self, relative: str) -> bool:
+        if any(glob.match("/" + relative) for glob in self._exclude):
+            return False
+        return not self._include or any(glob.match("/" + relative) for glob in self._include)
+
+    def keeps_folder(self, relative: str) -> bool:
+        return not any(g.match("/" + relative) or g.match(f"/{relative}/") for g in self._exclude)
+
+
+def _glob(pattern: str) -> re.Pattern[str]:
+    """Matches ``"/" + path below the folder``."""
+    body = pattern.removeprefix("./").removeprefix("/")
+    if body.endswith("/"):
+        choices = ["/" + body + "*", "*/" + body + "*"]
+    elif "/" in body:
+        choices = ["/" + body, "/" + body.replace("**/", "")]
+    else:
+        return re.compile(r"(?s:.*/)(?![^/]*/)" + fnmatch.translate(body), re.IGNORECASE)
+    return re.compile("|".join(fnmatch.translate(choice) for choice in choices), re.IGNORECASE)
+
+
+class _Folder:
+    """A folder being walked: its names, sorted, and what is special about some of them.
+
+    Regular files are kept as bare names, so that a folder of a million costs a million names.
+    """
+
+    def __init__(self, path: str, below: str, rules: _Rules) -> None:
+        self.path, self.below = path, below
+        status = os.stat(path)
+        self.identity = (status.st_dev, status.st_ino)
+        self.others: dict[str, os.DirEntry[str]] = {}
+        names = []
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") and not rules.hidden:
+                    continue
+                regular = entry.is_file(follow_symlinks=False)
+                if regular and not rules.keeps_file(below + entry.name):
+                    continue
+                names.append(entry.name)
+                if not regular:
+                    self.others[entry.name] = entry
+        names.sort(key=os.fsencode, reverse=True)
+        self.names = names
+
+
+def _walk(top: str, rules: _Rules) -> Iterator[Source]:
+    """Depth first with a stack of its own: a path may nest deeper than Python recurses."""
+    stack: list[_Folder] = []
+    yield from _enter(top, "", stack, rules)
+    while stack:
+        folder = stack[-1]
+        if not folder.names:
+            stack.pop()
+            continue
+        name = folder.names.pop()
+        path, relative = os.path.join(folder.path, name), folder.below + name
+        entry = folder.others.pop(name, None)
+        if entry is None:
+            yield Source(path)
+        elif _is_folder(entry):
+            if rules.keeps_folder(relative) and (rules.follow_links or not entry.is_symlink()):
+                yield from _enter(path, relative + "/", stack, rules)
+        elif rules.keeps_file(relative):
+            yield Source(path, _entry_problem(entry, path))
+
+
+def _enter(path: str, below: str, stack: list[_Folder], rules: _Rules) -> Iterator[Source]:
+    """Put a folder on the stack, or yield why that cannot be."""
+    try:
+        folder = _Folder(path, below, rules)
+    except (OSError, ValueError) as exc:
+        yield Source(path, _problem(exc, path, vanished=bool(below)))
+        return
+    if any(folder.identity == above.identity for above in stack):
+        yield Source(path, ImageError(Reason.NOT_A_FILE, "a link to a folder that it lies in"))
+        return
+    stack.append(folder)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that loops: a row, by _entry_problem
+        return False
+
+
+def _entry_problem(entry: os.DirEntry[str], path: str) -> ImageError | None:
+    try:
+        return _special(entry.stat().st_mode)
+    except OSError as exc:
+        return _problem(exc, path, vanished=not entry.is_symlink())
+
+
+def _special(mode: int) -> ImageError | None:
+    if stat.S_ISREG(mode):
+        return None
+    kind = _SPECIAL.get(stat.S_IFMT(mode), "something else")
+    return ImageError(Reason.NOT_A_FILE, f"{kind}, not a file or folder")
+
+
+def _problem(exc: OSError | ValueError, path: str, *, vanished: bool = False) -> ImageError:
+    if isinstance(exc, ValueError):
+        return ImageError(Reason.NOT_FOUND, "a name with a NUL in it; lists with NULs need -0")
+    if isinstance(exc, PermissionError):
+        return ImageError(Reason.PERMISSION_DENIED, _why(exc))
+    if exc.errno == errno.ELOOP:
+        return ImageError(Reason.NOT_A_FILE, "a symbolic link that leads back to itself")
+    if exc.errno in (errno.ENOENT, errno.ENOTDIR):
+        if os.path.islink(path):
+            return ImageError(Reason.NOT_FOUND, "a symbolic link to nothing")
+        return ImageError(Reason.VANISHED if vanished else Reason.NOT_FOUND, _why(exc))
+    return ImageError(Reason.NOT_FOUND if exc.errno == errno.ENAMETOOLONG else Reason.READ_ERROR, _why(exc))
+
+
+def _why(exc: OSError | ValueError) -> str:
+    return (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
