@@ -353,3 +353,143 @@ def demo(
     for path in write_samples(folder):
         print(path)
     say(f"now: bladescan scan {folder}")
+
+
+@app.command()
+@_guarded
+def fit(
+    photos: o.Photos,
+    output: o.DetectorOutput,
+    ai_generated: o.AiGenerated = None,
+    encoder: o.EncoderPath = "default",
+    name: Annotated[str, typer.Option(help="Name of the new detector. Default: the output's name.")] = "",
+    licence: Annotated[str, typer.Option(help="Licence of the new detector. Default: the encoder's.")] = "",
+    covariance: Annotated[
+        str, typer.Option(help="auto (by held-out likelihood), full (the paper), tied, diag, spherical.")
+    ] = "auto",
+    components: Annotated[int, typer.Option(min=1, help="Components of the mixture.")] = 10,
+    held_out: Annotated[
+        float, typer.Option(metavar="SHARE", help="Photographs kept for the calibration.")
+    ] = 0.3,
+    false_alarm: Annotated[float, typer.Option(metavar="RATE", help="Default rate of the detector.")] = 0.05,
+    group_by: Annotated[
+        str, typer.Option(metavar="file|folder", help="What is never split between fit and calibration.")
+    ] = "file",
+    faces: o.Faces = "auto",
+    min_face: o.MinFace = 32,
+    backend: o.BackendName = "pytorch",
+    device: o.Device = "auto",
+    seed: o.Seed = 0,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Fit and calibrate a detector on your own photographs.
+
+    A Gaussian mixture learns what your photographs look like; photographs held out from it set the
+    threshold. With labelled AI-generated faces a binary head is fitted as well. Needs bladescan[train].
+    """
+    _need_learning_side("fit")
+    from bladescan.backend import BackendSettings
+    from bladescan.decoder_process import DecoderSettings
+    from bladescan.detector import save_detector
+    from bladescan.fit_job import FitOptions, run_fit
+    from bladescan.fitting import FitSettings
+    from bladescan.scan_job import n_cores
+    from bladescan.sources import list_sources
+
+    asked = FitOptions(
+        encoder=encoder,
+        name=name or output.stem,
+        licence=licence,
+        backend=backend,
+        group_by=group_by,
+        runtime=BackendSettings(device),
+        decoder=DecoderSettings(faces=faces, min_face=min_face),
+        fit=FitSettings(covariance, components, held_out=held_out, false_alarm=false_alarm, seed=seed),
+        n_decoders=n_cores(),
+    )
+    _check_output(output, ".safetensors")
+    stdin = _raw_stdin()
+    generated = list_sources(_query(ai_generated), stdin=stdin) if ai_generated else None
+    with ProgressLine("embedding", quiet=quiet) as line:
+        detector = run_fit(
+            asked,
+            list_sources(_query(photos), stdin=stdin),
+            generated,
+            seen=line.advance,
+            progress=lambda stage, done, total: line.set(done, total, stage),
+        )
+    save_detector(detector, output)
+    _print_fit(detector.manifest.provenance, output)
+
+
+def _print_fit(provenance: dict[str, Any], output: Path) -> None:
+    from bladescan.describe import as_text
+
+    report = dict(provenance["fit"])
+    for notice in report.pop("notices", ()):
+        say(f"bladescan: note: {notice}")
+    print(printable_lines(as_text({"images": provenance["images"], **report})))
+    say(f"detector: {output}; next: bladescan export {output} --to onnx -o {output.with_suffix('.onnx')}")
+
+
+def _check_output(path: Path, suffix: str) -> None:
+    """What would fail after an hour of work fails now."""
+    if path.suffix.lower() != suffix:
+        raise UsageError(f"--output {path}: expected a name that ends in {suffix}")
+    if not path.parent.is_dir():
+        raise UsageError(f"--output {path}: no folder {path.parent}")
+
+
+def _need_learning_side(what: str) -> None:
+    from importlib.util import find_spec
+
+    from bladescan.errors import MissingDependencyError
+
+    for package in ("torch", "sklearn", "safetensors"):
+        if find_spec(package) is None:
+            raise MissingDependencyError(f"bladescan {what}", package, "pip install 'bladescan[train]'")
+
+
+@app.command()
+@_guarded
+def export(
+    detector: Annotated[Path, typer.Argument(help="Detector of `bladescan fit` (.safetensors).")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The export to write (.onnx).")
+    ],
+    to: Annotated[str, typer.Option(metavar="onnx", help="Kind of export.")] = "onnx",
+    debug: o.Debug = False,
+) -> None:
+    """Export a detector to one ONNX graph, and check it against the detector and scikit-learn."""
+    from dataclasses import asdict
+
+    from bladescan.errors import UnknownNameError
+
+    if to != "onnx":
+        raise UnknownNameError("export", to, ["onnx"])
+    _check_output(output, ".onnx")
+    _need_learning_side("export")
+    from bladescan.describe import as_text
+    from bladescan.detector import load_detector
+    from bladescan.export import export_onnx
+
+    report = export_onnx(load_detector(detector), output)
+    print(as_text({"export": str(output), "bytes": output.stat().st_size, "largest difference": asdict(report)}))
+
+
+@app.command()
+@_guarded
+def train(
+    photos: o.Photos,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="Folder of the run.")],
+    recipe: Annotated[str, typer.Option(metavar="NAME", help="A recipe's name or file.")] = "small",
+    changes: o.SetOption = None,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Learn an encoder from photographs with a face, by a recipe. Needs bladescan[train]."""
+    _need_learning_side("train")
+    from bladescan.train_job import run_train
+
+    run_train(recipe, changes or [], photos, output, quiet=quiet)

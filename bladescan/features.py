@@ -37,7 +37,7 @@ class Features:
     """
 
     embeddings: NDArray[np.float32]
-    groups: tuple[str, ...]
+    groups: NDArray[np.str_]
     n_images: int
     finder: str
     skipped: dict[str, int]
@@ -86,7 +86,7 @@ def embed_images(
             groups += [_group(source.name, group_by)] * len(decoded.faces)
     if not parts:
         raise DataError(f"no face in any image ({_listed(skipped)})")
-    return Features(np.concatenate(parts), tuple(groups), n_images, finder, dict(skipped))
+    return Features(np.concatenate(parts), np.asarray(groups), n_images, finder, dict(skipped))
 
 
 @contextmanager

@@ -40,10 +40,12 @@ class ProgressLine:
         if self._progress is not None and self._task is not None:
             self._progress.advance(self._task, n)
 
-    def set(self, done: int, total: int | None = None) -> None:
+    def set(self, done: int, total: int | None = None, title: str | None = None) -> None:
         """So many are done, of so many."""
         if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=done, total=total or self._total)
+            self._progress.update(
+                self._task, completed=done, total=total or self._total, description=title or self._title
+            )
 
     def say(self, text: str) -> None:
         """One line above the count."""

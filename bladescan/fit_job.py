@@ -1,0 +1,144 @@
+"""One fit from folders to a detector: encoder, features by any backend, heads, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bladescan import __version__
+from bladescan.backend import BackendSettings
+from bladescan.decoder_process import DecoderSettings
+from bladescan.detector import Detector, load_detector
+from bladescan.detectors import SAFETENSORS
+from bladescan.encoders import complexity, vision_state
+from bladescan.errors import DetectorError
+from bladescan.features import Features, embed_images, open_encoder
+from bladescan.fitting import FitSettings, Progress, fit_detector
+from bladescan.manifest import FaceRule, Manifest
+from bladescan.runs import load_encoder_run
+from bladescan.sources import Source
+
+DEFAULT_ENCODER = "default"
+"""The encoder of the detector that ships."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitOptions:
+    """What the user asked of a fit.
+
+    Attributes:
+        encoder: an encoder run, a ``.safetensors`` detector, or ``default``.
+        name: of the new detector.
+        licence: of the new detector, empty keeps the encoder's.
+        group_by: ``file`` or ``folder``: what must not be split between fit and calibration.
+    """
+
+    encoder: str = DEFAULT_ENCODER
+    name: str = "detector"
+    licence: str = ""
+    backend: str = "pytorch"
+    group_by: str = "file"
+    runtime: BackendSettings = BackendSettings()
+    decoder: DecoderSettings = DecoderSettings()
+    fit: FitSettings = FitSettings()
+    n_decoders: int = 1
+
+
+def load_encoder(encoder: str) -> Detector:
+    """A bare encoder: of a run, of a detector (its heads dropped), or of the detector that ships.
+
+    Raises:
+        DetectorError: there is none at that place, or it is an export.
+    """
+    path = SAFETENSORS if encoder == DEFAULT_ENCODER else Path(encoder)
+    if path.suffix.lower() == ".onnx":
+        raise DetectorError(
+            f"{path}: an export holds no weights to build on; give the .safetensors detector or the run"
+        )
+    if not path.is_dir():
+        detector = load_detector(path)
+        return Detector(_bare(detector.manifest), detector.vision, None, None)
+    network, encoder_manifest = load_encoder_run(path)
+    n_parameters, n_multiply_adds = complexity(network)
+    about = {"encoder_parameters": n_parameters, "encoder_multiply_adds": n_multiply_adds}
+    manifest = Manifest(name=path.resolve().name, encoder=encoder_manifest, provenance=about)
+    return Detector(manifest, vision_state(network), None, None)
+
+
+def run_fit(
+    options: FitOptions,
+    photographs: Iterable[Source],
+    ai_generated: Iterable[Source] | None,
+    *,
+    seen: Callable[[int], None] = lambda n: None,
+    progress: Progress = lambda stage, done, total: None,
+) -> Detector:
+    """Fit a detector on the faces of some images.
+
+    Args:
+        options: what the user asked.
+        photographs: camera photographs with a face.
+        ai_generated: labelled AI-generated faces, None for no binary head.
+        seen: told of each image embedded.
+        progress: told of the stages of the fit.
+
+    Raises:
+        BladescanError: the encoder, the backend or the images are of no use.
+    """
+    encoder = load_encoder(options.encoder)
+    rule = encoder.manifest.face_rule
+    decoder = msgspec.structs.replace(options.decoder, crop_scale=rule.scale)
+
+    def embed(sources: Iterable[Source]) -> Features:
+        return embed_images(
+            sources,
+            backend,
+            decoder,
+            group_by=options.group_by,
+            n_decoders=options.n_decoders,
+            progress=seen,
+        )
+
+    with open_encoder(encoder, options.backend, options.runtime) as backend:
+        photographic = embed(photographs)
+        generated = None if ai_generated is None else embed(ai_generated)
+    detector = fit_detector(
+        encoder,
+        photographic.embeddings,
+        None if generated is None else generated.embeddings,
+        options.fit,
+        groups=photographic.groups,
+        provenance=_provenance(options, photographic, generated),
+        progress=progress,
+    )
+    manifest = msgspec.structs.replace(
+        detector.manifest,
+        name=options.name,
+        licence=options.licence or encoder.manifest.licence,
+        face_rule=FaceRule(finder=photographic.finder, scale=rule.scale),
+    )
+    return Detector(manifest, detector.vision, detector.mixture, detector.classifier)
+
+
+def _bare(manifest: Manifest) -> Manifest:
+    return msgspec.structs.replace(manifest, heads={}, default_head=None)
+
+
+def _provenance(options: FitOptions, photographic: Features, generated: Features | None) -> dict[str, Any]:
+    counts = {"photographic": _counts(photographic)}
+    if generated is not None:
+        counts["ai_generated"] = _counts(generated)
+    return {
+        "bladescan": __version__,
+        "features_by": options.backend,
+        "group_by": options.group_by,
+        "images": counts,
+    }
+
+
+def _counts(features: Features) -> dict[str, Any]:
+    return {"images": features.n_images, "faces": len(features.embeddings), "skipped": features.skipped}
