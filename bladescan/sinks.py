@@ -5,8 +5,8 @@ bytes; a *target* takes bytes and makes them visible. A file appears under its n
 complete; until then the old one stays. Encoders hold no record longer than a row group, so that bytes
 already handed over can be made durable piece by piece.
 
-Numbers are rounded once, in `_image_row` and `_face_row`, so that every format says the
-same: six significant digits for a log-likelihood, six decimals for a share, one for a pixel. What is not finite is left out.
+Numbers are rounded once, in `_face_row`, so that every format says the same: six significant digits for
+a log-likelihood, six decimals for a share, one for a pixel. What is not finite is left out.
 """
 
 from __future__ import annotations
