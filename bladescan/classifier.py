@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bladescan.calibration import hold_out
 from bladescan.errors import DataError
-from bladescan.mixture import Mixture, sample
+from bladescan.mixture import Mixture, one_thread, sample
 
 HIDDEN = 1536
 """Width of the hidden layer (METHOD 5)."""
@@ -141,27 +141,28 @@ def fit_classifier(
         if len(part) < _FEWEST:
             raise DataError(f"{len(part)} {name} faces are too few for the binary head: at least {_FEWEST}")
     rng = np.random.default_rng(random_state)
-    held_p = hold_out(len(photographic), _VALIDATION, rng, groups)
-    held_a = hold_out(len(ai_generated), _VALIDATION, rng)
-    n_outliers = len(ai_generated) if n_outliers is None else n_outliers
-    outliers = ai_generated[:0]
-    if mixture is not None:
-        outliers = draw_pseudo_outliers(mixture, n_outliers, rng, normalise=normalise)
-    train = _labelled(photographic[~held_p], np.concatenate([ai_generated[~held_a], outliers]))
-    validation = _labelled(photographic[held_p], ai_generated[held_a])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(random_state)
-        model = Classifier(photographic.shape[1])
-    optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate)
-    best, best_loss, best_epoch = _copy(model), math.inf, 0
-    for epoch in range(1, max_epochs + 1):
-        progress(epoch - 1, max_epochs)
-        _train_epoch(model, optimiser, train, rng.permutation(len(train.labels)), batch_size)
-        loss = _validate(model, validation)
-        if loss < best_loss:
-            best, best_loss, best_epoch = _copy(model), loss, epoch
-        elif epoch - best_epoch >= patience:
-            break
+    with one_thread():
+        held_p = hold_out(len(photographic), _VALIDATION, rng, groups)
+        held_a = hold_out(len(ai_generated), _VALIDATION, rng)
+        n_outliers = len(ai_generated) if n_outliers is None else n_outliers
+        outliers = ai_generated[:0]
+        if mixture is not None:
+            outliers = draw_pseudo_outliers(mixture, n_outliers, rng, normalise=normalise)
+        train = _labelled(photographic[~held_p], np.concatenate([ai_generated[~held_a], outliers]))
+        validation = _labelled(photographic[held_p], ai_generated[held_a])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(random_state)
+            model = Classifier(photographic.shape[1])
+        optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate)
+        best, best_loss, best_epoch = _copy(model), math.inf, 0
+        for epoch in range(1, max_epochs + 1):
+            progress(epoch - 1, max_epochs)
+            _train_epoch(model, optimiser, train, rng.permutation(len(train.labels)), batch_size)
+            loss = _validate(model, validation)
+            if loss < best_loss:
+                best, best_loss, best_epoch = _copy(model), loss, epoch
+            elif epoch - best_epoch >= patience:
+                break
     progress(max_epochs, max_epochs)
     return ClassifierFit(best, best_epoch, best_loss, len(outliers))
 

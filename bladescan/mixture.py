@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -205,6 +206,19 @@ def fit_mixture(
     """
     x = np.asarray(embeddings, np.float64)
     _check_arguments(x, covariance, n_components, shrinkage)
+    with one_thread():
+        return _fit(x, covariance, n_components, shrinkage, groups, random_state, progress)
+
+
+def _fit(
+    x: NDArray[np.float64],
+    covariance: str,
+    n_components: int,
+    shrinkage: float | None,
+    groups: NDArray[Any] | None,
+    random_state: int,
+    progress: Callable[[int, int], None],
+) -> MixtureFit:
     tried: tuple[tuple[Shape, float], ...] = ()
     if covariance == "auto":
         tried = _cross_validate(x, n_components, shrinkage, groups, random_state, progress)
@@ -217,6 +231,24 @@ def fit_mixture(
     return MixtureFit(
         mixture, shape, float(training[int(0.05 * len(x))]), tried, tuple(_notices(model, shape, x))
     )
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread, and put the process back as it was.
+
+    Sums then come out with the same bits whatever the number of cores, and threads that wait for each
+    other on a busy machine do not make a fit ten times as long.
+    """
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(limits=1):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _check_arguments(x: NDArray[Any], covariance: str, n_components: int, shrinkage: float | None) -> None:

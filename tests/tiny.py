@@ -1,0 +1,49 @@
+"""A detector small enough for tests: random weights, both heads, every covariance type."""
+
+import numpy as np
+import torch
+
+from bladescan.classifier import Classifier
+from bladescan.detector import Detector
+from bladescan.encoders import VisionEncoder, vision_state
+from bladescan.manifest import Encoder, Head, Manifest
+from bladescan.mixture import Mixture
+
+D = 24
+
+
+def bare_encoder(d=D):
+    torch.manual_seed(0)
+    manifest = Manifest("tiny", Encoder("resnet10", width=8, embedding_dim=d))
+    return Detector(manifest, vision_state(VisionEncoder("resnet10", 8, d)))
+
+
+def tiny_mixture(covariance="full", d=D, k=3):
+    generator = torch.Generator().manual_seed(1)
+    n_factors = {"full": k, "tied": 1, "diag": k}[covariance]
+    diagonal = 4 + torch.rand(n_factors, d, generator=generator)
+    factors = torch.diag_embed(diagonal) + torch.randn(n_factors, d, d, generator=generator).triu(1)
+    means = torch.randn(k, d, generator=generator) / d**0.5
+    return Mixture(torch.tensor([0.5, 0.3, 0.2]), means, diagonal if covariance == "diag" else factors)
+
+
+def tiny_detector(covariance="full", heads=("one-class", "binary")):
+    bare = bare_encoder()
+    torch.manual_seed(2)
+    head = Head((-2.0, -1.0, 0.0), 3)
+    manifest = Manifest(
+        "tiny",
+        bare.manifest.encoder,
+        heads={name: head for name in heads},
+        default_head=heads[0] if heads else None,
+    )
+    return Detector(
+        manifest,
+        bare.vision,
+        tiny_mixture(covariance) if "one-class" in heads else None,
+        Classifier(D, 32).state_dict() if "binary" in heads else None,
+    )
+
+
+def crops(n, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (n, 224, 224, 3), np.uint8)
