@@ -1,0 +1,219 @@
+"""The folder of an encoder run: written by training, read by ``fit`` and ``info``. It trains nothing.
+
+::
+
+    recipe.yaml          the resolved recipe
+    history.jsonl        one line per epoch: losses, accuracy on photographs kept out, temperature
+    encoder.safetensors  vision encoder, prompt vectors, temperature; the manifest in its header
+    checkpoint.safetensors   weights and optimiser after the last finished epoch, to resume from
+
+Files are written beside their name and renamed when complete. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from bladescan import __version__, tasks
+from bladescan.encoders import (
+    VISION_PREFIX,
+    VisionEncoder,
+    check_tensors,
+    load_vision_state,
+    vision_state,
+    with_prefix,
+    without_prefix,
+)
+from bladescan.errors import DetectorError, OutputError, UsageError
+from bladescan.manifest import METADATA_KEY, Encoder, Manifest, decode_manifest, encode_manifest
+from bladescan.recipe import Recipe, dump_recipe, load_recipe, recipe_digest
+
+ENCODER_FILE = "encoder.safetensors"
+RECIPE_FILE = "recipe.yaml"
+HISTORY_FILE = "history.jsonl"
+INDEX_FILE = "photographs.sqlite"
+CHECKPOINT_FILE = "checkpoint.safetensors"
+
+_MODEL = "model."
+_OPTIMIZER = "optimizer."
+_EPOCHS_KEY = "epochs_done"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncoderRun:
+    """What a run gives to ``fit``.
+
+    Attributes:
+        encoder: in evaluation mode.
+        manifest: of a bare encoder, without heads; provenance filled in.
+    """
+
+    encoder: VisionEncoder
+    manifest: Manifest
+
+
+def load_encoder_run(path: Path) -> EncoderRun:
+    """Read the vision encoder of a run.
+
+    Args:
+        path: the run's folder, or its ``encoder.safetensors``.
+
+    Raises:
+        DetectorError: there is no finished run, or its file is truncated, foreign, newer or wrong.
+    """
+    file = path / ENCODER_FILE if path.is_dir() else path
+    if not file.is_file():
+        hint = "training has not finished: --resume it" if (path / RECIPE_FILE).is_file() else "not a run"
+        raise DetectorError(f"{path}: has no {ENCODER_FILE}: {hint}")
+    tensors, metadata = _read(file)
+    if METADATA_KEY not in metadata:
+        raise DetectorError(f"{file}: not made by bladescan: it has no manifest")
+    manifest = decode_manifest(metadata[METADATA_KEY], where=str(file))
+    spec = manifest.encoder
+    encoder = VisionEncoder(spec.name, spec.width, spec.embedding_dim)
+    load_vision_state(encoder, without_prefix(tensors, VISION_PREFIX), where=str(file))
+    return EncoderRun(encoder.eval(), manifest)
+
+
+def prepare(out_dir: Path, recipe: Recipe, *, resume: bool) -> None:
+    """Make the folder, or check that it is the same run's.
+
+    Raises:
+        UsageError: it is not empty and not to be resumed, or was made by another recipe.
+        OutputError: it cannot be made.
+    """
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        used = any(out_dir.iterdir())
+    except OSError as exc:
+        raise OutputError(f"{out_dir}: cannot be made: {exc.strerror or exc}") from exc
+    if used and not resume:
+        raise UsageError(f"{out_dir}: is not empty: choose another folder, or --resume the run in it")
+    saved = out_dir / RECIPE_FILE
+    if saved.exists():
+        if recipe_digest(load_recipe(str(saved))) != recipe_digest(recipe):
+            raise UsageError(f"{out_dir}: was started with another recipe (see {saved}): it cannot go on")
+        return
+    _write_text(saved, dump_recipe(recipe))
+
+
+def append_history(out_dir: Path, entry: Mapping[str, Any]) -> None:
+    """Add one line, in place of any line of the same or a later epoch that an interrupted run left."""
+    path = out_dir / HISTORY_FILE
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    kept = [line for line in lines if json.loads(line)["epoch"] < entry["epoch"]]
+    _write_text(path, "".join(line + "\n" for line in [*kept, json.dumps(entry)]))
+
+
+def save_checkpoint(out_dir: Path, model: nn.Module, optimizer: torch.optim.Optimizer, n_epochs: int) -> None:
+    """Write weights, batch-norm statistics and AdamW's moments."""
+    moments = {
+        f"{index}.{name}": value
+        for index, state in optimizer.state_dict()["state"].items()
+        for name, value in state.items()
+    }
+    tensors = {**with_prefix(model.state_dict(), _MODEL), **with_prefix(moments, _OPTIMIZER)}
+    _save(out_dir / CHECKPOINT_FILE, tensors, {_EPOCHS_KEY: str(n_epochs)})
+
+
+def load_checkpoint(out_dir: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Restore what `save_checkpoint` wrote.
+
+    Returns:
+        The number of finished epochs; 0, with nothing restored, if there is no checkpoint.
+
+    Raises:
+        DetectorError: the checkpoint is broken.
+    """
+    path = out_dir / CHECKPOINT_FILE
+    if not path.exists():
+        return 0
+    tensors, metadata = _read(path)
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in without_prefix(tensors, _OPTIMIZER).items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    try:
+        model.load_state_dict(without_prefix(tensors, _MODEL))
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+        return int(metadata[_EPOCHS_KEY])
+    except (RuntimeError, ValueError, KeyError) as exc:
+        raise DetectorError(f"{path}: does not fit this recipe: {' '.join(str(exc).split())}") from exc
+
+
+def save_encoder(out_dir: Path, model: Any, recipe: Recipe, *, n_photographs: int) -> None:
+    """Write the finished encoder.
+
+    Args:
+        out_dir: the run's folder.
+        model: has ``vision``, ``prompts`` and ``logit_scale``.
+        recipe: goes into the manifest's provenance by its digest.
+        n_photographs: learned from.
+    """
+    tensors = with_prefix(vision_state(model.vision), VISION_PREFIX)
+    tensors["prompts"] = model.prompts.detach().cpu().float()
+    tensors["logit_scale"] = model.logit_scale.detach().cpu().float().reshape(1)
+    check_tensors(tensors, {k: tuple(v.shape) for k, v in tensors.items()}, where=str(out_dir))
+    manifest = Manifest(
+        name=recipe.name,
+        encoder=Encoder(recipe.encoder.name, recipe.encoder.width, recipe.encoder.embedding_dim),
+        provenance={
+            "recipe": recipe.name,
+            "recipe_sha256": recipe_digest(recipe),
+            "seed": recipe.seed,
+            "n_photographs": n_photographs,
+            "prompts": list(tasks.prompts(recipe.tasks)),
+            "text": recipe.text.name,
+            "versions": {"bladescan": __version__, "torch": torch.__version__},
+        },
+    )
+    _save(out_dir / ENCODER_FILE, tensors, {METADATA_KEY: encode_manifest(manifest)})
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            # Copies: a tensor over the file's own memory would change with the file.
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
+    except OSError as exc:
+        raise DetectorError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
+    except SafetensorError as exc:
+        raise DetectorError(f"{path}: not a whole safetensors file: {exc}") from exc
+
+
+def _save(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    solid = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    _write(path, lambda temporary: save_file(solid, temporary, metadata=metadata))
+
+
+def _write_text(path: Path, text: str) -> None:
+    _write(path, lambda temporary: Path(temporary).write_text(text, "utf-8"))
+
+
+def _write(path: Path, write: Callable[[str], Any]) -> None:
+    """Write beside the name, then rename; what stood there stays if it fails."""
+    temporary = ""
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        write(temporary)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as exc:
+        raise OutputError(f"{path}: cannot be written: {exc}") from exc
+    finally:
+        if temporary and os.path.exists(temporary):
+            os.unlink(temporary)
