@@ -177,8 +177,10 @@ def _search(image: Pixels, look: Look, looks: Sequence[int], min_face: int) -> l
     picture = _fit(Image.fromarray(image), min(max(looks), long_side))
     found: list[FaceBox] = []
     for side in looks:
-        if side > looks[0] and side > long_side:
-            break  # enlarging it further shows nothing new
+        if side > looks[0]:
+            if long_side <= looks[0]:
+                break
+            side = min(side, long_side)  # enlarging shows nothing new
         found = _distinct(found + _look_at(picture, image, look, side))
         if found and max(box.side for box in found) >= CLEAR_SHARE * long_side:
             break
