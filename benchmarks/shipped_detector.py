@@ -2,10 +2,10 @@
 
     BLADESCAN_DATA=... python benchmarks/shipped_detector.py [DETECTOR.onnx] > table.md
 
-Photographs come from ``evaluation/photographic``, AI-generated faces from ``evaluation/ai-generated``. Both sides
-are decoded, searched and cropped as in a scan, and then *matched*: every crop becomes a JPEG of the same size and
-quality. Beside the two heads stands a baseline that sees nothing but the size of that JPEG in bytes: where it does
-well, the sets still differ in sharpness alone, and no more should be claimed for the heads.
+Photographs come from ``evaluation/photographic``, AI-generated faces from ``evaluation/ai-generated``. Both
+sides are decoded, searched and cropped as in a scan, and then *matched*: every crop becomes a JPEG of the same
+size and quality. Beside the heads stands a baseline that sees nothing but the bytes of that JPEG: where it
+does well, the sets still differ in sharpness alone, and no more should be claimed for the heads.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from bladescan.backend import Backend, BackendSettings, choose_plugin
-from bladescan.calibration import clopper_pearson, p_value, photographic_score
+from bladescan.calibration import clopper_pearson, p_values, photographic_scores
 from bladescan.decoder_process import DecoderSettings
 from bladescan.decoders import DecoderPool
 from bladescan.detectors import default_detector
@@ -58,7 +58,7 @@ def auc(photographic: NDArray[np.float64], generated: NDArray[np.float64]) -> fl
 
 def share(head: HeadName, backend: Backend, scores: Scores) -> tuple[int, int]:
     """How many of the faces are flagged at the asked rate, of how many."""
-    ranks = p_value(backend.manifest.heads[head], photographic_score(scores, head))
+    ranks = p_values(backend.manifest.heads[head], photographic_scores(scores, head))
     return int((ranks <= RATE).sum()), len(ranks)
 
 
@@ -89,9 +89,13 @@ def _scores(backend: Backend, pixels: NDArray[np.uint8]) -> Scores:
 def rows(photographic: list[Side], generated: list[Side], backend: Backend) -> Iterable[str]:
     """The table, one line each."""
     heads = list(backend.manifest.heads)
-    yield "| set | faces | " + " | ".join(
-        f"{h}: AUC matched | AUC as found | % flagged, matched | % flagged, as found" for h in heads
-    ) + " | JPEG size alone: AUC |"
+    yield (
+        "| set | faces | "
+        + " | ".join(
+            f"{h}: AUC matched | AUC as found | % flagged, matched | % flagged, as found" for h in heads
+        )
+        + " | JPEG size alone: AUC |"
+    )
     yield "|---|---|" + "---|---|---|---|" * len(heads) + "---|"
     for side in [*photographic, *generated]:
         kind = "photographic" if side in photographic else "AI-generated"
@@ -107,8 +111,8 @@ def rows(photographic: list[Side], generated: list[Side], backend: Backend) -> I
 def _aucs(side: Side, photographic: list[Side], head: HeadName) -> list[str]:
     found = []
     for kind in ("matched", "native"):
-        ours = np.concatenate([photographic_score(getattr(p, kind), head) for p in photographic])
-        found.append(f"{auc(ours, photographic_score(getattr(side, kind), head)):.3f}")
+        ours = np.concatenate([photographic_scores(getattr(p, kind), head) for p in photographic])
+        found.append(f"{auc(ours, photographic_scores(getattr(side, kind), head)):.3f}")
     return found
 
 
@@ -119,7 +123,9 @@ def main() -> None:
     backend = choose_plugin("auto", path).open(path, BackendSettings())
     with DecoderPool(2, DecoderSettings(faces=backend.manifest.face_rule.finder)) as pool:
         sides = {
-            kind: [Side(folder, pool, backend) for folder in sorted((data / kind).iterdir()) if folder.is_dir()]
+            kind: [
+                Side(folder, pool, backend) for folder in sorted((data / kind).iterdir()) if folder.is_dir()
+            ]
             for kind in ("photographic", "ai-generated")
         }
     print("\n".join(rows(sides["photographic"], sides["ai-generated"], backend)))

@@ -14,10 +14,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bladescan.errors import DataError, DetectorError, MissingDependencyError, UsageError
-from bladescan.manifest import Head
+from bladescan.manifest import Head, HeadName
+from bladescan.records import Scores
 
 MAX_STORED = 4096
 """Most held-out scores that a manifest stores."""
+
+
+def photographic_scores(scores: Scores, head: HeadName) -> NDArray[np.float64]:
+    """The scores that a head decides by, float64 ``[n]``: higher is more photographic.
+
+    Raises:
+        UsageError: they are not among the scores.
+    """
+    found = scores.log_likelihood if head == "one-class" else scores.p_ai_generated
+    if found is None:
+        raise UsageError(f"the detector has no {head} head: see bladescan info")
+    return found if head == "one-class" else -found
 
 
 def compress_calibration(scores: ArrayLike, max_stored: int = MAX_STORED) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""The command: options, one call, rendering, exit codes. Nothing imports it; it imports what it needs late."""
+"""The command: options, one call, rendering, exit codes. Nothing imports it; it imports late."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bladescan.terminal import ProgressLine, printable, say
 
 if TYPE_CHECKING:
     from bladescan.records import ImageRecord
-    from bladescan.scan_job import ScanJob, ScanOptions, Tally
+    from bladescan.scan_job import ScanJob, Tally
     from bladescan.sinks import RunSummary, Sink
     from bladescan.sources import SourceQuery
 
@@ -475,7 +475,8 @@ def export(
     from bladescan.export import export_onnx
 
     report = export_onnx(load_detector(detector), output)
-    print(as_text({"export": str(output), "bytes": output.stat().st_size, "largest difference": asdict(report)}))
+    size = output.stat().st_size
+    print(as_text({"export": str(output), "bytes": size, "largest difference": asdict(report)}))
 
 
 @app.command()
@@ -485,11 +486,34 @@ def train(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="Folder of the run.")],
     recipe: Annotated[str, typer.Option(metavar="NAME", help="A recipe's name or file.")] = "small",
     changes: o.SetOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after the last finished epoch.")] = False,
+    faces: o.Faces = "auto",
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
     """Learn an encoder from photographs with a face, by a recipe. Needs bladescan[train]."""
     _need_learning_side("train")
+    from bladescan.recipe import load_recipe
+    from bladescan.sources import list_sources
     from bladescan.train_job import run_train
 
-    run_train(recipe, changes or [], photos, output, quiet=quiet)
+    chosen = load_recipe(recipe, changes or [])
+    sources = list_sources(_query(photos), stdin=_raw_stdin())
+    with ProgressLine("training", quiet=quiet) as line:
+        run_train(chosen, sources, output, resume=resume, faces=faces, line=line)
+    say(f"encoder run: {output}; next: bladescan fit --encoder {output} --photos DIR -o detector.safetensors")
+
+
+@app.command()
+@_guarded
+def recipes(
+    name: Annotated[str, typer.Argument(help="Print this recipe, resolved.")] = "", debug: o.Debug = False
+) -> None:
+    """List the recipes that ship, or print one with all its defaults."""
+    from bladescan.recipe import dump_recipe, load_recipe, shipped_recipes
+
+    if name:
+        print(dump_recipe(load_recipe(name)), end="")
+        return
+    for known, text in shipped_recipes().items():
+        print(f"{known:16} {text.splitlines()[0].lstrip('# ')}")

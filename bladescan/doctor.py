@@ -6,6 +6,7 @@ import platform
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def examine(model: Path | None, faces: str) -> list[Finding]:
     """Check the installation, the backends, the face finder and the detector."""
     findings = [Finding("bladescan", True, f"{__version__}, Python {sys.version.split()[0]}, {_machine()}")]
     findings.append(Finding("packages", True, ", ".join(_package(name) for name in PACKAGES)))
-    findings += [_try(f"backend {name}", lambda name=name: _backend(name)) for name in plugin_names()]
+    findings += [_try(f"backend {name}", partial(_backend, name)) for name in plugin_names()]
     findings.append(_try("face finder", lambda: _face_finder(faces)))
     findings.append(_try("detector", lambda: _detector(model)))
     return findings

@@ -62,11 +62,11 @@ def load_encoder(encoder: str) -> Detector:
     if not path.is_dir():
         detector = load_detector(path)
         return Detector(_bare(detector.manifest), detector.vision, None, None)
-    network, encoder_manifest = load_encoder_run(path)
-    n_parameters, n_multiply_adds = complexity(network)
+    run = load_encoder_run(path)
+    n_parameters, n_multiply_adds = complexity(run.encoder)
     about = {"encoder_parameters": n_parameters, "encoder_multiply_adds": n_multiply_adds}
-    manifest = Manifest(name=path.resolve().name, encoder=encoder_manifest, provenance=about)
-    return Detector(manifest, vision_state(network), None, None)
+    manifest = msgspec.structs.replace(run.manifest, provenance={**run.manifest.provenance, **about})
+    return Detector(manifest, vision_state(run.encoder), None, None)
 
 
 def run_fit(

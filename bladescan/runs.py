@@ -5,7 +5,8 @@
     recipe.yaml          the resolved recipe
     history.jsonl        one line per epoch: losses, accuracy on photographs kept out, temperature
     encoder.safetensors  vision encoder, prompt vectors, temperature; the manifest in its header
-    checkpoint.safetensors   weights and optimiser after the last finished epoch, to resume from
+    checkpoint.safetensors  weights and optimiser after the last finished epoch, to resume from
+    photographs.sqlite      the index of photographs (see `bladescan.photographs`)
 
 Files are written beside their name and renamed when complete. Nothing is pickled.
 """
@@ -44,6 +45,7 @@ RECIPE_FILE = "recipe.yaml"
 HISTORY_FILE = "history.jsonl"
 INDEX_FILE = "photographs.sqlite"
 CHECKPOINT_FILE = "checkpoint.safetensors"
+INDEX_FILE = "photographs.sqlite"
 
 _MODEL = "model."
 _OPTIMIZER = "optimizer."

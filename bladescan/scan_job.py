@@ -132,6 +132,15 @@ class ScanJob:
             started=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
+    def describe(self) -> str:
+        """The detector and where it ran, in a few words: what ``auto`` took."""
+        manifest, settings = self._scanner.backend.manifest, self.settings
+        rule = f"fdr {self._fdr:g}" if self._fdr is not None else f"false alarms {settings.false_alarm:g}"
+        return (
+            f"{manifest.name}, {settings.head} head, {rule}, {settings.backend} on "
+            f"{self._scanner.backend.device}, faces by {self.finder}"
+        )
+
     def run(
         self, sources: Iterable[Source], sink: Sink, tally: Tally, seen: Callable[[ImageRecord], None]
     ) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bladescan.backend import Backend, BackendSettings, get_plugin
-from bladescan.calibration import p_value, photographic_score
+from bladescan.calibration import p_values, photographic_scores
 from bladescan.decoder_process import Decoded, DecoderSettings, Request
 from bladescan.decoders import DecoderPool
 from bladescan.errors import BackendError, UsageError
@@ -77,7 +77,7 @@ def judge_faces(
     decoded: Decoded, scores: Scores, calibration: Head, head: HeadName, false_alarm: float
 ) -> tuple[FaceVerdict, ...]:
     """Verdicts on the faces of one image; ``scores`` holds their rows only."""
-    ranks = p_value(calibration, photographic_score(scores, head))
+    ranks = p_values(calibration, photographic_scores(scores, head))
     return tuple(
         FaceVerdict(
             frame=face.frame,

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,10 +88,21 @@ def test_records_do_not_depend_on_the_number_of_processes(settings, folder, reco
     assert list(scan_in_processes(sources(folder), many, 2)) == records
 
 
-def worker_pids() -> set[int]:
-    from joblib.externals.loky import get_reusable_executor
-
-    return set(get_reusable_executor()._processes or ())
+def worker_pids() -> list[int]:
+    """Process ids of the loky workers of this process."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):  # a process may end while we look
+                parent = (entry / "stat").read_text().rsplit(")", 1)[1].split()[1]
+                is_worker = b"loky" in (entry / "cmdline").read_bytes()
+                if (
+                    int(parent) == os.getpid()
+                    and is_worker
+                    and b"tracker" not in (entry / "cmdline").read_bytes()
+                ):
+                    found.append(int(entry.name))
+    return sorted(found)
 
 
 def test_a_killed_worker_costs_no_record(settings, folder, records):
@@ -99,7 +111,7 @@ def test_a_killed_worker_costs_no_record(settings, folder, records):
     for record in scan_in_processes(sources(folder), many, 2):
         found.append(record)
         if len(found) == 3:
-            killed = sorted(worker_pids())[:1]
+            killed = worker_pids()[:1]
             os.kill(killed[0], signal.SIGKILL)
     assert killed
     assert found == records
