@@ -31,10 +31,8 @@ def test_the_forward_pass_meets_a_naive_loop():
     x = [0.5, -1.0, 2.0]
     w1, b1 = model.fc1.weight.tolist(), model.fc1.bias.tolist()
     w2, b2 = model.fc2.weight.tolist(), model.fc2.bias.tolist()
-    hidden = [
-        max(0.0, sum(w * v for w, v in zip(row, x, strict=True)) + b) for row, b in zip(w1, b1, strict=True)
-    ]
-    logits = [sum(w * h for w, h in zip(row, hidden, strict=True)) + b for row, b in zip(w2, b2, strict=True)]
+    hidden = [max(0.0, sum(w1[j][i] * x[i] for i in range(3)) + b1[j]) for j in range(5)]
+    logits = [sum(w2[c][j] * hidden[j] for j in range(5)) + b2[c] for c in range(2)]
     out = model(torch.tensor([x], dtype=torch.float64))[0].tolist()
     assert out == pytest.approx(logits, rel=1e-12)
 
@@ -72,9 +70,8 @@ def test_unseen_faces_are_told_apart():
     fit = fit_classifier(photographic[:200], ai_generated[:100], None, max_epochs=15)
     model = Classifier(24)
     model.load_state_dict(fit.state)
-    scores = [
-        model.p_ai_generated(torch.from_numpy(p)).detach() for p in (photographic[200:], ai_generated[100:])
-    ]
+    unseen = (photographic[200:], ai_generated[100:])
+    scores = [model.p_ai_generated(torch.from_numpy(part)).detach() for part in unseen]
     # The optimal rule for a shift of length |direction| over unit noise errs little; chance would give 0.5.
     assert (scores[0][:, None] < scores[1]).float().mean() > 0.9
     assert fit.n_outliers == 0

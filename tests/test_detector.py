@@ -46,12 +46,8 @@ def test_outputs_have_the_promised_types_and_meaning():
 
 def test_pixels_are_normalised_as_the_manifest_says():
     detector = bare_encoder()
-    module = DetectorModule(
-        Detector(
-            replace(detector.manifest, encoder=replace(detector.manifest.encoder, normalise=False)),
-            detector.vision,
-        )
-    )
+    raw = replace(detector.manifest, encoder=replace(detector.manifest.encoder, normalise=False))
+    module = DetectorModule(Detector(raw, detector.vision))
     x = crops(2)
     rules = detector.manifest.preprocessing
     by_hand = (x.astype(np.float64) / 255 - rules.mean) / rules.std

@@ -27,9 +27,8 @@ def test_the_log_likelihood_meets_a_naive_loop(covariance):
             precision = factor @ factor.T
             centred = row - mixture.means[k].double().numpy()
             norm = math.sqrt(np.linalg.det(precision) / (2 * math.pi) ** 4)
-            density += (
-                float(mixture.weights[k].double()) * norm * math.exp(-0.5 * centred @ precision @ centred)
-            )
+            weight = float(mixture.weights[k].double())
+            density += weight * norm * math.exp(-0.5 * centred @ precision @ centred)
         assert score == pytest.approx(math.log(density), rel=1e-9)
 
 

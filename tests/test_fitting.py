@@ -1,0 +1,126 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from tiny import D, bare_encoder
+
+from bladescan.calibration import false_alarm_threshold, p_values
+from bladescan.classifier import Classifier
+from bladescan.detector import load_detector, save_detector
+from bladescan.errors import DataError, UsageError
+from bladescan.fitting import FitSettings, fit_detector
+
+
+def embeddings(n, seed=0, shift=0.0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, D)) * np.linspace(2, 0.2, D)
+    x[:, 0] += 3.0
+    x[:, 1] += shift
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+
+SETTINGS = FitSettings(n_components=2, max_epochs=4)
+
+
+def test_the_asked_false_alarm_rate_holds_on_unseen_photographs_for_both_heads():
+    detector = fit_detector(bare_encoder(), embeddings(600), embeddings(100, 1, 3.0), SETTINGS)
+    unseen = embeddings(4000, seed=2)
+    one_class, binary = detector.manifest.heads["one-class"], detector.manifest.heads["binary"]
+    low, high = detector.manifest.provenance["fit"]["false_alarm_interval_95"]
+    # The interval is of the law of this draw; four binomial deviations of 4,000 photographs come on top.
+    margin = 4 * math.sqrt(high * (1 - high) / 4000)
+    model = Classifier(D)
+    model.load_state_dict(detector.classifier)
+    with torch.no_grad():
+        probability = model.p_ai_generated(torch.from_numpy(unseen.astype(np.float64))).numpy()
+    for head, scores in ((one_class, detector.mixture.score_samples(unseen)), (binary, -probability)):
+        realised = (p_values(head, scores) <= 0.05).mean()
+        assert low - margin < realised < high + margin
+        assert head.n_held_out == len(head.calibration) == 180
+
+
+def test_the_paper_threshold_alarms_too_often_when_photographs_are_few():
+    fit = fit_detector(bare_encoder(), embeddings(120), None, FitSettings(n_components=5)).manifest
+    report = fit.provenance["fit"]
+    low, high = report["paper_false_alarm_interval_95"]
+    assert report["paper_false_alarm"] > 0.2
+    assert low <= report["paper_false_alarm"] <= high
+    assert "degenerate" in report["notices"][0]
+    assert report["paper_threshold"] == fit.heads["one-class"].paper_threshold
+    assert report["threshold"] == false_alarm_threshold(fit.heads["one-class"], 0.05)
+
+
+def test_the_same_seed_gives_the_same_file(tmp_path):
+    for name in ("a", "b"):
+        detector = fit_detector(bare_encoder(), embeddings(150), embeddings(40, 1, 3.0), SETTINGS)
+        save_detector(detector, tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert load_detector(tmp_path / "a").manifest == detector.manifest
+
+
+def test_groups_do_not_straddle_fit_and_calibration():
+    # Every photograph occurs four times: split apart, the held-out ones would be as likely as those fitted.
+    copies = np.repeat(embeddings(60), 4, axis=0)
+    settings = FitSettings(n_components=5)
+    apart = fit_detector(bare_encoder(), copies, None, settings)
+    together = fit_detector(bare_encoder(), copies, None, settings, groups=np.repeat(np.arange(60), 4))
+    rates = [d.manifest.provenance["fit"]["paper_false_alarm"] for d in (apart, together)]
+    assert rates[0] < rates[1]
+    assert together.manifest.provenance["fit"]["n_groups"] == 60
+
+
+def test_without_ai_generated_faces_there_is_one_head():
+    detector = fit_detector(bare_encoder(), embeddings(100), None, SETTINGS)
+    assert detector.classifier is None
+    assert set(detector.manifest.heads) == {"one-class"}
+    assert detector.manifest.default_head == "one-class"
+
+
+def test_the_report_is_plain_json_and_joins_the_provenance():
+    detector = fit_detector(
+        bare_encoder(), embeddings(100), None, FitSettings(covariance="auto"), provenance={"recipe": "x"}
+    )
+    provenance = detector.manifest.provenance
+    assert json.loads(json.dumps(provenance)) == provenance
+    assert provenance["recipe"] == "x"
+    assert (
+        provenance["fit"]["tried"][0][:3] == list(detector.manifest.heads["one-class"].settings.values())[:3]
+    )
+
+
+def test_progress_names_its_stages():
+    seen = []
+    settings = FitSettings(covariance="auto", n_components=1, max_epochs=2)
+    fit_detector(
+        bare_encoder(), embeddings(100), embeddings(30, 1, 3.0), settings,
+        progress=lambda *step: seen.append(step),
+    )  # fmt: skip
+    assert {stage for stage, _, _ in seen} == {"mixture", "classifier"}
+    assert all(0 <= done <= total for _, done, total in seen)
+    assert seen[-1] == ("classifier", 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("n", "change", "error", "message"),
+    [
+        (40, {}, DataError, "12 photographs are held out, .* needs at least 19: give about 63"),
+        (1, {}, DataError, "fewer than two groups"),
+        (100, {"false_alarm": 0.001}, DataError, "needs at least 999"),
+        (100, {"held_out": 1.0}, UsageError, "held-out share"),
+        (100, {"false_alarm": 0.0}, UsageError, "false-alarm rate"),
+    ],
+)
+def test_a_fit_that_cannot_be_calibrated_is_refused(n, change, error, message):
+    with pytest.raises(error, match=message):
+        fit_detector(bare_encoder(), embeddings(n), None, FitSettings(**{"n_components": 2, **change}))
+
+
+def test_embeddings_of_another_encoder_are_refused():
+    with pytest.raises(DataError, match=r"photographic embeddings must be finite \[n, 24\], got \[100, 5\]"):
+        fit_detector(bare_encoder(), np.zeros((100, 5), np.float32), None, SETTINGS)
+    with pytest.raises(DataError, match="AI-generated embeddings"):
+        fit_detector(bare_encoder(), embeddings(100), np.zeros((5, 3), np.float32), SETTINGS)
+    with pytest.raises(DataError, match="100 photographs but groups of shape"):
+        fit_detector(bare_encoder(), embeddings(100), None, SETTINGS, groups=np.zeros(5))
