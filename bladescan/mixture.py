@@ -240,7 +240,7 @@ def one_thread() -> Iterator[None]:
     Sums then come out with the same bits whatever the number of cores, and threads that wait for each
     other on a busy machine do not make a fit ten times as long.
     """
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)
