@@ -178,7 +178,7 @@ def save_encoder(out_dir: Path, model: Any, recipe: Recipe, *, n_photographs: in
             "n_photographs": n_photographs,
             "prompts": list(tasks.prompts(recipe.tasks)),
             "text": recipe.text.name,
-            "versions": {"bladescan": __version__, "torch": torch.__version__},
+            "versions": {"bladescan": __version__, "torch": str(torch.__version__)},
         },
     )
     _save(out_dir / ENCODER_FILE, tensors, {METADATA_KEY: encode_manifest(manifest)})

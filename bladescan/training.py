@@ -145,8 +145,8 @@ def step(
     weights = {str(name): weight for name, weight in recipe.tasks.items()}
     losses = task_losses(model(batch.pixels), batch, list(weights), recipe.loss_eps)
     total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
-    values = {name: float(loss) for name, loss in losses.items()}
-    if not math.isfinite(float(total)):
+    values = {name: float(loss.detach()) for name, loss in losses.items()}
+    if not math.isfinite(float(total.detach())):
         raise DataError(f"training diverged, losses {values}: lower inner.lr or set inner.clip_norm")
     optimizer.zero_grad()
     total.backward()  # type: ignore[no-untyped-call]

@@ -1,0 +1,134 @@
+import dataclasses
+
+import pytest
+import yaml
+
+from bladescan import manipulations
+from bladescan.errors import RecipeError, UnknownNameError
+from bladescan.recipe import (
+    ManipulationRecipe,
+    Recipe,
+    dump_recipe,
+    load_recipe,
+    recipe_digest,
+    shipped_recipes,
+)
+from bladescan.tasks import TASKS
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(text):
+        path = tmp_path / "r.yaml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_recipe_is_valid_and_bears_its_own_name(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert set(recipe.tasks) <= set(TASKS)
+    assert set(recipe.manipulations.names) <= set(manipulations.MANIPULATIONS)
+
+
+def test_the_default_manipulations_are_the_papers():
+    assert ManipulationRecipe().names == manipulations.PAPER
+
+
+def test_the_manipulations_that_a_recipe_may_name_are_those_that_exist(written):
+    names = list(manipulations.MANIPULATIONS)
+    recipe = load_recipe(written(yaml.safe_dump({"manipulations": {"names": names}})))
+    assert list(recipe.manipulations.names) == names
+
+
+def test_an_empty_file_is_the_default_recipe(written):
+    assert load_recipe(written("")) == Recipe()
+
+
+def test_a_resolved_recipe_reads_back_the_same(written):
+    recipe = load_recipe("small", ["inner.lr=3.0e-5", "tasks={coarse_manipulation: 2.0}"])
+    assert load_recipe(written(dump_recipe(recipe))) == recipe
+
+
+def test_all_mistakes_are_reported_at_once(written):
+    text = """
+    sede: 1
+    encoder: {name: resnet19, width: 4}
+    inner: {lr: -1.0, learning_rate: 3}
+    manipulations: {names: [eye-flop]}
+    held_out: 0.9
+    """
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(written(text))
+    message = str(caught.value)
+    for part in (
+        "unknown key 'sede' (did you mean 'seed'?)",
+        "encoder.name: got 'resnet19'",
+        "resnet10, resnet18",
+        "encoder.width: got 4",
+        "inner.lr: got -1.0",
+        "unknown key 'inner.learning_rate'",
+        "manipulations.names: got ['eye-flop']",
+        "held_out: got 0.9",
+    ):
+        assert part in message
+    assert "\n" not in message
+
+
+def test_a_float_without_a_point_is_explained(written):
+    with pytest.raises(RecipeError, match=r"1\.0e-5, not 1e-5"):
+        load_recipe(written("inner: {lr: 1e-5}"))
+
+
+def test_set_changes_one_key_and_keeps_the_rest():
+    changed = load_recipe("small", ["inner.lr=3.0e-5", "manipulations.pairs=false"])
+    plain = load_recipe("small")
+    assert changed.inner == dataclasses.replace(plain.inner, lr=3.0e-5)
+    assert not changed.manipulations.pairs
+    assert changed.encoder == plain.encoder
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("inner.lr", "expected dotted.key=value"),
+        ("=3", "expected dotted.key=value"),
+        ("inner.rl=3", "unknown key 'inner.rl'"),
+        ("seed.x=3", "'seed' holds a value"),
+        ("seed=[", "not YAML"),
+    ],
+)
+def test_a_wrong_set_says_what_is_wrong(override, message):
+    with pytest.raises(RecipeError, match=message):
+        load_recipe("small", [override])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("augmentation: {jpeg_quality: [90, 50]}", "smallest 90 is above largest 50"),
+        ("tasks: {fine_manipulation: 1.0}", "primary task"),
+        ("manipulations: {pairs: true}\ninner: {batch_size: 7}", "manipulations.pairs needs an even one"),
+        ("- a list", "expected keys and values"),
+        ("inner: 3", "inner: expected keys and values, got 3"),
+        ("a: [", "not YAML"),
+        ("!!python/object/apply:os.system ['true']", "not YAML"),
+    ],
+)
+def test_contradictions_and_foreign_files_are_errors(written, text, message):
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(written(text))
+
+
+def test_an_unknown_recipe_suggests_the_nearest():
+    with pytest.raises(UnknownNameError, match="Did you mean 'small'"):
+        load_recipe("smal")
+
+
+def test_the_digest_follows_every_key_but_the_number_of_workers():
+    recipe = load_recipe("small")
+    assert recipe_digest(dataclasses.replace(recipe, workers=7)) == recipe_digest(recipe)
+    assert recipe_digest(dataclasses.replace(recipe, seed=7)) != recipe_digest(recipe)
