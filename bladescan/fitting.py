@@ -64,6 +64,7 @@ def fit_detector(
     settings: FitSettings,
     *,
     groups: NDArray[Any] | None = None,
+    held_out: NDArray[np.bool_] | None = None,
     provenance: dict[str, Any] | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> Detector:
@@ -78,6 +79,7 @@ def fit_detector(
         ai_generated: embeddings ``[m, d]``, None for a detector without a binary head.
         settings: how to fit.
         groups: ``[n]``, photographs that must not be split apart share a value; None if all stand alone.
+        held_out: ``[n]``, the photographs that calibrate; None draws ``settings.held_out`` of them.
         provenance: joined into the manifest's.
         progress: told of each stage.
 
@@ -87,15 +89,16 @@ def fit_detector(
     """
     labels = None if groups is None else np.asarray(groups)
     _check(encoder, photographic, ai_generated, labels, settings)
-    held = hold_out(len(photographic), settings.held_out, np.random.default_rng(settings.seed), labels)
+    held = held_out
+    if held is None:
+        held = hold_out(len(photographic), settings.held_out, np.random.default_rng(settings.seed), labels)
     _check_held_out(int(held.sum()), settings)
-    fit_groups = None if labels is None else labels[~held]
     mixture = fit_mixture(
         photographic[~held],
         covariance=settings.covariance,
         n_components=settings.n_components,
         shrinkage=settings.shrinkage,
-        groups=fit_groups,
+        groups=None if labels is None else labels[~held],
         random_state=settings.seed,
         progress=lambda done, total: progress("mixture", done, total),
     )
@@ -104,19 +107,9 @@ def fit_detector(
     report = _report(mixture, scores, heads["one-class"], held, ai_generated, labels, settings)
     state = None
     if ai_generated is not None:
-        binary = fit_classifier(
-            photographic[~held],
-            ai_generated,
-            mixture.mixture,
-            groups=fit_groups,
-            normalise=encoder.manifest.encoder.normalise,
-            n_outliers=settings.n_outliers,
-            max_epochs=settings.max_epochs,
-            random_state=settings.seed,
-            progress=lambda done, total: progress("classifier", done, total),
+        heads["binary"], state = _fit_binary(
+            photographic, held, ai_generated, mixture, settings, labels, encoder, progress
         )
-        heads["binary"] = _binary_head(binary, photographic[held])
-        state = binary.state
     manifest = msgspec.structs.replace(
         encoder.manifest,
         heads=heads,
@@ -162,6 +155,31 @@ def _one_class_head(fit: MixtureFit, scores: NDArray[np.float64]) -> Head:
     if fit.held_out:
         settings["held_out_log_likelihood"] = fit.held_out[0][1]
     return Head(compress_calibration(scores), len(scores), settings, fit.paper_threshold)
+
+
+def _fit_binary(
+    photographic: NDArray[np.float32],
+    held: NDArray[np.bool_],
+    ai_generated: NDArray[np.float32],
+    mixture: MixtureFit,
+    settings: FitSettings,
+    groups: NDArray[Any] | None,
+    encoder: Detector,
+    progress: Progress,
+) -> tuple[Head, dict[str, torch.Tensor]]:
+    """The binary head, trained without the held-out photographs and calibrated on them, and its weights."""
+    fit = fit_classifier(
+        photographic[~held],
+        ai_generated,
+        mixture.mixture,
+        groups=None if groups is None else groups[~held],
+        normalise=encoder.manifest.encoder.normalise,
+        n_outliers=settings.n_outliers,
+        max_epochs=settings.max_epochs,
+        random_state=settings.seed,
+        progress=lambda done, total: progress("classifier", done, total),
+    )
+    return _binary_head(fit, photographic[held]), fit.state
 
 
 def _binary_head(fit: ClassifierFit, held_out: NDArray[np.float32]) -> Head:
