@@ -237,11 +237,11 @@ def _run(job: ScanJob, query: SourceQuery, output: str | None, format: str, quie
 
     tally = Tally()
     try:
+        sources = list_sources(query, stdin=_raw_stdin())
         with open_sink(output, format, job.run_info(), stream=sys.stdout.buffer) as sink:
             with ProgressLine("scanning", quiet=quiet) as progress, _keeping_partial(sink, tally):
                 for notice in () if quiet else job.notices:
                     progress.say(f"bladescan: note: {notice}")
-                sources = list_sources(query, stdin=_raw_stdin())
                 job.run(sources, sink, tally, functools.partial(_seen, progress, quiet))
             summary = tally.summary()
             sink.finish(summary)
@@ -361,6 +361,7 @@ def fit(
     photos: o.Photos,
     output: o.DetectorOutput,
     ai_generated: o.AiGenerated = None,
+    calibrate: o.Calibrate = None,
     encoder: o.EncoderPath = "default",
     name: Annotated[str, typer.Option(help="Name of the new detector. Default: the output's name.")] = "",
     licence: Annotated[str, typer.Option(help="Licence of the new detector. Default: the encoder's.")] = "",
@@ -410,12 +411,12 @@ def fit(
     )
     _check_output(output, ".safetensors")
     stdin = _raw_stdin()
-    generated = list_sources(_query(ai_generated), stdin=stdin) if ai_generated else None
     with ProgressLine("embedding", quiet=quiet) as line:
         detector = run_fit(
             asked,
             list_sources(_query(photos), stdin=stdin),
-            generated,
+            list_sources(_query(ai_generated), stdin=stdin) if ai_generated else None,
+            list_sources(_query(calibrate), stdin=stdin) if calibrate else None,
             seen=line.advance,
             progress=lambda stage, done, total: line.set(done, total, stage),
         )

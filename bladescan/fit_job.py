@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from bladescan import __version__
 from bladescan.backend import BackendSettings
@@ -72,7 +73,8 @@ def load_encoder(encoder: str) -> Detector:
 def run_fit(
     options: FitOptions,
     photographs: Iterable[Source],
-    ai_generated: Iterable[Source] | None,
+    ai_generated: Iterable[Source] | None = None,
+    calibration: Iterable[Source] | None = None,
     *,
     seen: Callable[[int], None] = lambda n: None,
     progress: Progress = lambda stage, done, total: None,
@@ -83,6 +85,7 @@ def run_fit(
         options: what the user asked.
         photographs: camera photographs with a face.
         ai_generated: labelled AI-generated faces, None for no binary head.
+        calibration: photographs that only calibrate, None for a share of ``photographs``.
         seen: told of each image embedded.
         progress: told of the stages of the fit.
 
@@ -105,14 +108,19 @@ def run_fit(
 
     with open_encoder(encoder, options.backend, options.runtime) as backend:
         photographic = embed(photographs)
+        held = None if calibration is None else embed(calibration)
         generated = None if ai_generated is None else embed(ai_generated)
+    everything = photographic if held is None else _joined(photographic, held)
     detector = fit_detector(
         encoder,
-        photographic.embeddings,
+        everything.embeddings,
         None if generated is None else generated.embeddings,
         options.fit,
-        groups=photographic.groups,
-        provenance=_provenance(options, photographic, generated),
+        groups=everything.groups,
+        held_out=None if held is None else np.arange(len(everything.groups)) >= len(photographic.groups),
+        provenance=_provenance(
+            options, {"photographic": photographic, "calibration": held, "ai_generated": generated}
+        ),
         progress=progress,
     )
     manifest = msgspec.structs.replace(
@@ -128,15 +136,18 @@ def _bare(manifest: Manifest) -> Manifest:
     return msgspec.structs.replace(manifest, heads={}, default_head=None)
 
 
-def _provenance(options: FitOptions, photographic: Features, generated: Features | None) -> dict[str, Any]:
-    counts = {"photographic": _counts(photographic)}
-    if generated is not None:
-        counts["ai_generated"] = _counts(generated)
+def _joined(fitted: Features, held: Features) -> Features:
+    embeddings = np.concatenate([fitted.embeddings, held.embeddings])
+    groups = np.concatenate([fitted.groups, held.groups])
+    return replace(fitted, embeddings=embeddings, groups=groups)
+
+
+def _provenance(options: FitOptions, features: dict[str, Features | None]) -> dict[str, Any]:
     return {
         "bladescan": __version__,
         "features_by": options.backend,
         "group_by": options.group_by,
-        "images": counts,
+        "images": {name: _counts(part) for name, part in features.items() if part is not None},
     }
 
 

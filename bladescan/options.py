@@ -75,7 +75,7 @@ Faces = Annotated[
 ]
 MinFace = Annotated[
     int,
-    Option(metavar="PX", min=1, help="Ignore faces with a shorter side than this.", rich_help_panel=SCORE),
+    Option(metavar="PX", min=1, help="Ignore faces whose longer side is shorter.", rich_help_panel=SCORE),
 ]
 Output = Annotated[
     str | None,
@@ -142,6 +142,10 @@ Photos = Annotated[
 AiGenerated = Annotated[
     list[str] | None,
     Option(metavar="DIR", help="Labelled AI-generated faces: adds the binary head. Repeatable."),
+]
+Calibrate = Annotated[
+    list[str] | None,
+    Option(metavar="DIR", help="Photographs that only set the threshold. Default: a share of --photos."),
 ]
 EncoderPath = Annotated[
     str,

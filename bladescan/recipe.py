@@ -97,7 +97,7 @@ class AugmentationRecipe:
         shift: largest displacement of the crop, as a share of its side.
         rescale: probability of passing through another size.
         rescale_side: smallest and largest such size in pixels.
-        blur, noise, jpeg, colour, flip: probability of each.
+        blur, noise, jpeg, colour, flip: probability of each; JPEG has it twice, before and after rescaling.
         jpeg_quality: lowest and highest quality.
         window: side in pixels of the part of the 224-pixel crop that the encoder sees in training, cut
             near its middle at full resolution; smaller is faster, 224 is everything.
@@ -122,7 +122,7 @@ class InnerRecipe:
 
     Attributes:
         lr: peak learning rate.
-        batch_size: photographs in a step.
+        batch_size: examples in a step; with ``manipulations.pairs`` two of each photograph.
         epochs: passes over the photographs.
         weight_decay: decoupled.
         warmup: share of the steps in which the learning rate rises.
