@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import pytest
 import yaml
@@ -42,6 +43,27 @@ def test_the_manipulations_that_a_recipe_may_name_are_those_that_exist(written):
     names = list(manipulations.MANIPULATIONS)
     recipe = load_recipe(written(yaml.safe_dump({"manipulations": {"names": names}})))
     assert list(recipe.manipulations.names) == names
+
+
+def leaves(cls, prefix=""):
+    for field in dataclasses.fields(cls):
+        inner = getattr(cls(), field.name)
+        if dataclasses.is_dataclass(inner):
+            yield from leaves(type(inner), f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name
+
+
+@pytest.mark.parametrize("key", list(leaves(Recipe)))
+def test_every_key_is_documented(key):
+    text = (Path(__file__).parents[1] / "docs" / "training.md").read_text()
+    assert f"| `{key}` |" in text
+
+
+@pytest.mark.parametrize("name", list(manipulations.MANIPULATIONS))
+def test_every_manipulation_is_documented(name):
+    text = (Path(__file__).parents[1] / "docs" / "training.md").read_text()
+    assert f"| `{name}` |" in text
 
 
 def test_an_empty_file_is_the_default_recipe(written):
