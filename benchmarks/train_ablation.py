@@ -2,11 +2,11 @@
 
     BLADESCAN_DATA=... python benchmarks/train_ablation.py INDEX.sqlite RUN... > table.md
 
-Photographs of some sources are kept out of training (`HELD_OUT_SOURCES`, files in ``faces``); they stand against
-the AI-generated faces of the *training* pool, so that a recipe may be chosen by this table. Both sides get the
-same crop, size and JPEG quality, twice: at 224 pixels and quality 90, and through 128 pixels and quality 75.
-``random`` stands for the first run's encoder with its initial weights, ``statistics`` for colour, sharpness and
-spectrum alone.
+Photographs of some sources are kept out of training (`HELD_OUT_SOURCES`, files in ``faces``); they stand
+against the AI-generated faces of the *training* pool, so that a recipe may be chosen by this table. Both
+sides get the same crop, size and JPEG quality, twice: at 224 pixels and quality 90, and through 128 pixels
+and quality 75. ``random`` stands for the first run's encoder with its initial weights, ``statistics`` for
+colour, sharpness and spectrum alone.
 
 One-class: mixture of three Gaussians over 32 principal components of the photographs trained on. Binary:
 logistic regression on those photographs and two generators, tested on the third. Columns are AUCs, averaged

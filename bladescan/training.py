@@ -194,25 +194,47 @@ def train(
         model.parameters(), lr=recipe.inner.lr, weight_decay=recipe.inner.weight_decay
     )
     first = runs.load_checkpoint(out_dir, model, optimizer) if resume else 0
-    started = time.monotonic()
-    n_steps_epoch = len(_order(recipe, data, [0]))
-    n_steps = n_steps_epoch * recipe.inner.epochs
-    batches = iter(_loader(data.train, _order(recipe, data, range(first, recipe.inner.epochs)), recipe))
-    for epoch in range(first, recipe.inner.epochs):
-        model.train()
-        course = []
-        for number in range(epoch * n_steps_epoch, (epoch + 1) * n_steps_epoch):
-            losses = step(
-                model, optimizer, next(batches), recipe, learning_rate(number, n_steps, recipe.inner)
-            )
-            course.append(losses)
-            done = (number + 1 - first * n_steps_epoch) * recipe.inner.batch_size
-            progress(Progress(number + 1, n_steps, losses, done / (time.monotonic() - started)))
-        measured = measure(model, data.held_out, recipe)
-        runs.append_history(out_dir, _entry(epoch, course, measured, model))
+    epochs = range(first, recipe.inner.epochs)
+    batches = iter(_loader(data.train, _order(recipe, data, epochs), recipe))
+    clock = _Clock(time.monotonic(), first_epoch=first, steps_per_epoch=len(_order(recipe, data, [0])))
+    for epoch in epochs:
+        course = _epoch(model, optimizer, batches, recipe, epoch, clock, progress)
+        entry = _entry(epoch, course, measure(model, data.held_out, recipe), model)
+        runs.append_history(out_dir, entry)
         runs.save_checkpoint(out_dir, model, optimizer, epoch + 1)
     runs.save_encoder(out_dir, model, recipe, n_photographs=len(data.train))
     return out_dir
+
+
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """Where a run began, to tell its speed."""
+
+    started_s: float
+    first_epoch: int
+    steps_per_epoch: int
+
+
+def _epoch(
+    model: JointEmbedding,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterator[Batch],
+    recipe: Recipe,
+    epoch: int,
+    clock: _Clock,
+    progress: Callable[[Progress], None],
+) -> list[dict[str, float]]:
+    """One pass over the photographs; the losses of every step."""
+    model.train()
+    n_steps = clock.steps_per_epoch * recipe.inner.epochs
+    course = []
+    for number in range(epoch * clock.steps_per_epoch, (epoch + 1) * clock.steps_per_epoch):
+        lr = learning_rate(number, n_steps, recipe.inner)
+        course.append(step(model, optimizer, next(batches), recipe, lr))
+        n_done = number + 1 - clock.first_epoch * clock.steps_per_epoch
+        rate = n_done * recipe.inner.batch_size / (time.monotonic() - clock.started_s)
+        progress(Progress(number + 1, n_steps, course[-1], rate))
+    return course
 
 
 @torch.inference_mode()
