@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from bladescan.errors import DataError
+from bladescan.faces import open_face_detector
 from bladescan.photographs import (
     CONTEXT,
     Examples,
@@ -190,3 +191,18 @@ def test_fine_labels_are_empty_exactly_where_the_face_is_untouched(indexed):
     assert torch.equal(batch.fine.sum(1) > 0, batch.coarse == 1)
     assert 0 < batch.coarse.float().mean() < 1
     assert batch.pixels.shape == (48, 224, 224, 3)
+
+
+@pytest.mark.integration
+def test_real_photographs_give_faces_whose_landmarks_lie_in_the_box(data_dir, tmp_path):
+    finder = open_face_detector("auto")
+    index = PhotographIndex(tmp_path / "index.sqlite", finder.name)
+    paths = sorted((data_dir / "faces").iterdir())[::150]
+    found = index_photographs(paths, index, finder)
+    assert len(found.digests) >= 0.8 * len(paths)
+    for digest in found.digests:
+        photograph = index.get(digest)
+        x0, y0, x1, y1 = photograph.box
+        x, y = photograph.landmarks.T
+        assert ((x0 < x) & (x < x1) & (y0 < y) & (y < y1)).all()
+        assert y[:2].max() < y[3:].min()  # eyes above the mouth
