@@ -11,10 +11,7 @@ from pathlib import Path
 from bladescan.backend import Backend, BackendSettings, BackendStatus
 from bladescan.errors import BackendError, MissingDependencyError
 
-_INSTALL = (
-    "pip install torch-tensorrt --extra-index-url https://pypi.nvidia.com (the version of your torch; "
-    "it brings NVIDIA's TensorRT libraries)"
-)
+_INSTALL = "pip install torch-tensorrt (for your torch's version; NVIDIA's own index has TensorRT's libraries)"
 
 
 class TensorRTPlugin:

@@ -3,8 +3,8 @@
     BLADESCAN_DATA=... python benchmarks/shipped_detector.py [DETECTOR.onnx] > table.md
 
 Photographs come from ``evaluation/photographic``, AI-generated faces from ``evaluation/ai-generated``. Both
-sides are decoded, searched and cropped as in a scan, and then *matched*: every crop becomes a JPEG of the same
-size and quality. Beside the heads stands a baseline that sees nothing but the bytes of that JPEG: where it
+sides are decoded, searched and cropped as in a scan, and then *matched*: every crop becomes a JPEG of the
+same size and quality. Beside the heads stands a baseline that sees nothing but the bytes of that JPEG: where it
 does well, the sets still differ in sharpness alone, and no more should be claimed for the heads.
 """
 

@@ -6,17 +6,21 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the command answers its shell."""
+    """What the command answers its shell; `MEANINGS` says what each means."""
 
     CLEAN = 0
-    """Every source was scanned, nothing flagged."""
     FLAGGED = 1
-    """Every source was scanned, something flagged."""
     FAILED = 2
-    """The command could not run: usage, detector, device, output."""
     INCOMPLETE = 3
-    """It ran, but some sources could not be scanned, or there were none: counts are incomplete."""
     INTERRUPTED = 130
-    """Ctrl-C; what was finished is kept."""
     TERMINATED = 143
-    """SIGTERM; what was finished is kept."""
+
+
+MEANINGS = {
+    ExitCode.CLEAN: "every source was scanned, nothing flagged",
+    ExitCode.FLAGGED: "every source was scanned, something flagged",
+    ExitCode.FAILED: "the command could not run: usage, detector, device, output",
+    ExitCode.INCOMPLETE: "it ran, but some sources could not be scanned, or there were none",
+    ExitCode.INTERRUPTED: "Ctrl-C; what was finished is kept",
+    ExitCode.TERMINATED: "SIGTERM; what was finished is kept",
+}

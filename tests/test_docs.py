@@ -1,0 +1,57 @@
+"""What the documentation promises is what there is."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from bladescan import __version__
+from bladescan.recipe import shipped_recipes
+from bladescan.records import Reason, Verdict
+from bladescan.sinks import COLUMNS, SUFFIXES, RunInfo, RunSummary
+
+ROOT = Path(__file__).parent.parent
+TEXT = {path.name: path.read_text() for path in [*ROOT.glob("docs/*.md"), *ROOT.glob("*.md")]}
+
+
+def test_the_command_reference_is_what_the_command_says():
+    generate = runpy.run_path(str(ROOT / ".ci" / "generate_docs.py"))
+    assert TEXT["cli.md"] == generate["page"](), "stale: python .ci/generate_docs.py"
+
+
+@pytest.mark.parametrize("name", [*COLUMNS, *SUFFIXES.values(), *(v.value for v in Verdict)])
+def test_every_column_format_and_verdict_is_documented(name):
+    assert f"`{name}`" in TEXT["output.md"] or f"{name}" in re.findall(r"[\w-]+", TEXT["output.md"])
+
+
+@pytest.mark.parametrize(
+    "name", [field.name for cls in (RunInfo, RunSummary) for field in dataclasses.fields(cls)]
+)
+def test_every_field_of_the_run_and_its_summary_is_documented(name):
+    assert name in re.findall(r"\w+", TEXT["output.md"])
+
+
+@pytest.mark.parametrize("reason", [reason.value for reason in Reason])
+def test_every_reason_is_documented(reason):
+    assert f"`{reason}`" in TEXT["formats.md"]
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_recipe_is_documented(name):
+    assert f"`{name}`" in TEXT["training.md"]
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in [*ROOT.glob("docs/*.md"), *ROOT.glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_version_is_the_changelogs_newest_or_not_yet_released():
+    released = re.findall(r"^## \[(\d[^\]]*)\]", TEXT["CHANGELOG.md"], re.MULTILINE)
+    assert "## [Unreleased]" in TEXT["CHANGELOG.md"]
+    assert not released or released[0] == __version__
