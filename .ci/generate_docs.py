@@ -1,4 +1,4 @@
-"""Write docs/cli.md from the command itself: ``python .ci/generate_docs.py``. A test fails when it is stale."""
+"""Write docs/cli.md from the command itself: ``python .ci/generate_docs.py``. A test checks that it is fresh."""
 
 from __future__ import annotations
 

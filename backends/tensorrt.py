@@ -11,7 +11,7 @@ from pathlib import Path
 from bladescan.backend import Backend, BackendSettings, BackendStatus
 from bladescan.errors import BackendError, MissingDependencyError
 
-_INSTALL = "pip install torch-tensorrt (for your torch's version; NVIDIA's own index has TensorRT's libraries)"
+_INSTALL = "pip install torch-tensorrt (for your torch; TensorRT's libraries are on NVIDIA's own index)"
 
 
 class TensorRTPlugin:
