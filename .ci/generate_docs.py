@@ -1,4 +1,4 @@
-"""Write docs/cli.md from the command itself: ``python .ci/generate_docs.py``. A test checks that it is fresh."""
+"""Write docs/cli.md from the command itself: ``python .ci/generate_docs.py``; a test checks it."""
 
 from __future__ import annotations
 

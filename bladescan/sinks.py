@@ -17,16 +17,14 @@ import io
 import json
 import math
 import os
-import secrets
-import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol, Self
 
-from bladescan.errors import MissingDependencyError, OutputError, UnknownNameError, UsageError
+from bladescan.errors import MissingDependencyError, UnknownNameError, UsageError
 from bladescan.records import FaceVerdict, ImageRecord, Verdict
+from bladescan.targets import Stream, Target, is_special, open_file
 from bladescan.terminal import printable
 
 SCHEMA_VERSION = 1
@@ -110,22 +108,6 @@ class Encoder(Protocol):
         """What stands after the last record."""
 
 
-class Target(Protocol):
-    """Where bytes go. Foreign errors come out as OutputError, but for a BrokenPipeError."""
-
-    def write(self, data: bytes) -> None:
-        """Take bytes."""
-
-    def commit(self) -> None:
-        """Make all of it durable and visible."""
-
-    def keep_partial(self) -> str | None:
-        """Make it visible though it is not complete, and never in the place of a complete file."""
-
-    def discard(self) -> None:
-        """Leave nothing behind where that can be done. Never raises."""
-
-
 class Sink:
     """An open output. Leaving its context without `finish` or `keep_partial` aborts it."""
 
@@ -192,7 +174,7 @@ def open_sink(path: str | None, format: str, run: RunInfo, *, stream: BinaryIO) 
     to_stream = path is None or path in STDOUT_NAMES
     terminal = to_stream and stream.isatty()
     encoder = ENCODERS[choose_format(None if to_stream else path, format, terminal)](run, terminal)
-    target: Target = _Stream(stream, "standard output") if path is None or to_stream else _open_file(path)
+    target: Target = Stream(stream, "standard output") if path is None or to_stream else open_file(path)
     try:
         target.write(encoder.begin())
     except BaseException:
@@ -214,7 +196,7 @@ def choose_format(path: str | None, format: str, terminal: bool) -> str:
     suffix = os.path.splitext(path)[1].lower()
     if suffix in SUFFIXES:
         return SUFFIXES[suffix]
-    if _is_special(path):  # a pipe or a device has no suffix to go by
+    if is_special(path):  # a pipe or a device has no suffix to go by
         return "csv"
     raise UsageError(f"{path}: no format has the suffix {suffix!r}: use {', '.join(SUFFIXES)}, or --format")
 
@@ -483,128 +465,3 @@ ENCODERS: dict[str, Callable[[RunInfo, bool], Encoder]] = {
     "parquet": _Parquet,
     "table": _Table,
 }
-
-
-# Targets
-
-
-@contextmanager
-def _mapped(name: str) -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except (OSError, ValueError) as exc:
-        why = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
-        raise OutputError(f"cannot write {name}: {why}") from exc
-
-
-class _Stream:
-    """Standard output, a pipe or a device: every record goes out at once, nothing can be taken back."""
-
-    def __init__(self, stream: BinaryIO, name: str, *, close: bool = False) -> None:
-        self._stream, self._name, self._close = stream, name, close
-
-    def write(self, data: bytes) -> None:
-        if data:
-            with _mapped(self._name):
-                self._stream.write(data)
-                self._stream.flush()
-
-    def commit(self) -> None:
-        with _mapped(self._name):
-            self._stream.flush()
-            if self._close:
-                self._stream.close()
-
-    def keep_partial(self) -> str | None:
-        self.commit()
-        return None
-
-    def discard(self) -> None:
-        if self._close:
-            with suppress(OSError):
-                self._stream.close()
-
-
-class _AtomicFile:
-    """A file written beside its name and renamed when it is complete; a link's target is replaced."""
-
-    def __init__(self, path: str) -> None:
-        self._name = path
-        self._path = os.path.realpath(path)
-        self._folder = os.path.dirname(self._path)
-        self._temporary = os.path.join(self._folder, f".bladescan-{secrets.token_hex(8)}.tmp")
-        with _mapped(path):
-            mode = _old_mode(self._path)
-            # os.open and not tempfile: the kernel applies the umask, as for any new file.
-            descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-            self._file = os.fdopen(descriptor, "wb")
-            if mode is not None:
-                os.fchmod(descriptor, mode)
-
-    def write(self, data: bytes) -> None:
-        with _mapped(self._name):
-            self._file.write(data)
-
-    def commit(self) -> None:
-        self._publish(self._path)
-
-    def keep_partial(self) -> str | None:
-        shown = self._path if os.path.islink(self._name) else self._name
-        self._publish(_partial(self._path))
-        return _partial(shown)
-
-    def discard(self) -> None:
-        with suppress(OSError):
-            self._file.close()
-        with suppress(OSError):
-            os.unlink(self._temporary)
-
-    def _publish(self, path: str) -> None:
-        with _mapped(self._name):
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            os.replace(self._temporary, path)
-            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-
-
-def _partial(path: str) -> str:
-    stem, suffix = os.path.splitext(path)
-    return f"{stem}.partial{suffix}"
-
-
-def _old_mode(path: str) -> int | None:
-    """Permissions of the file to be replaced; one that may not be written may not be replaced either."""
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        return None
-    if not os.access(path, os.W_OK):
-        raise PermissionError(0, "permission denied")
-    return stat.S_IMODE(mode)
-
-
-def _is_special(path: str) -> bool:
-    try:
-        mode = os.stat(path).st_mode
-    except (OSError, ValueError):
-        return False
-    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
-
-
-def _open_file(path: str) -> Target:
-    if _is_special(path):
-        with _mapped(path):
-            return _Stream(open(path, "wb"), path, close=True)
-    if os.path.isdir(path):
-        raise OutputError(f"cannot write {path}: it is a folder; give a file name in it")
-    folder = os.path.dirname(os.path.realpath(path))
-    if not os.path.isdir(folder):
-        raise OutputError(f"cannot write {path}: there is no folder {folder}; make it first")
-    return _AtomicFile(path)

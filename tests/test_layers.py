@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = """
     __init__ records errors exit_codes terminal options
     tasks recipe manifest calibration
-    images faces backend sources sinks detectors
+    images faces backend sources targets sinks detectors
     decoder_process decoders scanning scan_job
     manipulations losses encoders photographs runs training
     mixture classifier detector fitting export features fit_job train_job
