@@ -33,7 +33,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
 )
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -386,8 +386,9 @@ def fit(
 ) -> None:
     """Fit and calibrate a detector on your own photographs.
 
-    A Gaussian mixture learns what your photographs look like; photographs held out from it set the
-    threshold. With labelled AI-generated faces a binary head is fitted as well. Needs bladescan[train].
+    A Gaussian mixture learns your photographs; photographs held out from it set the threshold.
+
+    With labelled AI-generated faces a binary head is fitted as well. Needs the extra `train`.
     """
     _need_learning_side("fit")
     from bladescan.backend import BackendSettings
@@ -492,7 +493,7 @@ def train(
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Learn an encoder from photographs with a face, by a recipe. Needs bladescan[train]."""
+    """Learn an encoder from photographs with a face, by a recipe. Needs the extra `train`."""
     _need_learning_side("train")
     from bladescan.recipe import load_recipe
     from bladescan.sources import list_sources

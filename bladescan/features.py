@@ -17,7 +17,7 @@ from bladescan.backend import Backend, BackendSettings, get_plugin
 from bladescan.decoder_process import Decoded, DecoderSettings
 from bladescan.decoders import DecoderPool
 from bladescan.detector import Detector, save_detector
-from bladescan.errors import DataError, UnknownNameError
+from bladescan.errors import DataError
 from bladescan.scanning import crops_of, decode_in_order
 from bladescan.sources import Source
 
@@ -59,17 +59,14 @@ def embed_images(
         sources: the images.
         backend: a loaded detector or bare encoder.
         decoder: limits, face finder and crop rule.
-        group_by: ``file`` or ``folder``.
+        group_by: one of `GROUPINGS`.
         n_decoders: decoder processes.
         batch_size: crops in one model run.
         progress: called with the number of images just done.
 
     Raises:
         DataError: no image had a face.
-        UnknownNameError: ``group_by`` is neither.
     """
-    if group_by not in GROUPINGS:
-        raise UnknownNameError("grouping", group_by, GROUPINGS)
     parts: list[NDArray[np.float32]] = []
     groups: list[str] = []
     skipped: Counter[str] = Counter()

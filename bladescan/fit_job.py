@@ -16,9 +16,9 @@ from bladescan.decoder_process import DecoderSettings
 from bladescan.detector import Detector, load_detector
 from bladescan.detectors import SAFETENSORS
 from bladescan.encoders import complexity, vision_state
-from bladescan.errors import DetectorError
-from bladescan.features import Features, embed_images, open_encoder
-from bladescan.fitting import FitSettings, Progress, fit_detector
+from bladescan.errors import DetectorError, UnknownNameError
+from bladescan.features import GROUPINGS, Features, embed_images, open_encoder
+from bladescan.fitting import FitSettings, Progress, check_settings, fit_detector
 from bladescan.manifest import FaceRule, Manifest
 from bladescan.runs import load_encoder_run
 from bladescan.sources import Source
@@ -92,6 +92,9 @@ def run_fit(
     Raises:
         BladescanError: the encoder, the backend or the images are of no use.
     """
+    check_settings(options.fit)
+    if options.group_by not in GROUPINGS:
+        raise UnknownNameError("grouping", options.group_by, GROUPINGS)
     encoder = load_encoder(options.encoder)
     rule = encoder.manifest.face_rule
     decoder = msgspec.structs.replace(options.decoder, crop_scale=rule.scale)

@@ -24,9 +24,9 @@ from bladescan.calibration import (
 )
 from bladescan.classifier import Classifier, ClassifierFit, fit_classifier
 from bladescan.detector import Detector, validate_detector
-from bladescan.errors import DataError, UsageError
+from bladescan.errors import DataError, UnknownNameError, UsageError
 from bladescan.manifest import Head, HeadName
-from bladescan.mixture import MixtureFit, fit_mixture
+from bladescan.mixture import COVARIANCES, MixtureFit, fit_mixture
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage (``mixture``, ``classifier``), the steps done and the steps in all."""
@@ -55,6 +55,15 @@ class FitSettings:
     n_outliers: int | None = None
     max_epochs: int = 100
     seed: int = 0
+
+
+def check_settings(settings: FitSettings) -> None:
+    """Raise UsageError for settings out of range: to be called before hours of embedding."""
+    if settings.covariance not in ("auto", *COVARIANCES):
+        raise UnknownNameError("covariance", settings.covariance, ("auto", *COVARIANCES))
+    for what, share in (("held-out share", settings.held_out), ("false-alarm rate", settings.false_alarm)):
+        if not 0.0 < share < 1.0:
+            raise UsageError(f"the {what} must lie between 0 and 1, got {share:g}")
 
 
 def fit_detector(
@@ -88,7 +97,8 @@ def fit_detector(
         UsageError: settings out of range.
     """
     labels = None if groups is None else np.asarray(groups)
-    _check(encoder, photographic, ai_generated, labels, settings)
+    check_settings(settings)
+    _check(encoder, photographic, ai_generated, labels)
     held = held_out
     if held is None:
         held = hold_out(len(photographic), settings.held_out, np.random.default_rng(settings.seed), labels)
@@ -127,7 +137,6 @@ def _check(
     photographic: NDArray[Any],
     ai_generated: NDArray[Any] | None,
     groups: NDArray[Any] | None,
-    settings: FitSettings,
 ) -> None:
     d = encoder.manifest.encoder.embedding_dim
     for name, part in (("photographic", photographic), ("AI-generated", ai_generated)):
@@ -135,10 +144,6 @@ def _check(
             raise DataError(f"{name} embeddings must be finite [n, {d}], got {list(part.shape)}")
     if groups is not None and groups.shape != (len(photographic),):
         raise DataError(f"{len(photographic)} photographs but groups of shape {list(groups.shape)}")
-    if not 0.0 < settings.held_out < 1.0:
-        raise UsageError(f"the held-out share must lie between 0 and 1, got {settings.held_out:g}")
-    if not 0.0 < settings.false_alarm < 1.0:
-        raise UsageError(f"the false-alarm rate must lie between 0 and 1, got {settings.false_alarm:g}")
 
 
 def _check_held_out(n_held_out: int, settings: FitSettings) -> None:

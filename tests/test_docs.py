@@ -25,14 +25,14 @@ def test_the_command_reference_is_what_the_command_says():
 
 @pytest.mark.parametrize("name", [*COLUMNS, *SUFFIXES.values(), *(v.value for v in Verdict)])
 def test_every_column_format_and_verdict_is_documented(name):
-    assert f"`{name}`" in TEXT["output.md"] or f"{name}" in re.findall(r"[\w-]+", TEXT["output.md"])
+    assert f"`{name}`" in TEXT["output.md"] or f"|{name}" in TEXT["output.md"]
 
 
 @pytest.mark.parametrize(
     "name", [field.name for cls in (RunInfo, RunSummary) for field in dataclasses.fields(cls)]
 )
 def test_every_field_of_the_run_and_its_summary_is_documented(name):
-    assert name in re.findall(r"\w+", TEXT["output.md"])
+    assert f"`{name}`" in TEXT["output.md"] or f'"{name}"' in TEXT["output.md"]
 
 
 @pytest.mark.parametrize("reason", [reason.value for reason in Reason])

@@ -244,11 +244,8 @@ def test_a_profile_of_another_colour_space_is_left_alone():
     np.testing.assert_array_equal(first(encode(corners(), "PNG", icc_profile=lab)), np.asarray(corners()))
 
 
-def test_a_wide_gamut_profile_is_applied():
-    root = os.environ.get("BLADESCAN_DATA")
-    if not root:
-        pytest.skip("BLADESCAN_DATA does not name the folder with the shared images")
-    for path in sorted(Path(root, "photographs").rglob("*.jpg")):
+def test_a_wide_gamut_profile_is_applied(data_dir):
+    for path in sorted((data_dir / "photographs").rglob("*.jpg")):
         with Image.open(path) as image:
             profile = image.info.get("icc_profile", b"")
             if b"Adobe RGB" in profile and image.mode == "RGB" and min(image.size) >= 16:
@@ -438,11 +435,8 @@ def test_a_forbidden_file_is_permission_denied(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def hostile() -> Path:
-    root = os.environ.get("BLADESCAN_DATA")
-    if not root:
-        pytest.skip("BLADESCAN_DATA does not name the folder with the shared images")
-    return Path(root) / "hostile"
+def hostile(data_dir) -> Path:
+    return data_dir / "hostile"
 
 
 def test_hostile_files_raise_only_image_errors(hostile):

@@ -79,11 +79,12 @@ def test_the_scan_side_loads_without_the_learning_side():
     assert not loaded_after(imports) & LEARNING_RUNTIMES
 
 
-def test_help_loads_no_numpy_torch_or_onnxruntime():
-    code = """
+@pytest.mark.parametrize("arguments", [["--help"], ["scan", "--help"], ["fit", "--help"], ["--version"]])
+def test_help_loads_no_numpy_torch_or_onnxruntime(arguments):
+    code = f"""
 from bladescan import cli
 try:
-    cli.app(["scan", "--help"])
+    cli.app({arguments})
 except SystemExit as exc:
     assert exc.code == 0
 """

@@ -33,4 +33,6 @@ def install(path: Path, measured: Path | None) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) not in (2, 3):
+        sys.exit("usage: python -m bladescan.detectors detector.safetensors [measured.md]")
     install(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)
