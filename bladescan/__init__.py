@@ -4,4 +4,9 @@ Implements BLADES (Zou et al., "Bi-Level Optimization for Self-Supervised AI-Gen
 Detection", ICCV 2025). The command is ``bladescan``; ``bladescan.scanning`` is its library door.
 """
 
+import os
+
+# onnxruntime keeps usage records for its maker unless told not to. What is scanned here is nobody's business.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 __version__ = "0.1.0"

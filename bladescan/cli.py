@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import functools
-import os
-import signal
 import sys
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bladescan import __version__
 from bladescan import options as o
-from bladescan.errors import BladescanError, UsageError
+from bladescan.errors import OutputError, UsageError
 from bladescan.exit_codes import ExitCode
+from bladescan.guard import Interrupted, guarded, interrupt_code, is_closed, prepare_streams
 from bladescan.terminal import ProgressLine, printable, say
 
 if TYPE_CHECKING:
@@ -35,72 +33,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-
-class _Terminated(BaseException):
-    """SIGTERM, on its way out like Ctrl-C."""
 
 
 def main() -> None:
     """Entry point of the ``bladescan`` script."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    prepare_streams()
     app()
-
-
-def _guarded(command: _F) -> _F:
-    """Turn exceptions into one line and an exit code."""
-
-    @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        debug = bool(kwargs.get("debug"))
-        if debug:
-            os.environ["BLADESCAN_DEBUG"] = "1"
-        try:
-            with _sigterm_raises():
-                return command(*args, **kwargs)
-        except BrokenPipeError:
-            _leave_closed_pipe()
-        except KeyboardInterrupt:
-            raise typer.Exit(ExitCode.INTERRUPTED) from None
-        except _Terminated:
-            raise typer.Exit(ExitCode.TERMINATED) from None
-        except BladescanError as exc:
-            _fail(str(exc), debug)
-        except (typer.Exit, SystemExit):
-            raise
-        except Exception as exc:
-            if type(exc).__module__.startswith("typer."):
-                raise  # a usage error, which Typer renders
-            _fail(f"internal error: {type(exc).__name__}: {exc} (--debug shows where)", debug)
-
-    return run  # type: ignore[return-value]
-
-
-def _fail(message: str, debug: bool) -> NoReturn:
-    if debug:
-        traceback.print_exc()
-    say(f"bladescan: {message}")
-    raise typer.Exit(ExitCode.FAILED)
-
-
-@contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    def leave(*_: Any) -> NoReturn:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _leave_closed_pipe() -> NoReturn:
-    # Whoever read us has enough. Python would complain once more when it flushes at exit.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    raise typer.Exit(ExitCode.CLEAN)
 
 
 def _version(asked: bool) -> None:
@@ -119,7 +57,7 @@ def bladescan(
 
 
 @app.command()
-@_guarded
+@guarded
 def scan(
     paths: o.Paths = None,
     files_from: o.FilesFrom = None,
@@ -157,7 +95,7 @@ def scan(
     from bladescan.backend import BackendSettings
     from bladescan.scan_job import Decision, ScanJob, ScanOptions, n_cores
 
-    query = _query(paths, files_from, null, include, exclude, hidden, follow_links, shard)
+    query = _query(paths, files_from, null, include, exclude, hidden, follow_links, shard, output)
     asked = ScanOptions(
         model=model,
         backend=backend,
@@ -184,6 +122,7 @@ def _query(
     hidden: bool = False,
     follow_links: bool = False,
     shard: str | None = None,
+    output: str | None = None,
 ) -> SourceQuery:
     from bladescan.sources import SourceQuery, parse_shard
 
@@ -198,6 +137,7 @@ def _query(
         hidden=hidden,
         follow_links=follow_links,
         shard=None if shard is None else parse_shard(shard),
+        output=output,
     )
 
 
@@ -230,6 +170,9 @@ def _number(text: str, option: str) -> int:
     return number
 
 
+STDOUT = (None, "-")
+
+
 def _run(job: ScanJob, query: SourceQuery, output: str | None, format: str, quiet: bool) -> RunSummary:
     from bladescan.scan_job import Tally
     from bladescan.sinks import open_sink
@@ -238,6 +181,8 @@ def _run(job: ScanJob, query: SourceQuery, output: str | None, format: str, quie
     tally = Tally()
     try:
         sources = list_sources(query, stdin=_raw_stdin())
+        if is_closed(1) and output in STDOUT:
+            raise OutputError("standard output is closed: use -o FILE")
         with open_sink(output, format, job.run_info(), stream=sys.stdout.buffer) as sink:
             with ProgressLine("scanning", quiet=quiet) as progress, _keeping_partial(sink, tally):
                 for notice in () if quiet else job.notices:
@@ -253,7 +198,7 @@ def _run(job: ScanJob, query: SourceQuery, output: str | None, format: str, quie
 def _raw_stdin() -> Any:
     # Unbuffered: the thread that lists sources may still wait in a read when the process ends, and a
     # buffered reader's lock would then abort the interpreter.
-    return open(0, "rb", buffering=0, closefd=False)
+    return None if is_closed(0) else open(0, "rb", buffering=0, closefd=False)
 
 
 def _seen(progress: ProgressLine, quiet: bool, record: ImageRecord) -> None:
@@ -268,13 +213,13 @@ def _keeping_partial(sink: Sink, tally: Tally) -> Iterator[None]:
     """On an interruption what was finished is kept, under another name when it was to be a file."""
     try:
         yield
-    except (KeyboardInterrupt, _Terminated) as exc:
-        code = ExitCode.TERMINATED if isinstance(exc, _Terminated) else ExitCode.INTERRUPTED
-        kept = sink.keep_partial(tally.summary(code))
-        say(
-            f"bladescan: interrupted after {tally.verdicts.total()} images"
-            + (f"; kept {kept}" if kept else "")
-        )
+    except Interrupted:
+        try:
+            kept = sink.keep_partial(tally.summary(interrupt_code()))
+        except (OutputError, BrokenPipeError) as exc:
+            kept = f"nothing more: {exc}"
+        what = f"; kept {kept}" if kept else ""
+        say(f"bladescan: interrupted after {tally.verdicts.total()} images{what}")
         raise
 
 
@@ -287,12 +232,12 @@ def _say_summary(summary: RunSummary, job: ScanJob, output: str | None) -> None:
     )
     if summary.reasons:
         say("unreadable: " + ", ".join(f"{n} {reason}" for reason, n in summary.reasons.items()))
-    if output not in (None, "-"):
+    if output not in STDOUT:
         say(f"verdicts: {output}")
 
 
 @app.command()
-@_guarded
+@guarded
 def info(
     path: Annotated[Path | None, typer.Argument(help="Detector, export or run. Default: what ships.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document, calibration included.")] = False,
@@ -313,7 +258,7 @@ def printable_lines(text: str) -> str:
 
 
 @app.command()
-@_guarded
+@guarded
 def backends(debug: o.Debug = False) -> None:
     """List the runtimes, whether they are installed, and on which devices they can run."""
     from bladescan.backend import get_plugin, plugin_names
@@ -328,7 +273,7 @@ def backends(debug: o.Debug = False) -> None:
 
 
 @app.command()
-@_guarded
+@guarded
 def doctor(model: o.Model = None, faces: o.Faces = "auto", debug: o.Debug = False) -> None:
     """Check that this installation can scan: packages, backends, face finder, detector."""
     from bladescan.doctor import examine
@@ -342,7 +287,7 @@ def doctor(model: o.Model = None, faces: o.Faces = "auto", debug: o.Debug = Fals
 
 
 @app.command()
-@_guarded
+@guarded
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where to put them.")] = Path("samples"),
     debug: o.Debug = False,
@@ -356,7 +301,7 @@ def demo(
 
 
 @app.command()
-@_guarded
+@guarded
 def fit(
     photos: o.Photos,
     output: o.DetectorOutput,
@@ -454,7 +399,7 @@ def _need_learning_side(what: str) -> None:
 
 
 @app.command()
-@_guarded
+@guarded
 def export(
     detector: Annotated[Path, typer.Argument(help="Detector of `bladescan fit` (.safetensors).")],
     output: Annotated[
@@ -482,7 +427,7 @@ def export(
 
 
 @app.command()
-@_guarded
+@guarded
 def train(
     photos: o.Photos,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="Folder of the run.")],
@@ -507,7 +452,7 @@ def train(
 
 
 @app.command()
-@_guarded
+@guarded
 def recipes(
     name: Annotated[str, typer.Argument(help="Print this recipe, resolved.")] = "", debug: o.Debug = False
 ) -> None:

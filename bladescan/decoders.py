@@ -12,7 +12,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -41,6 +43,16 @@ class _Died(Exception):
 
 class _Late(Exception):
     """The answer did not come in time."""
+
+
+@contextmanager
+def sigint_blocked() -> Iterator[None]:
+    """Processes started meanwhile never see Ctrl-C; this one sees it afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class DecoderProcess:
@@ -130,9 +142,10 @@ class DecoderProcess:
         command = [sys.executable, "-P", "-m", "bladescan.decoder_process", settings]
         # Parallelism comes from several processes; OpenMP threads inside each would only fight.
         environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} | dict(os.environ)
-        return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, bufsize=-1
-        )
+        with sigint_blocked():  # until it ignores Ctrl-C by itself
+            return subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, bufsize=-1
+            )
 
     def _read(self, process: subprocess.Popen[bytes], timeout_s: float) -> Decoded | Ready | Failed:
         deadline = time.monotonic() + timeout_s

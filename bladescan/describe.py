@@ -12,6 +12,8 @@ from bladescan.backend import BackendSettings, choose_plugin
 from bladescan.errors import DetectorError
 from bladescan.manifest import METADATA_KEY, Manifest, decode_manifest
 
+ENCODER_FILE = "encoder.safetensors"
+
 
 def read_manifest(path: Path) -> Manifest:
     """The manifest of a detector file or of an encoder run.
@@ -20,7 +22,9 @@ def read_manifest(path: Path) -> Manifest:
         DetectorError: there is none, or it is not one of ours.
     """
     if path.is_dir():
-        return read_manifest(path / "encoder.safetensors")
+        if not (path / ENCODER_FILE).is_file():
+            raise DetectorError(f"{path}: a folder without {ENCODER_FILE}: not an encoder run")
+        return read_manifest(path / ENCODER_FILE)
     if path.suffix.lower() != ".safetensors":
         opened = choose_plugin("auto", path).open(path, BackendSettings(device="cpu"))
         opened.close()

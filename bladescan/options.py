@@ -138,7 +138,8 @@ MaxFrames = Annotated[
     int, Option(min=1, help="Frames looked at in an animation, spread evenly.", rich_help_panel=RUN)
 ]
 Timeout = Annotated[
-    float, Option(metavar="SECONDS", min=0.1, help="Longest decoding of one image.", rich_help_panel=RUN)
+    float,
+    Option(metavar="SECONDS", min=0.1, max=86400, help="Longest decoding of one image.", rich_help_panel=RUN),
 ]
 
 Photos = Annotated[

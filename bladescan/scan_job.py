@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from bladescan.backend import Backend, BackendSettings, choose_plugin
 from bladescan.calibration import benjamini_hochberg, false_alarm_threshold
 from bladescan.decoder_process import DecoderSettings
 from bladescan.detectors import default_detector
-from bladescan.errors import DetectorError, UsageError
+from bladescan.errors import DetectorError, OutputError, UsageError
 from bladescan.exit_codes import ExitCode
 from bladescan.manifest import Manifest
 from bladescan.records import ImageRecord, Verdict
@@ -175,6 +176,8 @@ class ScanJob:
 
 def _open_backend(options: ScanOptions) -> Backend:
     path = default_detector(options.backend) if options.model is None else options.model
+    if path.is_dir():
+        raise DetectorError(f"{path}: is a folder; expected a detector file (.onnx or .safetensors)")
     if not path.is_file():
         raise DetectorError(f"{path}: no such detector file; leave --model out for the one that ships")
     return choose_plugin(options.backend, path).open(path, options.runtime)
@@ -214,18 +217,60 @@ def n_cores() -> int:
 
 
 def _flag_by_discovery_rate(records: Iterable[ImageRecord], rate: float) -> Iterator[ImageRecord]:
-    """Hold all records back in a private temporary file until the batch's threshold is known."""
+    """Hold all records back in a private temporary file until the batch's threshold is known.
+
+    When the scan is broken off there is no batch to judge: what was finished comes out as the detector's own
+    false-alarm rate decided it.
+    """
     p_values: list[float] = []
-    with tempfile.TemporaryFile(prefix="bladescan-") as spool:
-        for record in records:
-            p_values += [face.p_value for face in record.faces]
-            # json, not MessagePack: escapes keep names that are not UTF-8
-            spool.write(json.dumps(asdict(record)).encode() + b"\n")
+    with _spool() as spool:
+        try:
+            for record in records:
+                p_values += [face.p_value for face in record.faces]
+                spool.write(record)
+        except (Exception, GeneratorExit):
+            raise
+        except BaseException:
+            yield from spool.read()
+            raise
         threshold = benjamini_hochberg(p_values, rate)
-        spool.seek(0)
-        yield from (judge_again(record, threshold) for record in _spooled(spool))
+        yield from (judge_again(record, threshold) for record in spool.read())
 
 
-def _spooled(spool: BinaryIO) -> Iterator[ImageRecord]:
-    for line in spool:
-        yield msgspec.convert(json.loads(line), ImageRecord)
+class _Spool:
+    """Records in a file. JSON, not MessagePack: its escapes keep names that are not UTF-8."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, record: ImageRecord) -> None:
+        with _mapped():
+            self._file.write(json.dumps(asdict(record)).encode() + b"\n")
+
+    def read(self) -> Iterator[ImageRecord]:
+        with _mapped():
+            self._file.seek(0)
+        for line in self._file:
+            yield msgspec.convert(json.loads(line), ImageRecord)
+
+
+@contextmanager
+def _spool() -> Iterator[_Spool]:
+    with _mapped():
+        file = tempfile.TemporaryFile(prefix="bladescan-")
+    try:
+        yield _Spool(file)
+    finally:
+        with suppress(OSError):  # what a full disk would not take is not wanted any more
+            file.close()
+
+
+@contextmanager
+def _mapped() -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise OutputError(
+            f"--fdr holds rows back in a temporary file, which fails: {exc.strerror}; set TMPDIR to a folder "
+            "with room"
+        ) from exc

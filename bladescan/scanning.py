@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from bladescan.backend import Backend, BackendSettings, get_plugin
 from bladescan.calibration import p_values, photographic_scores
 from bladescan.decoder_process import Decoded, DecoderSettings, Request
-from bladescan.decoders import DecoderPool
+from bladescan.decoders import DecoderPool, sigint_blocked
 from bladescan.errors import BackendError, UsageError
 from bladescan.manifest import Head, HeadName, Manifest
 from bladescan.records import CROP_SIZE, FaceVerdict, ImageRecord, Scores, Verdict
@@ -326,72 +326,102 @@ def scan_chunk(sources: Sequence[Source], settings: ScanSettings) -> list[ImageR
 def scan_in_processes(
     sources: Iterable[Source], settings: ScanSettings, n_workers: int
 ) -> Iterator[ImageRecord]:
-    """Scan in ``n_workers`` processes through joblib. Same records, same order as in one process.
+    """Scan in ``n_workers`` processes. Same records, same order as in one process.
 
-    A worker that dies (killed, out of memory) costs no file: its chunks are scanned again.
+    Chunks are handed out only as their records are taken, so memory is bounded by the workers, not by the
+    list. A worker that dies (killed, out of memory) costs no file: the unfinished chunks are scanned again.
 
     Raises:
         BackendError: workers keep dying.
     """
-    from joblib import Parallel, delayed
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-    chunks = _Chunks(sources)
-    deaths = 0
-    while True:
-        parallel = Parallel(n_jobs=n_workers, return_as="generator", batch_size=1, pre_dispatch="2*n_jobs")
-        try:
-            for records in parallel(delayed(scan_chunk)(chunk, settings) for chunk in chunks):
-                deaths = 0
-                chunks.done()
-                yield from records
-            return
-        except TerminatedWorkerError as exc:
-            deaths += 1
-            if deaths > WORKER_DEATHS:
-                raise BackendError(f"worker processes keep dying: try fewer --workers ({exc})") from exc
-            chunks.again()
+    with _Workers(settings, n_workers) as workers:
+        for chunk in _chunks(_with_stalls(sources)):
+            if chunk:
+                workers.submit(chunk)
+            while workers.waiting and (not chunk or workers.waiting > 2 * n_workers):
+                yield from workers.next_records()
+        while workers.waiting:
+            yield from workers.next_records()
 
 
-class _Chunks:
-    """Sources in chunks, small ones first so that the first row comes soon; remembers the unfinished.
+def _chunks(sources: Iterable[Source | None]) -> Iterator[list[Source]]:
+    """Sources in chunks, small ones first so that the first row comes soon; an empty one at a stall."""
+    size, chunk = 2, list[Source]()
+    for source in sources:
+        if source is not None:
+            chunk.append(source)
+        if chunk and (source is None or len(chunk) >= size):
+            yield chunk
+            size, chunk = min(2 * size, LARGEST_CHUNK), []
+        if source is None:
+            yield []
+    if chunk:
+        yield chunk
 
-    joblib draws from it in its own threads, hence the lock.
-    """
 
-    def __init__(self, sources: Iterable[Source]) -> None:
-        self._fresh = self._cut(_with_stalls(sources))
-        self._redo: Iterator[list[Source]] = iter(())
-        self._unfinished: deque[list[Source]] = deque()
-        self._lock = threading.Lock()
+class _Workers:
+    """joblib's worker processes (loky), what they have yet to finish, and new ones when some die."""
 
-    def done(self) -> None:
-        """The oldest unfinished chunk has been handed on."""
-        self._unfinished.popleft()
+    def __init__(self, settings: ScanSettings, n: int) -> None:
+        self._settings, self._n = settings, n
+        self._waiting: deque[tuple[list[Source], Future[list[ImageRecord]]]] = deque()
+        self._deaths = 0
+        self._pool = self._open()
 
-    def again(self) -> None:
-        """Give out every unfinished chunk once more, in order."""
-        with self._lock:
-            self._redo = chain(list(self._unfinished), self._redo)
-            self._unfinished.clear()
+    @property
+    def waiting(self) -> int:
+        """Chunks whose records have not been taken."""
+        return len(self._waiting)
 
-    def __iter__(self) -> Self:
+    def submit(self, chunk: list[Source]) -> None:
+        """Hand out a chunk."""
+        with sigint_blocked():  # workers start here and inherit the mask: Ctrl-C is the parent's to handle
+            self._waiting.append((chunk, self._pool.submit(scan_chunk, chunk, self._settings)))
+
+    def next_records(self) -> list[ImageRecord]:
+        """Wait for the oldest chunk."""
+        from joblib.externals.loky.process_executor import BrokenProcessPool
+
+        while True:
+            try:
+                records = self._waiting[0][1].result()
+            except BrokenProcessPool as exc:
+                self._begin_again(exc)
+                continue
+            self._waiting.popleft()
+            self._deaths = 0
+            return records
+
+    def _begin_again(self, exc: Exception) -> None:
+        self._deaths += 1
+        if self._deaths > WORKER_DEATHS:
+            raise BackendError(f"worker processes keep dying: try fewer --workers ({exc})") from exc
+        self._pool.shutdown(kill_workers=True)
+        self._pool = self._open()
+        unfinished, self._waiting = self._waiting, deque()
+        for chunk, _ in unfinished:
+            self.submit(chunk)
+
+    def _open(self) -> Any:
+        from joblib.externals.loky.process_executor import ProcessPoolExecutor
+
+        return ProcessPoolExecutor(self._n, initializer=_die_with, initargs=(os.getpid(),))
+
+    def __enter__(self) -> Self:
         return self
 
-    def __next__(self) -> list[Source]:
-        with self._lock:
-            chunk = next(self._redo, None) or next(self._fresh)
-            self._unfinished.append(chunk)
-            return chunk
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(kill_workers=True)
 
-    @staticmethod
-    def _cut(sources: Iterable[Source | None]) -> Iterator[list[Source]]:
-        size, chunk = 2, list[Source]()
-        for source in sources:
-            if source is not None:
-                chunk.append(source)
-            if chunk and (source is None or len(chunk) >= size):
-                yield chunk
-                size, chunk = min(2 * size, LARGEST_CHUNK), []
-        if chunk:
-            yield chunk
+
+def _die_with(parent: int) -> None:
+    """In a worker: end when the scan that started it is gone, however it went."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="watch").start()

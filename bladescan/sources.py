@@ -27,6 +27,7 @@ from bladescan.records import Reason
 LONGEST_NAME = 1 << 20
 """Bytes without a separator after which a list is taken for something else."""
 _READ_SIZE = 1 << 16
+_UNFINISHED = re.compile(r"\.bladescan-[0-9a-f]{16}\.tmp")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SPECIAL = {
     stat.S_IFIFO: "a pipe",
@@ -49,6 +50,7 @@ class SourceQuery:
         hidden: below folders, also names that begin with a dot.
         follow_links: below folders, also folders behind symbolic links.
         shard: (i, n), 1 <= i <= n: only the i-th of n parts.
+        output: where the verdicts go, which is not scanned below a folder.
     """
 
     paths: tuple[str, ...]
@@ -59,6 +61,7 @@ class SourceQuery:
     hidden: bool = False
     follow_links: bool = False
     shard: tuple[int, int] | None = None
+    output: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +225,17 @@ class _Rules:
     def __init__(self, query: SourceQuery) -> None:
         self.hidden = query.hidden
         self.follow_links = query.follow_links
+        self._output = os.path.realpath(query.output) if query.output else ""
         self._include = [_glob(pattern) for pattern in query.include]
         self._exclude = [_glob(pattern) for pattern in query.exclude]
+
+    def is_ours(self, folder: str, name: str) -> bool:
+        """Whether a file is this scan's output, or the unfinished output of any scan."""
+        if name.startswith(".bladescan-"):
+            return _UNFINISHED.fullmatch(name) is not None
+        return name == os.path.basename(self._output) and (
+            os.path.realpath(os.path.join(folder, name)) == self._output
+        )
 
     def keeps_file(self, relative: str) -> bool:
         if any(glob.match("/" + relative) for glob in self._exclude):
@@ -264,6 +276,8 @@ class _Folder:
                     continue
                 regular = entry.is_file(follow_symlinks=False)
                 if regular and not rules.keeps_file(below + entry.name):
+                    continue
+                if regular and rules.is_ours(path, entry.name):
                     continue
                 names.append(entry.name)
                 if not regular:

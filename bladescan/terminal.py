@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -18,8 +20,17 @@ def printable(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """One line on standard error."""
-    print(printable(text), file=sys.stderr, flush=True)
+    """One line on standard error; nothing if nobody reads it any more, for that must not end a scan."""
+    with _nobody_need_read():
+        print(printable(text), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _nobody_need_read() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError):
+        sys.stderr = open(os.devnull, "w")
 
 
 class ProgressLine:
@@ -52,7 +63,8 @@ class ProgressLine:
         if self._progress is None:
             say(text)
         else:
-            self._progress.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+            with _nobody_need_read():
+                self._progress.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     def __enter__(self) -> Self:
         if self._live:
@@ -75,7 +87,3 @@ def _progress() -> Progress:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, console=Console(stderr=True), transient=True)
-
-
-Advance = Callable[[int, int | None], None]
-"""Called with how many are done and of how many, None while that is not known."""

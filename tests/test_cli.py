@@ -172,7 +172,9 @@ def test_an_empty_folder_is_incomplete(bladescan, tmp_path):
         (["scan", "s3://bucket/key"], "s3://bucket/key"),
         (["scan", "x", "-o", "/nonexistent/v.csv"], "/nonexistent"),
         (["scan", "x", "-o", "v.xlsx"], "csv"),
+        (["scan", "x", "--model", "."], "is a folder"),
         (["info", "{garbage}"], "not"),
+        (["info", "."], "not an encoder run"),
         (["export", "{garbage}", "-o", "/tmp/x.onnx"], "not"),
         (["fit", "--photos", "x", "-o", "x.onnx"], ".safetensors"),
         (["fit", "--photos", "x", "-o", "x.safetensors", "--covariance", "fulll"], "Did you mean 'full'?"),
@@ -194,8 +196,11 @@ def test_what_cannot_run_is_one_line_and_exit_code_2(bladescan, tmp_path, argume
     assert done.stdout == b""
 
 
-def test_an_unknown_option_is_a_usage_error(bladescan):
-    assert bladescan("scan", "--nonsense").returncode == ExitCode.FAILED
+@pytest.mark.parametrize(
+    "option", [["--nonsense"], ["--timeout", "nan"], ["--timeout", "inf"], ["--workers", "-1"]]
+)
+def test_an_option_out_of_range_is_a_usage_error(bladescan, option):
+    assert bladescan("scan", "x", *option).returncode == ExitCode.FAILED
 
 
 def test_a_full_disk_is_an_error(bladescan, samples):
@@ -242,23 +247,74 @@ def test_an_interrupted_scan_keeps_what_was_finished(samples, tmp_path, number, 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["v.jsonl", "v.partial.jsonl"]
 
 
-def test_no_decoder_outlives_a_killed_scan(samples):
-    command = [sys.executable, "-m", "bladescan", "scan", "-"]
-    scan = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert scan.stdin is not None and scan.stderr is not None
-    scan.stdin.write(f"{samples / 'cut-off.jpg'}\n".encode())
-    scan.stdin.flush()
-    scan.stderr.readline()
-    children = [int(pid) for pid in Path(f"/proc/{scan.pid}/task/{scan.pid}/children").read_text().split()]
-    for task in Path(f"/proc/{scan.pid}/task").iterdir():
-        children += [int(pid) for pid in (task / "children").read_text().split()]
+def descendants(pid: int) -> set[int]:
+    found = set()
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found |= {int(child)} | descendants(int(child))
+    return found
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_no_process_outlives_a_killed_scan(samples, workers):
+    command = [sys.executable, "-m", "bladescan", "scan", "-", "--workers", workers]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as scan:
+        assert scan.stdin is not None and scan.stderr is not None
+        scan.stdin.write(f"{samples / 'cut-off.jpg'}\n".encode())
+        scan.stdin.flush()
+        scan.stderr.readline()
+        children = descendants(scan.pid)
+        scan.kill()
     assert children
-    scan.kill()
-    scan.communicate()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while any(Path(f"/proc/{pid}").exists() for pid in children) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+
+
+def test_a_scan_goes_on_when_nobody_reads_its_messages(samples, tmp_path):
+    command = f"{sys.executable} -m bladescan scan {samples} {samples} -o {tmp_path}/v.csv"
+    done = subprocess.run(["bash", "-c", f"{command} 2> >(exec true)"], timeout=120, check=False)
+    assert done.returncode == ExitCode.INCOMPLETE
+    assert len(rows((tmp_path / "v.csv").read_bytes())) == 12
+
+
+@pytest.mark.parametrize(
+    "redirection,code", [(">&- -o {out}", 3), (">&-", 2), ("2>&- -o {out}", 3), ("- <&-", 2)]
+)
+def test_closed_streams_are_no_traceback_and_no_false_flag(samples, tmp_path, redirection, code):
+    command = f"{sys.executable} -m bladescan scan {samples} " + redirection.format(out=tmp_path / "v.csv")
+    done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=120, check=False)
+    assert done.returncode == code
+    assert b"Traceback" not in done.stderr
+
+
+def test_onnxruntime_keeps_no_usage_records(bladescan, samples, tmp_path):
+    bladescan("scan", samples, env={"HOME": str(tmp_path)})
+    assert not list(tmp_path.rglob("*onnxruntime*"))
+
+
+def test_the_output_is_not_scanned(bladescan, samples, tmp_path):
+    (tmp_path / "x.jpg").write_bytes((samples / "portrait.jpg").read_bytes())
+    for _ in range(2):
+        done = bladescan("scan", ".", "--hidden", "-o", "v.csv", cwd=tmp_path)
+        assert done.returncode in (ExitCode.CLEAN, ExitCode.FLAGGED), done.stderr
+        assert [row["path"] for row in rows((tmp_path / "v.csv").read_bytes())] == ["./x.jpg"]
+
+
+def test_an_interrupted_discovery_rate_keeps_what_was_finished(samples, tmp_path):
+    command = [sys.executable, "-m", "bladescan", "scan", "-", "--fdr", "0.1", "-o", "v.csv"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stderr=pipe, cwd=tmp_path) as scan:
+        assert scan.stdin is not None and scan.stderr is not None
+        scan.stdin.write(f"{samples / 'portrait.jpg'}\n".encode())
+        scan.stdin.flush()
+        time.sleep(8)  # nothing is said before the end of the batch
+        scan.send_signal(signal.SIGTERM)
+        assert "interrupted after 1 images" in scan.stderr.read().decode()
+        assert scan.wait(timeout=60) == ExitCode.TERMINATED
+    assert len(rows((tmp_path / "v.partial.csv").read_bytes())) == 1
 
 
 def test_info_backends_recipes_and_doctor_speak(bladescan):

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 
 # From the ground up. A module imports only from those before it.
 LAYERS = """
-    __init__ records errors exit_codes terminal options
+    __init__ records errors exit_codes terminal guard options
     tasks recipe manifest calibration
     images faces backend sources targets sinks detectors
     decoder_process decoders scanning scan_job

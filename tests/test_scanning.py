@@ -23,7 +23,7 @@ from bladescan.records import FaceVerdict, ImageRecord, Reason, Verdict
 from bladescan.scanning import (
     Scanner,
     ScanSettings,
-    _Chunks,
+    _chunks,
     choose_head,
     image_verdict,
     judge_again,
@@ -208,11 +208,38 @@ def test_a_head_that_the_detector_lacks_is_an_error():
         choose_head(manifest, "binary")
 
 
-def test_chunks_grow_and_are_given_out_again_until_done():
-    chunks = _Chunks([Source(str(i)) for i in range(100)])
-    first, second = next(chunks), next(chunks)
-    assert (len(first), len(second)) == (2, 4)
-    chunks.done()
-    chunks.again()
-    assert next(chunks) == second
-    assert [s.name for c in chunks for s in c] == [str(i) for i in range(6, 100)]
+def test_chunks_grow_and_a_stall_hands_on_what_there_is():
+    sources = [Source(str(i)) for i in range(100)]
+    chunks = list(_chunks([*sources[:5], None, *sources[5:]]))
+    assert [len(chunk) for chunk in chunks] == [2, 3, 0, 8, 16, 32, 32, 7]
+    assert [source for chunk in chunks for source in chunk] == sources
+
+
+def test_workers_hold_no_record_back_while_the_listing_stalls(settings, folder):
+    go_on = threading.Event()
+
+    def slow():
+        yield Source(str(folder / "00.jpg"))
+        assert go_on.wait(120)
+
+    records = scan_in_processes(slow(), replace(settings, n_decoders=1), 2)
+    assert next(records).source == str(folder / "00.jpg")
+    go_on.set()
+    assert list(records) == []
+
+
+def test_workers_draw_only_so_far_ahead_of_a_slow_reader(settings):
+    drawn = []
+
+    def endless():
+        for i in range(1_000_000):
+            drawn.append(i)
+            yield Source(f"/nonexistent/{i}")
+
+    records = scan_in_processes(endless(), replace(settings, n_decoders=1), 2)
+    for _ in range(3):
+        next(records)
+    time.sleep(1.0)
+    assert len(drawn) < 1000
+    records.close()
+    assert not worker_pids()

@@ -1,0 +1,116 @@
+"""What stands between a command and its shell: signals, closed streams, errors as one line, exit codes."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn, TypeVar
+
+import typer
+
+from bladescan.errors import BladescanError
+from bladescan.exit_codes import ExitCode
+from bladescan.terminal import say
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_F = TypeVar("_F", bound=Callable[..., Any])
+_caught: list[int] = []
+_closed: set[int] = set()
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM, on its way out of the command."""
+
+
+def interrupt_code() -> ExitCode | None:
+    """The exit code of the signal that came, None if none did."""
+    if not _caught:
+        return None
+    return ExitCode.TERMINATED if _caught[0] == signal.SIGTERM else ExitCode.INTERRUPTED
+
+
+def is_closed(descriptor: int) -> bool:
+    """Whether a standard stream was closed when the command started."""
+    return descriptor in _closed
+
+
+def prepare_streams() -> None:
+    """Make sure that descriptors 0 to 2 are ours, and that names which are not UTF-8 can be printed.
+
+    A command that is started with one of them closed would open its first file in its place.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            _closed.add(descriptor)
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+            os.set_inheritable(descriptor, True)  # as a standard stream is
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def guarded(command: _F) -> _F:
+    """Turn whatever leaves a command into one line and an exit code."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        debug = bool(kwargs.get("debug"))
+        if debug:
+            os.environ["BLADESCAN_DEBUG"] = "1"
+        try:
+            with _signals_raise():
+                return command(*args, **kwargs)
+        except BaseException as exc:
+            _leave(exc, debug)
+
+    return run  # type: ignore[return-value]
+
+
+def _leave(exc: BaseException, debug: bool) -> NoReturn:
+    code = interrupt_code()
+    if code is not None:
+        # Also when the signal came out as something else: an import that it broke off is an ImportError.
+        raise typer.Exit(code) from None
+    if isinstance(exc, BrokenPipeError):
+        # Whoever read us has enough. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise typer.Exit(ExitCode.CLEAN) from None
+    if isinstance(exc, BladescanError):
+        _fail(str(exc), debug)
+    if not isinstance(exc, Exception) or type(exc).__module__.startswith("typer."):
+        raise exc  # a usage error or an exit, which Typer renders
+    _fail(f"internal error: {type(exc).__name__}: {exc} (--debug shows where)", debug)
+
+
+def _fail(message: str, debug: bool) -> NoReturn:
+    if debug:
+        traceback.print_exc()
+    say(f"bladescan: {message}")
+    raise typer.Exit(ExitCode.FAILED) from None
+
+
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    """The first SIGINT or SIGTERM raises; later ones must not break the clean-up off."""
+
+    def leave(number: int, _frame: Any) -> NoReturn:
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
+        _caught.append(number)
+        raise Interrupted
+
+    before = [signal.signal(number, leave) for number in _SIGNALS]
+    try:
+        yield
+    finally:
+        if not _caught:
+            for number, handler in zip(_SIGNALS, before, strict=True):
+                signal.signal(number, handler)
