@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from multiprocessing import resource_tracker
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -375,6 +376,8 @@ class _Workers:
 
     def submit(self, chunk: list[Source]) -> None:
         """Hand out a chunk."""
+        # Starting this helper of multiprocessing unblocks the signal that the next line blocks.
+        resource_tracker.ensure_running()
         with sigint_blocked():  # workers start here and inherit the mask: Ctrl-C is the parent's to handle
             self._waiting.append((chunk, self._pool.submit(scan_chunk, chunk, self._settings)))
 

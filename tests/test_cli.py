@@ -247,6 +247,20 @@ def test_an_interrupted_scan_keeps_what_was_finished(samples, tmp_path, number, 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["v.jsonl", "v.partial.jsonl"]
 
 
+@pytest.mark.parametrize("after_s", [0.2, 0.6, 1.0])
+def test_ctrl_c_reaches_the_whole_process_group_without_a_traceback(samples, after_s):
+    # Where it strikes differs from run to run: imports, the start of workers, the scan. The answer must not.
+    command = [sys.executable, "-m", "bladescan", "scan", *[str(samples)] * 200, "--workers", "2", "-q"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, start_new_session=True) as scan:
+        time.sleep(after_s)
+        os.killpg(scan.pid, signal.SIGINT)
+        said = scan.communicate(timeout=60)[1]
+    # -SIGINT: before the command itself had begun, when Python's own answer is a traceback
+    assert scan.returncode in (ExitCode.INTERRUPTED, -signal.SIGINT)
+    assert b"Traceback" not in said or scan.returncode == -signal.SIGINT
+
+
 def descendants(pid: int) -> set[int]:
     found = set()
     for task in Path(f"/proc/{pid}/task").iterdir():
