@@ -187,7 +187,8 @@ def _run(job: ScanJob, query: SourceQuery, output: str | None, format: str, quie
             with ProgressLine("scanning", quiet=quiet) as progress, _keeping_partial(sink, tally):
                 for notice in () if quiet else job.notices:
                     progress.say(f"bladescan: note: {notice}")
-                job.run(sources, sink, tally, functools.partial(_seen, progress, quiet))
+                silent = quiet or (output in STDOUT and sys.stdout.isatty())  # the table says it
+                job.run(sources, sink, tally, functools.partial(_seen, progress, silent))
             summary = tally.summary()
             sink.finish(summary)
     finally:
@@ -201,9 +202,9 @@ def _raw_stdin() -> Any:
     return None if is_closed(0) else open(0, "rb", buffering=0, closefd=False)
 
 
-def _seen(progress: ProgressLine, quiet: bool, record: ImageRecord) -> None:
+def _seen(progress: ProgressLine, silent: bool, record: ImageRecord) -> None:
     progress.advance()
-    if record.reason is not None and not quiet:
+    if record.reason is not None and not silent:
         detail = f": {record.detail}" if record.detail else ""
         progress.say(f"{record.source}: {record.reason.value}{detail}")
 
