@@ -6,15 +6,13 @@ other file formats are `export`.
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from bladescan.calibration import check_calibration
@@ -29,9 +27,10 @@ from bladescan.encoders import (
     with_prefix,
     without_prefix,
 )
-from bladescan.errors import DetectorError, OutputError
+from bladescan.errors import DetectorError
 from bladescan.manifest import METADATA_KEY, Manifest, decode_manifest, encode_manifest
 from bladescan.mixture import Mixture, log_constants, log_likelihood
+from bladescan.targets import write_file
 
 _MIXTURE_PREFIX = "mixture."
 _CLASSIFIER_PREFIX = "classifier."
@@ -176,7 +175,7 @@ def save_detector(detector: Detector, path: Path) -> None:
     validate_detector(detector, where=path.name)
     tensors = {key: value.contiguous() for key, value in _all_tensors(detector).items()}
     header = {METADATA_KEY: encode_manifest(detector.manifest)}
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=header))
+    write_file(path, save(tensors, metadata=header))
 
 
 def load_detector(path: Path) -> Detector:
@@ -199,33 +198,6 @@ def load_detector(path: Path) -> Detector:
         raise DetectorError(f"{path.name}: unexpected tensor {foreign[0]!r}")
     validate_detector(detector, where=path.name)
     return detector
-
-
-def write_atomically(path: Path, write: Callable[[str], object]) -> None:
-    """Call ``write`` with a temporary name beside ``path``, then rename it to ``path``.
-
-    Raises:
-        OutputError: the file cannot be written; what stood at ``path`` stays.
-    """
-    temporary = ""
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        write(temporary)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as exc:
-        raise OutputError(f"{path}: cannot be written: {exc}") from exc
-    finally:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
-
-
-def _umask() -> int:
-    # There is no other portable way to read it; mkstemp's 0600 would hide a shared detector.
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str]:

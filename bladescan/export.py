@@ -19,10 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bladescan.detector import Detector, DetectorModule, validate_detector, write_atomically
+from bladescan.detector import Detector, DetectorModule, validate_detector
 from bladescan.errors import DetectorError, MissingDependencyError
 from bladescan.manifest import METADATA_KEY, encode_manifest
 from bladescan.mixture import Mixture, to_scikit_learn
+from bladescan.targets import write_file
 
 OPSET = 20
 BATCH_SIZES = (12, 5, 1)
@@ -81,7 +82,7 @@ def export_onnx(detector: Detector, path: Path) -> ParityReport:
     validate_detector(detector, where=path.name)
     data = _to_onnx(detector)
     report = _check_parity(detector, data, where=path.name)
-    write_atomically(path, lambda temporary: Path(temporary).write_bytes(data))
+    write_file(path, data)
     return report
 
 

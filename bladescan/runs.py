@@ -14,16 +14,14 @@ Files are written beside their name and renamed when complete. Nothing is pickle
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from bladescan import __version__, tasks
@@ -39,6 +37,7 @@ from bladescan.encoders import (
 from bladescan.errors import DetectorError, OutputError, UsageError
 from bladescan.manifest import METADATA_KEY, Encoder, Manifest, decode_manifest, encode_manifest
 from bladescan.recipe import Recipe, dump_recipe, load_recipe, recipe_digest
+from bladescan.targets import write_file
 
 ENCODER_FILE = "encoder.safetensors"
 RECIPE_FILE = "recipe.yaml"
@@ -198,24 +197,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _save(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     solid = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    _write(path, lambda temporary: save_file(solid, temporary, metadata=metadata))
+    write_file(path, save(solid, metadata=metadata))
 
 
 def _write_text(path: Path, text: str) -> None:
-    _write(path, lambda temporary: Path(temporary).write_text(text, "utf-8"))
-
-
-def _write(path: Path, write: Callable[[str], Any]) -> None:
-    """Write beside the name, then rename; what stood there stays if it fails."""
-    temporary = ""
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        write(temporary)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as exc:
-        raise OutputError(f"{path}: cannot be written: {exc}") from exc
-    finally:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
+    write_file(path, text.encode())

@@ -10,6 +10,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from bladescan.errors import OutputError
@@ -165,3 +166,18 @@ def open_file(path: str) -> Target:
     if not os.path.isdir(folder):
         raise OutputError(f"cannot write {path}: there is no folder {folder}; make it first")
     return AtomicFile(path)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a whole file, complete or not at all; what stood there stays if it fails.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    target = open_file(str(path))
+    try:
+        target.write(data)
+        target.commit()
+    except BaseException:
+        target.discard()
+        raise

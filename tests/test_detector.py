@@ -176,9 +176,9 @@ def test_a_head_without_tensors_is_refused(tmp_path):
 
 
 def test_a_detector_that_cannot_be_written_leaves_the_old_file(tmp_path):
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot write"):
         save_detector(bare_encoder(), tmp_path / "absent" / "d.safetensors")
     (tmp_path / "taken").mkdir()
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot write"):
         save_detector(bare_encoder(), tmp_path / "taken")
     assert os.listdir(tmp_path) == ["taken"]

@@ -71,7 +71,7 @@ def test_a_graph_that_differs_is_not_kept(tmp_path, monkeypatch):
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path):
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot write"):
         export_onnx(bare_encoder(), tmp_path / "absent" / "d.onnx")
 
 
