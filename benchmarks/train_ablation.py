@@ -35,8 +35,9 @@ from torch.nn.functional import normalize
 
 from bladescan.encoders import VisionEncoder
 from bladescan.faces import open_face_detector
+from bladescan.indexing import index_photographs
 from bladescan.manifest import Preprocessing
-from bladescan.photographs import Photograph, PhotographIndex, index_photographs, square
+from bladescan.photographs import Photograph, PhotographIndex, square
 from bladescan.runs import load_encoder_run
 
 HELD_OUT_SOURCES = (
@@ -56,7 +57,6 @@ Features = NDArray[np.float64]
 
 def groups(data: Path, index: PhotographIndex) -> dict[str, list[Photograph]]:
     """Photographs trained on, photographs of held-out sources, and each generator's faces."""
-    finder = open_face_detector("auto")
     files: dict[str, list[Path]] = {}
     with open(data / "manifest.csv", newline="") as file:
         for row in csv.DictReader(file):
@@ -64,7 +64,7 @@ def groups(data: Path, index: PhotographIndex) -> dict[str, list[Photograph]]:
                 files.setdefault(group(row), []).append(data / row["path"])
     files.pop("left out")
     return {
-        name: [index.get(digest) for digest in index_photographs(paths, index, finder).digests]
+        name: [index.get(digest) for digest in index_photographs(paths, index, "auto").faces]
         for name, paths in files.items()
     }
 

@@ -1,37 +1,28 @@
-"""The index of photographs to learn from, and the examples drawn from it.
+"""Photographs to learn from, and the one file that keeps them: the index.
 
-The index is one SQLite file: for every photograph, keyed by the SHA-256 of its bytes, the largest face with
-some context around it, its box and its five landmarks. It is filled once, survives a kill, and is used
-again by every later run. Nothing in it can run code.
-
-Manipulation comes first, on the face as it was stored; then augmentation, the same for untouched and
-manipulated faces, so that compression, size and sharpness say nothing about the label.
+The index is one SQLite file. For every photograph, keyed by the SHA-256 of its content, it holds the EXIF
+tags, the camera, and either the largest face with some context around it, its box and its five landmarks, or,
+where there is no face, a patch with texture. It survives a kill and is used again by every later run. Nothing
+in it can run code. How it is filled, many photographs at a time, is the business of `bladescan.indexing`.
 """
 
 from __future__ import annotations
 
-import hashlib
+import json
 import sqlite3
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import Dataset
 
-from bladescan import manipulations
-from bladescan.errors import DataError, ImageError
+from bladescan.errors import DataError
 from bladescan.faces import FaceDetector, landmarks_in
-from bladescan.images import Limits, read_file, read_image
-from bladescan.recipe import AugmentationRecipe, ManipulationRecipe
-from bladescan.records import CROP_SIZE, FaceBox
+from bladescan.records import FaceBox
 
 CONTEXT = 1.8
 """Side of the stored square in face sides: room for crops of 1.3 that are shifted and scaled."""
@@ -41,80 +32,181 @@ MIN_STORED_SIDE = 96
 FLAT_LIMIT = 0.35
 """A face with this share of perfectly flat pixels is a drawing or a cut-out, not a photograph."""
 
+PATCH_SIDE = 512
+"""Largest side of a patch in pixels; it is cut out, never resized."""
+MIN_PATCH_SIDE = 256
+"""Least side of a picture that gives a patch: room for a 224-pixel square that is shifted and scaled."""
+TEXTURE_DEVIATION = 2.5
+"""A block of 16 x 16 pixels whose luminance deviates by more than this (of 255) has texture."""
+MIN_TEXTURED_SHARE = 0.15
+"""A patch in which fewer blocks have texture is flat: sky, or black."""
+
+SCHEMA_VERSION = 2
+APPLICATION_ID = 0x62736978
+"""What marks an SQLite file as an index of photographs."""
+
+Pixels = NDArray[np.uint8]
+Tags = Mapping[str, float | str]
+"""By task name: a number where the task is ordinal, the name of a class where it is categorical."""
+Kind = Literal["face", "patch", "none"]
+
+_BLOCK = 16
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS photograph (
-    digest TEXT NOT NULL, finder TEXT NOT NULL, reason TEXT,
+CREATE TABLE photograph (
+    digest TEXT NOT NULL, finder TEXT NOT NULL, kind TEXT NOT NULL, reason TEXT,
+    tags TEXT NOT NULL, camera TEXT NOT NULL,
     pixels BLOB, x0 REAL, y0 REAL, x1 REAL, y1 REAL, landmarks BLOB,
-    PRIMARY KEY (digest, finder))
+    PRIMARY KEY (digest, finder));
+CREATE TABLE file (
+    path BLOB NOT NULL PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, note TEXT NOT NULL,
+    digest TEXT NOT NULL);
 """
-_INTERPOLATIONS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
+_FIRST_SCHEMA_COLUMNS = "digest finder reason pixels x0 y0 x1 y1 landmarks".split()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Photograph:
-    """One face with context.
+    """One photograph to learn from: a face with context, or a patch of a picture without a face.
 
     Attributes:
-        pixels: RGB ``[h, w, 3]``, at most `MAX_STORED_SIDE` on a side.
-        box: x0, y0, x1, y1 in pixels of ``pixels``.
-        landmarks: ``[5, 2]``, see `bladescan.manipulations.Landmarks`.
+        pixels: RGB ``[h, w, 3]``; a face has at most `MAX_STORED_SIDE` on a side, a patch `PATCH_SIDE`.
+        box: x0, y0, x1, y1 of the face in pixels of ``pixels``; None for a patch.
+        landmarks: ``[5, 2]``, see `bladescan.manipulations.Landmarks`; None for a patch.
+        tags: EXIF by task name, see `bladescan.exif.Exif`; what is missing has no key.
+        camera: normalised make and model, empty where unknown.
     """
 
-    pixels: NDArray[np.uint8]
-    box: tuple[float, float, float, float]
-    landmarks: NDArray[np.float32]
+    pixels: Pixels
+    box: tuple[float, float, float, float] | None = None
+    landmarks: NDArray[np.float32] | None = None
+    tags: Tags = field(default_factory=dict)
+    camera: str = ""
+
+    @property
+    def kind(self) -> Kind:
+        """``face`` or ``patch``."""
+        return "patch" if self.box is None else "face"
 
 
-class Indexed(NamedTuple):
-    """What indexing came to.
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the index says of one photograph, without its pixels.
 
     Attributes:
-        digests: SHA-256 of the photographs with a usable face, sorted, each once.
-        skipped: the others, by reason.
+        digest: its key.
+        kind: ``face``, ``patch``, or ``none`` where it gave neither.
+        tags: EXIF by task name.
+        camera: make and model, empty where unknown.
+        reason: why it is left out, None where it is not.
     """
 
-    digests: tuple[str, ...]
-    skipped: dict[str, int]
+    digest: str
+    kind: Kind
+    tags: Tags
+    camera: str
+    reason: str | None
 
 
-class _Unusable(Exception):
-    """A photograph that is left out; its text is the reason."""
+class FileStamp(NamedTuple):
+    """How a file was found. One that still looks the same is not read again.
+
+    Attributes:
+        path: absolute, in the file system's own bytes.
+        size: in bytes.
+        mtime_ns: time of its last change.
+        note: digest of what is said of it elsewhere, empty where nothing is.
+    """
+
+    path: bytes
+    size: int
+    mtime_ns: int
+    note: str = ""
+
+
+class UnusableError(Exception):
+    """A photograph that is left out; its text is the reason. Never leaves the modules of the index."""
 
 
 class PhotographIndex:
-    """The index file. It may be opened in many processes; each has its own connection.
+    """The index file. It may be opened in many processes at once; every call has its own connection.
+
+    An index of an earlier version is a cache and no more: it is emptied, and ``notice`` says so.
 
     Args:
         path: of the file; made if missing.
         finder: name of the face finder: faces found by another one are not used.
 
+    Attributes:
+        notice: one line for the user, or empty.
+
     Raises:
-        DataError: the file is not an index.
+        DataError: the file is not an index, or is one of a later version.
     """
 
     def __init__(self, path: Path, finder: str) -> None:
         self.path, self.finder = path, finder
-        try:
-            with closing(self._connect()) as db, db:
-                db.execute(_SCHEMA)
-        except sqlite3.Error as exc:
-            raise DataError(f"{path}: cannot be used as an index of photographs: {exc}") from exc
+        with self._open() as db:
+            self.notice = _prepare(db, path)
 
-    def add(self, digest: str, photograph: Photograph | None, reason: str | None = None) -> None:
-        """Store a photograph, or why there is none."""
-        row: tuple[object, ...] = (digest, self.finder, reason, None, None, None, None, None, None)
+    def add(
+        self,
+        digest: str,
+        photograph: Photograph | None,
+        reason: str | None = None,
+        *,
+        file: FileStamp | None = None,
+    ) -> None:
+        """Store a photograph, or why there is none; with ``file``, also which file it was."""
+        row: tuple[object, ...] = ("none", reason, "{}", "", None, None, None, None, None, None)
         if photograph is not None:
             # PNG at its fastest: lossless, a third of the raw size.
-            png = cv2.imencode(".png", photograph.pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
-            landmarks = photograph.landmarks.astype("<f4").tobytes()
-            row = (digest, self.finder, None, png, *photograph.box, landmarks)
-        with closing(self._connect()) as db, db:
-            db.execute("INSERT OR REPLACE INTO photograph VALUES (?,?,?,?,?,?,?,?,?)", row)
+            bgr = cv2.cvtColor(photograph.pixels, cv2.COLOR_RGB2BGR)
+            png = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+            marks = None if photograph.landmarks is None else photograph.landmarks.astype("<f4").tobytes()
+            tags = json.dumps(dict(photograph.tags), allow_nan=False)
+            box = photograph.box or (None, None, None, None)
+            row = (photograph.kind, None, tags, photograph.camera, png, *box, marks)
+        with self._open() as db, db:
+            db.execute(
+                "INSERT OR REPLACE INTO photograph VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+                (digest, self.finder, *row),
+            )
+            if file is not None:
+                _remember(db, file, digest)
 
-    def known(self) -> dict[str, str | None]:
-        """Every digest of this finder, with the reason it is unusable or None."""
-        with closing(self._connect()) as db:
-            return dict(db.execute("SELECT digest, reason FROM photograph WHERE finder = ?", (self.finder,)))
+    def remember(self, file: FileStamp, digest: str) -> None:
+        """Note which content a file has."""
+        with self._open() as db, db:
+            _remember(db, file, digest)
+
+    def files(self) -> dict[FileStamp, str]:
+        """Digest of the content of every file that was read, as it was found then."""
+        with self._open() as db:
+            rows = db.execute("SELECT path, size, mtime_ns, note, digest FROM file").fetchall()
+        return {FileStamp(*stamp): digest for *stamp, digest in rows}
+
+    def known(self) -> dict[str, tuple[Kind, str | None]]:
+        """Kind and reason of every photograph of this finder, by digest."""
+        with self._open() as db:
+            query = "SELECT digest, kind, reason FROM photograph WHERE finder = ?"
+            return {digest: (kind, reason) for digest, kind, reason in db.execute(query, (self.finder,))}
+
+    def knows(self, digest: str) -> tuple[Kind, str | None] | None:
+        """Kind and reason of one photograph, None if it is not in the index."""
+        query = "SELECT kind, reason FROM photograph WHERE digest = ? AND finder = ?"
+        with self._open() as db:
+            found: tuple[Kind, str | None] | None = db.execute(query, (digest, self.finder)).fetchone()
+        return found
+
+    def entries(self) -> list[Entry]:
+        """All photographs of this finder, also those left out, in order of their digests."""
+        query = "SELECT digest, kind, tags, camera, reason FROM photograph WHERE finder = ? ORDER BY digest"
+        with self._open() as db:
+            rows = db.execute(query, (self.finder,)).fetchall()
+        return [
+            Entry(digest, kind, json.loads(tags), camera, reason)
+            for digest, kind, tags, camera, reason in rows
+        ]
 
     def get(self, digest: str) -> Photograph:
         """Read one photograph.
@@ -122,111 +214,161 @@ class PhotographIndex:
         Raises:
             DataError: it is not there.
         """
-        query = "SELECT pixels, x0, y0, x1, y1, landmarks FROM photograph WHERE digest = ? AND finder = ?"
-        with closing(self._connect()) as db:
+        columns = "pixels, x0, y0, x1, y1, landmarks, tags, camera"
+        query = f"SELECT {columns} FROM photograph WHERE digest = ? AND finder = ?"
+        with self._open() as db:
             row = db.execute(query, (digest, self.finder)).fetchone()
         if row is None or row[0] is None:
-            raise DataError(f"{self.path}: holds no face of the photograph {digest[:12]}")
-        pixels = cv2.imdecode(np.frombuffer(row[0], np.uint8), cv2.IMREAD_COLOR)
-        landmarks = np.frombuffer(row[5], "<f4").reshape(5, 2).astype(np.float32)
-        return Photograph(np.asarray(pixels, np.uint8), (row[1], row[2], row[3], row[4]), landmarks)
+            raise DataError(f"{self.path}: holds neither face nor patch of the photograph {digest[:12]}")
+        png, x0, y0, x1, y1, marks, tags, camera = row
+        bgr = np.asarray(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR), np.uint8)
+        pixels = np.ascontiguousarray(bgr[..., ::-1])
+        if x0 is None:
+            return Photograph(pixels, None, None, json.loads(tags), camera)
+        landmarks = np.frombuffer(marks, "<f4").reshape(5, 2).astype(np.float32)
+        return Photograph(pixels, (x0, y0, x1, y1), landmarks, json.loads(tags), camera)
 
-    def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self.path, timeout=60)
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(sqlite3.connect(self.path, timeout=60)) as db:
+                yield db
+        except sqlite3.Error as exc:
+            raise DataError(f"{self.path}: cannot be used as an index of photographs: {exc}") from exc
 
 
-def index_photographs(
-    paths: Iterable[str | Path],
-    index: PhotographIndex,
-    finder: FaceDetector,
-    *,
-    progress: Callable[[int], None] = lambda n: None,
-) -> Indexed:
-    """Find the faces of photographs that the index does not know yet.
+def _remember(db: sqlite3.Connection, file: FileStamp, digest: str) -> None:
+    db.execute("INSERT OR REPLACE INTO file VALUES (?,?,?,?,?)", (*file, digest))
+
+
+def _prepare(db: sqlite3.Connection, path: Path) -> str:
+    """Make the tables if need be; returns what there is to say of it."""
+    if _version(db, path) == SCHEMA_VERSION:
+        return ""
+    db.isolation_level = None
+    db.execute("BEGIN IMMEDIATE")  # several runs may come here at once
+    version = _version(db, path)
+    if version != SCHEMA_VERSION:
+        db.execute("DROP TABLE IF EXISTS photograph")
+        db.execute("DROP TABLE IF EXISTS file")
+        for statement in _SCHEMA.strip().split(";")[:-1]:
+            db.execute(statement)
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    db.execute("COMMIT")
+    old = version in range(1, SCHEMA_VERSION)
+    return f"{path}: made by an earlier version; it is filled anew" if old else ""
+
+
+def _version(db: sqlite3.Connection, path: Path) -> int:
+    """Schema version of a file, 0 of an empty one.
+
+    Raises:
+        DataError: it is something else, or newer.
+    """
+    (application,), (version,) = (
+        db.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")
+    )
+    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if application == APPLICATION_ID and version > SCHEMA_VERSION:
+        raise DataError(f"{path}: an index of a later version of bladescan; use that version or another file")
+    if application == APPLICATION_ID:
+        return int(version)
+    if not tables and not application and not version:
+        return 0
+    columns = [row[1] for row in db.execute("PRAGMA table_info(photograph)")]
+    if tables == {"photograph"} and columns == _FIRST_SCHEMA_COLUMNS:
+        return 1
+    raise DataError(f"{path}: cannot be used as an index of photographs: it is another program's database")
+
+
+# Cutting
+
+
+def cut_face(image: Pixels, finder: FaceDetector) -> Photograph:
+    """The largest face of a picture with its context; no tags.
 
     Args:
-        paths: the photographs.
-        index: is added to, photograph by photograph.
+        image: RGB ``[h, w, 3]``.
         finder: gives the boxes; where it has no landmarks, they are found in its boxes.
-        progress: called with the number of photographs just done.
 
     Raises:
-        DataError: no photograph has a usable face.
+        UnusableError: there is no usable face.
     """
-    known = index.known()
-    used: set[str] = set()
-    skipped: Counter[str] = Counter()
-    for path in paths:
-        digest, reason = _index_one(str(path), index, finder, known)
-        if reason is None and digest in used:
-            reason = "duplicate"
-        if reason is None:
-            used.add(digest)
-        else:
-            skipped[reason] += 1
-        progress(1)
-    if not used:
-        listed = ", ".join(f"{n} {reason}" for reason, n in sorted(skipped.items())) or "no file listed"
-        raise DataError(f"no photograph with a usable face ({listed})")
-    return Indexed(tuple(sorted(used)), dict(sorted(skipped.items())))
-
-
-def _index_one(
-    path: str, index: PhotographIndex, finder: FaceDetector, known: dict[str, str | None]
-) -> tuple[str, str | None]:
-    """Digest and reason of one file; unreadable files have a reason and no place in the index."""
-    try:
-        data = read_file(path, Limits())
-    except ImageError as exc:
-        return "", exc.reason.value
-    digest = hashlib.sha256(data).hexdigest()
-    if digest not in known:
-        photograph, reason = None, None
-        try:
-            photograph = cut_face(data, finder)
-        except (_Unusable, ImageError) as exc:
-            reason = exc.reason.value if isinstance(exc, ImageError) else str(exc)
-        index.add(digest, photograph, reason)
-        known[digest] = reason
-    return digest, known[digest]
-
-
-def cut_face(data: bytes, finder: FaceDetector) -> Photograph:
-    """The largest face of an image file with its context.
-
-    Raises:
-        ImageError: the file cannot be decoded.
-        Exception: there is no usable face; the text is the reason.
-    """
-    image = next(read_image(data, Limits()).frames)[1]
     boxes = finder.find(image)
     if not boxes:
-        raise _Unusable("no-face")
-    face = max(boxes, key=lambda box: box.side)
+        raise UnusableError("no-face")
+    return cut_box(image, max(boxes, key=lambda box: box.side))
+
+
+def cut_box(image: Pixels, face: FaceBox) -> Photograph:
+    """A face whose box is known, with its context; no tags.
+
+    Raises:
+        UnusableError: it is not usable.
+    """
     landmarks = face.landmarks or landmarks_in(image, face)
     if landmarks is None:
-        raise _Unusable("no-landmarks")
+        raise UnusableError("no-landmarks")
     photograph = _with_context(image, face, landmarks)
     if min(photograph.pixels.shape[:2]) < MIN_STORED_SIDE:
-        raise _Unusable("face-too-small")
-    if flat_share(photograph) >= FLAT_LIMIT:
-        raise _Unusable("drawing")
+        raise UnusableError("face-too-small")
+    if photograph.box and flat_share(photograph.pixels, photograph.box) >= FLAT_LIMIT:
+        raise UnusableError("drawing")
     return photograph
 
 
-def flat_share(photograph: Photograph) -> float:
+def cut_patch(image: Pixels) -> Photograph:
+    """The square of a picture that has most texture, at its own resolution; no tags.
+
+    Args:
+        image: RGB ``[h, w, 3]``.
+
+    Raises:
+        UnusableError: the picture is too small, or flat wherever one looks.
+    """
+    height, width = image.shape[:2]
+    if min(height, width) < MIN_PATCH_SIDE:
+        raise UnusableError("too-small-for-patch")
+    textured = textured_blocks(image)
+    rows, columns = (min(PATCH_SIDE // _BLOCK, n) for n in textured.shape)
+    # Shares of every window of so many blocks, by its upper left block.
+    sums = cv2.integral(textured.astype(np.uint8))
+    shares = sums[rows:, columns:] - sums[:-rows, columns:] - sums[rows:, :-columns] + sums[:-rows, :-columns]
+    top, left = np.unravel_index(int(shares.argmax()), shares.shape)
+    if shares[top, left] < MIN_TEXTURED_SHARE * rows * columns:
+        raise UnusableError("flat")
+    y, x = int(top) * _BLOCK, int(left) * _BLOCK
+    patch = image[y : y + rows * _BLOCK, x : x + columns * _BLOCK]
+    return Photograph(np.array(patch, np.uint8))
+
+
+def textured_blocks(image: Pixels) -> NDArray[np.bool_]:
+    """Which blocks of 16 x 16 pixels are not flat, ``[h // 16, w // 16]``."""
+    n_rows, n_columns = (n // _BLOCK for n in image.shape[:2])
+    whole = np.ascontiguousarray(image[: n_rows * _BLOCK, : n_columns * _BLOCK])
+    grey = cv2.cvtColor(whole, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    # Shrinking by whole blocks is the mean over each block.
+    mean, square_mean = (
+        np.asarray(cv2.resize(x, (n_columns, n_rows), interpolation=cv2.INTER_AREA), np.float32)
+        for x in (grey, grey**2)
+    )
+    return np.asarray(square_mean - mean**2 > TEXTURE_DEVIATION**2, np.bool_)
+
+
+def flat_share(pixels: Pixels, box: Sequence[float]) -> float:
     """Share of the face's pixels that equal their right and their lower neighbour."""
-    face = cv2.cvtColor(square(photograph.pixels, photograph.box, 1.0), cv2.COLOR_RGB2GRAY)
+    face = cv2.cvtColor(square(pixels, box, 1.0), cv2.COLOR_RGB2GRAY)
     right, below = face[:-1, 1:] == face[:-1, :-1], face[1:, :-1] == face[:-1, :-1]
     return float((right & below).mean()) if right.size else 1.0
 
 
 def square(
-    pixels: NDArray[np.uint8],
+    pixels: Pixels,
     box: Sequence[float],
     scale: float,
     shift: tuple[float, float] = (0.0, 0.0),
-) -> NDArray[np.uint8]:
+) -> Pixels:
     """A square of ``scale`` face sides about the box's centre, clipped to the image: a view.
 
     Args:
@@ -244,9 +386,7 @@ def square(
     return pixels[rows, columns]
 
 
-def _with_context(
-    image: NDArray[np.uint8], face: FaceBox, points: tuple[tuple[float, float], ...]
-) -> Photograph:
+def _with_context(image: Pixels, face: FaceBox, points: tuple[tuple[float, float], ...]) -> Photograph:
     corners = np.array([face.x0, face.y0, face.x1, face.y1])
     side = CONTEXT * face.side
     # The same rounding as `square`, whose origin is needed for box and landmarks.
@@ -260,142 +400,3 @@ def _with_context(
     x0, y0, x1, y1 = ((corners - np.tile(origin, 2)) * factor).tolist()
     landmarks = (np.array(points) - origin) * factor
     return Photograph(np.array(pixels, np.uint8), (x0, y0, x1, y1), landmarks.astype(np.float32))
-
-
-def augment(
-    pixels: NDArray[np.uint8], box: Sequence[float], recipe: AugmentationRecipe, rng: np.random.Generator
-) -> NDArray[np.uint8]:
-    """Crop as a scan does, a little differently each time, and let the picture pass through the world.
-
-    Args:
-        pixels: RGB with context ``[h, w, 3]``, unchanged.
-        box: the face in it.
-        recipe: probabilities and ranges.
-        rng: the only source of chance. The draws do not depend on the pixels, so two versions of one face
-            that get equal generators get equal augmentation.
-
-    Returns:
-        ``[window, window, 3]``.
-    """
-    dx, dy = rng.uniform(-recipe.shift, recipe.shift, 2)
-    x = square(pixels, box, rng.uniform(*recipe.scale), (dx, dy))
-    side = CROP_SIZE
-    if rng.random() < recipe.rescale:
-        side = round(float(np.exp(rng.uniform(*np.log(recipe.rescale_side)))))
-    x = _resized(x, side, rng)
-    if rng.random() < recipe.blur:
-        x = np.asarray(cv2.GaussianBlur(x, (0, 0), rng.uniform(0.3, 1.2)), np.uint8)
-    if rng.random() < recipe.noise:
-        x = _clipped(x + rng.normal(0, rng.uniform(1, 4), x.shape))
-    x = _compressed(x, recipe, rng)
-    x = _compressed(_resized(x, CROP_SIZE, rng), recipe, rng)
-    x = _window(x, recipe.window, rng)
-    if rng.random() < recipe.flip:
-        x = x[:, ::-1]
-    if rng.random() < recipe.colour:
-        x = _recoloured(x, rng)
-    return np.ascontiguousarray(x)
-
-
-def _resized(x: NDArray[np.uint8], side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    kernel = _INTERPOLATIONS[rng.integers(len(_INTERPOLATIONS))]
-    return np.asarray(cv2.resize(x, (side, side), interpolation=kernel), np.uint8)
-
-
-def _compressed(
-    x: NDArray[np.uint8], recipe: AugmentationRecipe, rng: np.random.Generator
-) -> NDArray[np.uint8]:
-    if rng.random() >= recipe.jpeg:
-        return x
-    low, high = recipe.jpeg_quality
-    bgr = np.ascontiguousarray(x[..., ::-1])  # JPEG halves the colour channels: it must know which is which
-    jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(low, high + 1))])[1]
-    return np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]
-
-
-def _window(x: NDArray[np.uint8], side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    room = CROP_SIZE - side
-    reach = min(room // 2, CROP_SIZE // 16)
-    top, left = room // 2 + rng.integers(-reach, reach + 1, 2)
-    return x[top : top + side, left : left + side]
-
-
-def _recoloured(x: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    out = x.astype(np.float32)
-    if rng.random() < 0.15:
-        out = np.repeat(out.mean(2, keepdims=True), 3, 2)
-    out = (out - 128) * rng.uniform(0.75, 1.25) + 128 + rng.uniform(-25, 25)
-    return _clipped(out * rng.uniform(0.93, 1.07, 3))
-
-
-def _clipped(x: NDArray[np.floating]) -> NDArray[np.uint8]:
-    return np.clip(np.round(x), 0, 255).astype(np.uint8)
-
-
-class Batch(NamedTuple):
-    """Examples and their truth.
-
-    Attributes:
-        pixels: uint8 ``[b, window, window, 3]``.
-        coarse: int64 ``[b]``, 1 where manipulated.
-        fine: float32 ``[b, 3]``.
-    """
-
-    pixels: Tensor
-    coarse: Tensor
-    fine: Tensor
-
-
-class Examples(Dataset[Batch]):
-    """Seeded examples: item (epoch, i) is the same whoever asks, whenever.
-
-    Args:
-        index: where the photographs are.
-        digests: which of them.
-        manipulation: what is drawn.
-        augmentation: what befalls all.
-        seed: of every example.
-    """
-
-    def __init__(
-        self,
-        index: PhotographIndex,
-        digests: Sequence[str],
-        manipulation: ManipulationRecipe,
-        augmentation: AugmentationRecipe,
-        seed: int,
-    ) -> None:
-        self.index, self.digests, self.seed = index, tuple(digests), seed
-        self.manipulation, self.augmentation = manipulation, augmentation
-
-    def __len__(self) -> int:
-        return len(self.digests)
-
-    def __getitem__(self, item: tuple[int, int]) -> Batch:
-        """One example, or with ``pairs`` the untouched and the manipulated face, augmented alike."""
-        epoch, i = item
-        photograph = self.index.get(self.digests[i])
-        rng = np.random.default_rng((self.seed, epoch, i))
-        drawn = self._draw(photograph, rng)
-        augmentation_seed = int(rng.integers(2**62))
-        pixels = [
-            augment(e.pixels, photograph.box, self.augmentation, np.random.default_rng(augmentation_seed))
-            for e in drawn
-        ]
-        return Batch(
-            torch.from_numpy(np.stack(pixels)),
-            torch.tensor([int(e.manipulated) for e in drawn]),
-            torch.tensor([e.labels for e in drawn], dtype=torch.float32),
-        )
-
-    def _draw(self, photograph: Photograph, rng: np.random.Generator) -> list[manipulations.Example]:
-        pixels, landmarks, names = photograph.pixels, photograph.landmarks, self.manipulation.names
-        if not self.manipulation.pairs:
-            return [manipulations.draw(pixels, landmarks, rng, names)]
-        name = str(rng.choice(list(names)))
-        return [manipulations.apply(n, pixels, landmarks, rng) for n in (manipulations.UNTOUCHED, name)]
-
-
-def collate(items: Sequence[Batch]) -> Batch:
-    """Items of `Examples`, one after the other, as one batch."""
-    return Batch(*(torch.cat(parts) for parts in zip(*items, strict=True)))

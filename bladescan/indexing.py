@@ -1,0 +1,358 @@
+"""Filling the index of photographs: many at a time, in processes that may die.
+
+It writes nothing but the index. What it says of a photograph depends on that photograph and the face finder
+alone, not on the other files, the number of workers or the order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import queue
+import resource
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from multiprocessing import resource_tracker
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import cv2
+
+from bladescan.decoders import sigint_blocked
+from bladescan.errors import BackendError, DataError, ImageError, UsageError
+from bladescan.faces import FaceDetector, open_face_detector
+from bladescan.images import Limits, read_file, read_image
+from bladescan.photographs import (
+    FileStamp,
+    Kind,
+    Photograph,
+    PhotographIndex,
+    Tags,
+    UnusableError,
+    cut_face,
+    cut_patch,
+)
+from bladescan.records import Reason
+
+TIMEOUT_S = 60.0
+"""Longest time for one photograph."""
+START_S = 180.0
+"""Longest time for a process to start."""
+AHEAD = 4
+"""Photographs handed out for each worker, at most."""
+
+
+class Indexed(NamedTuple):
+    """What indexing came to.
+
+    Attributes:
+        faces: SHA-256 of the photographs with a usable face, sorted, each once.
+        patches: the same of those without, that have a tag and texture.
+        skipped: the others, by reason.
+    """
+
+    faces: tuple[str, ...]
+    patches: tuple[str, ...]
+    skipped: dict[str, int]
+
+
+class Outcome(NamedTuple):
+    """What one file came to. Crosses processes.
+
+    Attributes:
+        digest: of its content; empty where it could not be read.
+        kind: ``face``, ``patch`` or ``none``.
+        reason: why it is left out, or None.
+    """
+
+    digest: str
+    kind: Kind
+    reason: str | None
+
+
+class Task(NamedTuple):
+    """One file to look at. Crosses processes.
+
+    Attributes:
+        path: its name.
+        stamp: how it was found; None where it could not be looked up.
+    """
+
+    path: str
+    stamp: FileStamp | None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a worker process is told with every task."""
+
+    index: Path
+    finder: str
+    faces: str
+
+
+def index_photographs(
+    paths: Iterable[str | Path],
+    index: PhotographIndex,
+    faces: str,
+    *,
+    n_workers: int = 1,
+    timeout_s: float = TIMEOUT_S,
+    progress: Callable[[int], None] = lambda n: None,
+) -> Indexed:
+    """Read the photographs that the index does not know yet.
+
+    A file that looks as it did when it was read (name, size, time of change) is not even opened again.
+
+    Args:
+        paths: the photographs.
+        index: is added to, photograph by photograph.
+        faces: name of the face finder for `bladescan.faces.open_face_detector`; ``index.finder`` is its own.
+        n_workers: processes that read; they change the speed, not the result.
+        timeout_s: longest time for one photograph.
+        progress: called with the number of photographs just done.
+
+    Raises:
+        DataError: no photograph has a usable face, or the index cannot be written.
+        BackendError: the face finder cannot be had, or worker processes do not start.
+    """
+    used: dict[Kind, set[str]] = {"face": set(), "patch": set(), "none": set()}
+    skipped: Counter[str] = Counter()
+    with _Pool(Job(index.path, index.finder, faces), n_workers, timeout_s) as pool:
+        for outcome in _outcomes(paths, index, pool):
+            reason = outcome.reason
+            if reason is None and outcome.digest in used[outcome.kind]:
+                reason = "duplicate"
+            if reason is None:
+                used[outcome.kind].add(outcome.digest)
+            else:
+                skipped[reason] += 1
+            progress(1)
+    if not used["face"]:
+        reasons = [f"{n} {reason}" for reason, n in sorted(skipped.items())]
+        reasons += [f"{len(used['patch'])} without a face"] if used["patch"] else []
+        raise DataError(f"no photograph with a usable face ({', '.join(reasons) or 'no file listed'})")
+    return Indexed(tuple(sorted(used["face"])), tuple(sorted(used["patch"])), dict(sorted(skipped.items())))
+
+
+def _outcomes(paths: Iterable[str | Path], index: PhotographIndex, pool: _Pool) -> Iterator[Outcome]:
+    """One for each path, those known at once, the others in order."""
+    files, known = index.files(), index.known()
+    waiting: deque[Future[Outcome]] = deque()
+    for path in paths:
+        task = Task(str(path), _stamp(str(path)))
+        digest = files.get(task.stamp, "") if task.stamp else ""
+        if digest in known:
+            yield Outcome(digest, *known[digest])
+        else:
+            waiting.append(pool.submit(task))
+        while waiting and (waiting[0].done() or len(waiting) > AHEAD * pool.n):
+            yield waiting.popleft().result()
+    for future in waiting:
+        yield future.result()
+
+
+def _stamp(path: str) -> FileStamp | None:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None  # the worker that reads it says why
+    return FileStamp(os.fsencode(os.path.abspath(path)), status.st_size, status.st_mtime_ns)
+
+
+# In a worker process
+
+
+@lru_cache(maxsize=1)
+def _opened(job: Job) -> tuple[PhotographIndex, FaceDetector]:
+    """The index and the face finder, kept for the next photograph.
+
+    Raises:
+        UsageError: it is not the face finder that the index is for.
+    """
+    finder = open_face_detector(job.faces)
+    if finder.name != job.finder:
+        raise UsageError(
+            f"the index is for the face finder {job.finder!r}, but {job.faces!r} is {finder.name!r}"
+        )
+    return PhotographIndex(job.index, job.finder), finder
+
+
+def _prepare(job: Job) -> None:
+    _opened(job)
+
+
+def index_file(task: Task, job: Job) -> Outcome:
+    """Read one file into the index, unless its content is there already: the unit of work of a process."""
+    index, finder = _opened(job)
+    try:
+        data = read_file(task.path, Limits(), listed=True)
+    except ImageError as exc:
+        return Outcome("", "none", exc.reason.value)
+    digest = hashlib.sha256(data).hexdigest()
+    found = index.knows(digest)
+    if found is None:
+        photograph, reason = _read(data, finder)
+        index.add(digest, photograph, reason, file=task.stamp)
+        found = (photograph.kind if photograph else "none"), reason
+    elif task.stamp:
+        index.remember(task.stamp, digest)
+    return Outcome(digest, *found)
+
+
+def _read(data: bytes, finder: FaceDetector) -> tuple[Photograph | None, str | None]:
+    try:
+        return read_photograph(data, finder), None
+    except ImageError as exc:
+        return None, exc.reason.value
+    except UnusableError as exc:
+        return None, str(exc)
+
+
+def read_photograph(data: bytes, finder: FaceDetector) -> Photograph:
+    """An image file's face, or where there is none and it has a tag, its patch.
+
+    Raises:
+        ImageError: the file cannot be decoded.
+        UnusableError: it gives neither; the text is the reason.
+    """
+    tags, camera = _tags(data)
+    image = next(read_image(data, Limits()).frames)[1]
+    try:
+        photograph = cut_face(image, finder)
+    except UnusableError as exc:
+        if not tags or str(exc) == "drawing":
+            raise
+        photograph = cut_patch(image)
+    return replace(photograph, tags=tags, camera=camera)
+
+
+def _tags(data: bytes) -> tuple[Tags, str]:
+    return {}, ""
+
+
+def _begin(parent: int) -> None:
+    """At the start of a process: end with the parent, chatter to nobody, dump no core."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="watch").start()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if not os.environ.get("BLADESCAN_DEBUG"):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # native decoders chatter; the reason says it already
+    cv2.setNumThreads(0)
+
+
+# The keeper of the processes
+
+
+class _Process:
+    """One worker process, started when first needed and again after each death.
+
+    Not for two threads at once.
+    """
+
+    def __init__(self, job: Job, timeout_s: float) -> None:
+        self._job, self._timeout_s = job, timeout_s
+        self._executor: Any = None
+        self._closing = False
+
+    def ask(self, task: Task) -> Outcome:
+        """Look at one file. A death is tried once more in a fresh process, a missed deadline is not."""
+        from joblib.externals.loky.process_executor import BrokenProcessPool
+
+        for _ in range(2):
+            try:
+                self._start()
+                outcome: Outcome = self._executor.submit(index_file, task, self._job).result(self._timeout_s)
+                return outcome
+            except TimeoutError:
+                self.kill()
+                return Outcome("", "none", Reason.TIMEOUT.value)
+            except BrokenProcessPool:
+                self.kill()
+        return Outcome("", "none", Reason.DECODER_CRASHED.value)
+
+    def kill(self) -> None:
+        """End the process at once. Doing it twice is fine."""
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(kill_workers=True)
+
+    def close(self) -> None:
+        """End the process for good, also while another thread waits for its answer."""
+        self._closing = True
+        self.kill()
+
+    def _start(self) -> None:
+        """Have a process that has loaded its face finder.
+
+        Raises:
+            BackendError: it does not start, or has no face finder.
+        """
+        from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
+
+        if self._executor is not None:
+            return
+        if self._closing:
+            raise BackendError("indexing was ended")
+        # Parallelism comes from several processes; threads inside each would only fight.
+        one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        self._executor = ProcessPoolExecutor(1, initializer=_begin, initargs=(os.getpid(),), env=one_thread)
+        # Starting this helper of multiprocessing unblocks the signal that the next line blocks.
+        resource_tracker.ensure_running()
+        with sigint_blocked():  # the process inherits the mask: Ctrl-C is the parent's to handle
+            ready = self._executor.submit(_prepare, self._job)
+        try:
+            ready.result(START_S)
+        except (TimeoutError, BrokenProcessPool) as exc:
+            self.kill()
+            raise BackendError(
+                "a worker process does not start; see why with: bladescan doctor --debug"
+            ) from exc
+
+
+class _Pool:
+    """``n`` worker processes behind a queue; a thread waits on each.
+
+    Each process is an executor of its own, so that the death of one costs the others nothing.
+    """
+
+    def __init__(self, job: Job, n: int, timeout_s: float) -> None:
+        self.n = n
+        self._processes = [_Process(job, timeout_s) for _ in range(n)]
+        self._free: queue.SimpleQueue[_Process] = queue.SimpleQueue()
+        for process in self._processes:
+            self._free.put(process)
+        self._threads = ThreadPoolExecutor(n, thread_name_prefix="indexing")
+
+    def submit(self, task: Task) -> Future[Outcome]:
+        """Queue one file."""
+        return self._threads.submit(self._ask, task)
+
+    def _ask(self, task: Task) -> Outcome:
+        process = self._free.get()
+        try:
+            return process.ask(task)
+        finally:
+            self._free.put(process)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for process in self._processes:
+            process.close()
+        self._threads.shutdown(wait=True)
