@@ -6,14 +6,16 @@ alone, not on the other files, the number of workers or the order.
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import os
 import queue
 import resource
+import statistics
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -23,22 +25,31 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import cv2
+import msgspec
 
 from bladescan.decoders import sigint_blocked
 from bladescan.errors import BackendError, DataError, ImageError, UsageError
+from bladescan.exif import EXIF_TASKS, read_exif
 from bladescan.faces import FaceDetector, open_face_detector
+from bladescan.fdf import Note, note_on, tags_of
 from bladescan.images import Limits, read_file, read_image
 from bladescan.photographs import (
+    Entry,
     FileStamp,
     Kind,
     Photograph,
     PhotographIndex,
+    Pixels,
     Tags,
     UnusableError,
     cut_face,
     cut_patch,
+    whole_face,
 )
-from bladescan.records import Reason
+from bladescan.records import FaceBox, Reason
+from bladescan.tasks import TASKS
+from bladescan.tasks import Kind as TaskKind
+from bladescan.tasks import Task as PretextTask
 
 TIMEOUT_S = 60.0
 """Longest time for one photograph."""
@@ -82,10 +93,12 @@ class Task(NamedTuple):
     Attributes:
         path: its name.
         stamp: how it was found; None where it could not be looked up.
+        note: what is said of it elsewhere, if anything.
     """
 
     path: str
     stamp: FileStamp | None
+    note: Note | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +159,7 @@ def _outcomes(paths: Iterable[str | Path], index: PhotographIndex, pool: _Pool) 
     files, known = index.files(), index.known()
     waiting: deque[Future[Outcome]] = deque()
     for path in paths:
-        task = Task(str(path), _stamp(str(path)))
+        task = _task(str(path))
         digest = files.get(task.stamp, "") if task.stamp else ""
         if digest in known:
             yield Outcome(digest, *known[digest])
@@ -158,12 +171,118 @@ def _outcomes(paths: Iterable[str | Path], index: PhotographIndex, pool: _Pool) 
         yield future.result()
 
 
-def _stamp(path: str) -> FileStamp | None:
+def _task(path: str) -> Task:
+    note = note_on(path)
     try:
         status = os.stat(path)
     except (OSError, ValueError):
-        return None  # the worker that reads it says why
-    return FileStamp(os.fsencode(os.path.abspath(path)), status.st_size, status.st_mtime_ns)
+        return Task(path, None, note)  # the worker that reads it says why
+    name = os.fsencode(os.path.abspath(path))
+    return Task(path, FileStamp(name, status.st_size, status.st_mtime_ns, _note_digest(note)), note)
+
+
+def _note_digest(note: Note | None) -> str:
+    if note is None:
+        return ""
+    return hashlib.sha256(msgspec.json.encode(note, order="deterministic")).hexdigest()
+
+
+# What was found
+
+
+@dataclass(frozen=True, slots=True)
+class TagSummary:
+    """How often one tag is there, and with which values.
+
+    Attributes:
+        task: its name.
+        kind: ``ordinal`` or ``categorical``.
+        n_present: photographs that have it.
+        n_missing: photographs that do not.
+        counts: photographs by value: of a categorical tag for every class, of an ordinal one for ranges, in
+            rising order; classes and ranges without a photograph are there, with 0.
+        spread: smallest value, median and largest of an ordinal tag; None where there is no value.
+    """
+
+    task: str
+    kind: str
+    n_present: int
+    n_missing: int
+    counts: Mapping[str, int]
+    spread: tuple[float, float, float] | None = None
+
+
+class _Scale(NamedTuple):
+    """How the values of an ordinal tag are read by people: upper ends of ranges, and how to write a value."""
+
+    ends: tuple[float, ...]
+    write: Callable[[float], str]
+
+
+def _seconds(value: float) -> str:
+    return f"{value:g} s" if value >= 0.3 else f"1/{1 / value:.0f} s"
+
+
+_SCALES = {
+    "iso_speed": _Scale((100, 200, 400, 800, 1600, 3200, 6400), "{:g}".format),
+    "aperture": _Scale((2, 2.8, 4, 5.6, 8, 11, 16), "f/{:g}".format),
+    "exposure_time": _Scale((1 / 2000, 1 / 1000, 1 / 500, 1 / 250, 1 / 125, 1 / 60, 1 / 30, 1 / 8), _seconds),
+    "focal_length": _Scale((10, 24, 35, 50, 85, 135, 200), "{:g} mm".format),
+}
+
+
+def summarise(entries: Iterable[Entry]) -> list[TagSummary]:
+    """Every EXIF tag over the photographs that are not left out, in the order of the tasks."""
+    used = [entry for entry in entries if entry.reason is None]
+    return [_tag_summary(TASKS[name], [entry.tags.get(name) for entry in used]) for name in EXIF_TASKS]
+
+
+def _tag_summary(task: PretextTask, values: Sequence[float | str | None]) -> TagSummary:
+    present = [value for value in values if value is not None]
+    n_missing = len(values) - len(present)
+    if task.kind is TaskKind.CATEGORICAL:
+        counted = Counter(present)
+        counts = {name: counted[name] for name in task.classes}
+        return TagSummary(task.name, task.kind.value, len(present), n_missing, counts)
+    numbers = sorted(float(value) for value in present)
+    scale = _SCALES[task.name]
+    # Cameras round: 1/60 s is also written 0.01667.
+    places = Counter(bisect.bisect_left([end * 1.001 for end in scale.ends], x) for x in numbers)
+    names = [f"to {scale.write(end)}" for end in scale.ends] + [f"above {scale.write(scale.ends[-1])}"]
+    counts = {name: places[i] for i, name in enumerate(names)}
+    spread = (numbers[0], statistics.median(numbers), numbers[-1]) if numbers else None
+    return TagSummary(task.name, task.kind.value, len(present), n_missing, counts, spread)
+
+
+def format_summary(rows: Iterable[TagSummary]) -> str:
+    """The rows as a table for people, one line a tag."""
+    lines = [("tag", "have", "missing", "values")]
+    for row in rows:
+        lines.append((row.task, str(row.n_present), str(row.n_missing), _values(row)))
+    widths = [max(len(line[i]) for line in lines) for i in range(3)]
+    return "\n".join(
+        f"{line[0]:<{widths[0]}}  {line[1]:>{widths[1]}}  {line[2]:>{widths[2]}}  {line[3]}" for line in lines
+    )
+
+
+def _values(row: TagSummary) -> str:
+    if row.spread is not None:
+        low, median, high = (_SCALES[row.task].write(value) for value in row.spread)
+        return f"{low} to {high}, median {median}"
+    most = sorted(row.counts.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {n}" for name, n in most if n) or "none"
+
+
+def format_totals(entries: Iterable[Entry]) -> str:
+    """Numbers of faces, patches and camera models in one line."""
+    used = [entry for entry in entries if entry.reason is None]
+    kinds = Counter(entry.kind for entry in used)
+    models = len({entry.camera for entry in used} - {""})
+    tagged = sum(1 for entry in used if len(entry.tags) == len(EXIF_TASKS))
+    return (
+        f"{kinds['face']} faces, {kinds['patch']} patches of photographs without a face; "
+        f"{models} camera models; {tagged} with all nine tags"
+    )
 
 
 # In a worker process
@@ -195,10 +314,10 @@ def index_file(task: Task, job: Job) -> Outcome:
         data = read_file(task.path, Limits(), listed=True)
     except ImageError as exc:
         return Outcome("", "none", exc.reason.value)
-    digest = hashlib.sha256(data).hexdigest()
+    digest = content_digest(data, task.note)
     found = index.knows(digest)
     if found is None:
-        photograph, reason = _read(data, finder)
+        photograph, reason = _read(data, task.note, finder)
         index.add(digest, photograph, reason, file=task.stamp)
         found = (photograph.kind if photograph else "none"), reason
     elif task.stamp:
@@ -206,26 +325,41 @@ def index_file(task: Task, job: Job) -> Outcome:
     return Outcome(digest, *found)
 
 
-def _read(data: bytes, finder: FaceDetector) -> tuple[Photograph | None, str | None]:
+def content_digest(data: bytes, note: Note | None) -> str:
+    """SHA-256 of a file's bytes, and of what is said of it elsewhere where something is."""
+    digest = hashlib.sha256(data)
+    return (
+        digest.hexdigest()
+        if note is None
+        else hashlib.sha256(digest.digest() + _note_digest(note).encode()).hexdigest()
+    )
+
+
+def _read(data: bytes, note: Note | None, finder: FaceDetector) -> tuple[Photograph | None, str | None]:
     try:
-        return read_photograph(data, finder), None
+        return read_photograph(data, note, finder), None
     except ImageError as exc:
         return None, exc.reason.value
     except UnusableError as exc:
         return None, str(exc)
 
 
-def read_photograph(data: bytes, finder: FaceDetector) -> Photograph:
+def read_photograph(data: bytes, note: Note | None, finder: FaceDetector) -> Photograph:
     """An image file's face, or where there is none and it has a tag, its patch.
+
+    Args:
+        data: the file's bytes.
+        note: its box and tags go before those that are found in the bytes.
+        finder: looks for a face where the note has none.
 
     Raises:
         ImageError: the file cannot be decoded.
         UnusableError: it gives neither; the text is the reason.
     """
-    tags, camera = _tags(data)
+    tags, camera = _tags(data, note)
     image = next(read_image(data, Limits()).frames)[1]
     try:
-        photograph = cut_face(image, finder)
+        photograph = cut_face(image, finder) if note is None or note.box is None else _noted(image, note.box)
     except UnusableError as exc:
         if not tags or str(exc) == "drawing":
             raise
@@ -233,8 +367,20 @@ def read_photograph(data: bytes, finder: FaceDetector) -> Photograph:
     return replace(photograph, tags=tags, camera=camera)
 
 
-def _tags(data: bytes) -> tuple[Tags, str]:
-    return {}, ""
+def _noted(image: Pixels, shares: tuple[float, float, float, float]) -> Photograph:
+    """The face of a picture whose box stands elsewhere, as shares of its width and height."""
+    height, width = image.shape[:2]
+    x0, y0, x1, y1 = shares
+    if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
+        raise UnusableError("bad-box")
+    return whole_face(image, FaceBox(x0 * width, y0 * height, x1 * width, y1 * height, 1.0))
+
+
+def _tags(data: bytes, note: Note | None) -> tuple[Tags, str]:
+    if note is not None and note.fields is not None:
+        return tags_of(note.fields)
+    exif = read_exif(data)
+    return exif.tags, exif.camera
 
 
 def _begin(parent: int) -> None:

@@ -318,6 +318,23 @@ def cut_box(image: Pixels, face: FaceBox) -> Photograph:
     return photograph
 
 
+def whole_face(image: Pixels, face: FaceBox) -> Photograph:
+    """A picture that is a face and its context already; no tags.
+
+    Raises:
+        UnusableError: it is not usable.
+    """
+    if min(image.shape[:2]) < MIN_STORED_SIDE:
+        raise UnusableError("face-too-small")
+    if max(image.shape[:2]) > MAX_STORED_SIDE:
+        return cut_box(image, face)
+    landmarks = face.landmarks or landmarks_in(image, face)
+    if landmarks is None:
+        raise UnusableError("no-landmarks")
+    box = (face.x0, face.y0, face.x1, face.y1)
+    return Photograph(np.array(image, np.uint8), box, np.array(landmarks, np.float32))
+
+
 def cut_patch(image: Pixels) -> Photograph:
     """The square of a picture that has most texture, at its own resolution; no tags.
 
