@@ -624,7 +624,8 @@ def _converted(value: object) -> float:
 def _parsed(text: str) -> float:
     """The number a text begins with, without what cameras and tools write before and behind it."""
     plain = text.lower().replace("\u0192", "f").replace("\u2013", "-")
-    plain = re.sub(r"(?<=[1-9]),(?=\d{3}\b)", "", plain).replace(",", ".")
+    plain = re.sub(r"(?<=[1-9]),(?=\d{3}\b)", "", plain)
+    plain = re.sub(r",(?=\d)", ".", plain)
     found = _QUANTITY.match(plain)
     if found is None:
         raise ValueError(text)
