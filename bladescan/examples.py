@@ -17,7 +17,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from bladescan import manipulations
-from bladescan.photographs import Photograph, PhotographIndex, Tags, square
+from bladescan.photographs import (
+    BLOCK,
+    MIN_TEXTURED_SHARE,
+    Photograph,
+    PhotographIndex,
+    Tags,
+    square,
+    textured_blocks,
+)
 from bladescan.recipe import AugmentationRecipe, ManipulationRecipe
 from bladescan.records import CROP_SIZE
 from bladescan.tasks import COARSE, FINE, TASKS, Kind, Task
@@ -31,6 +39,7 @@ UNKNOWN_CLASS = -1
 _PATCH_BOX = (
     CROP_SIZE / 1.3
 )  # a square of 1.3 sides, the crop of a scan, is cut at the patch's own resolution
+_PATCH_TRIES = 4
 _INTERPOLATIONS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
 
 
@@ -196,27 +205,39 @@ class Examples(Dataset[Batch]):
         return [manipulations.apply(n, pixels, landmarks, rng) for n in (manipulations.UNTOUCHED, name)]
 
     def _part(self, photograph: Photograph, rng: np.random.Generator) -> Drawn:
-        box = patch_box(photograph.pixels.shape, self.augmentation, rng)
+        box = patch_box(photograph.pixels, self.augmentation, rng)
         pixels = augment(photograph.pixels, box, self.augmentation, rng)
         return Drawn(pixels, PATCH, None, photograph.tags)
 
 
 def patch_box(
-    shape: tuple[int, ...], recipe: AugmentationRecipe, rng: np.random.Generator
+    patch: NDArray[np.uint8], recipe: AugmentationRecipe, rng: np.random.Generator
 ) -> tuple[float, float, float, float]:
-    """Where in a patch a face is pretended to be: anywhere that leaves room to be cropped around.
+    """Where in a patch a face is pretended to be: where there is texture, with room to be cropped around.
 
     Its side is such that the crop of a scan, 1.3 sides, is 224 pixels: the patch keeps its own resolution.
 
     Args:
-        shape: of the patch, ``[h, w, 3]``.
+        patch: RGB ``[h, w, 3]``.
         recipe: its ``scale`` and ``shift`` say how much room a crop takes.
-        rng: source of the place.
+        rng: source of the places that are tried; the first that is not flat is taken, else the least flat.
     """
+    textured = textured_blocks(patch)
     reach = _PATCH_BOX * recipe.scale[1] * (0.5 + recipe.shift)
-    y, x = (rng.uniform(min(reach, n / 2), max(n - reach, n / 2)) for n in shape[:2])
+    low, high = zip(*((min(reach, n / 2), max(n - reach, n / 2)) for n in patch.shape[:2]), strict=True)
+    centres = rng.uniform(low, high, (_PATCH_TRIES, 2))
+    shares = [_texture_around(textured, y, x) for y, x in centres]
+    y, x = centres[int(np.argmax(np.minimum(shares, MIN_TEXTURED_SHARE)))].tolist()
     half = _PATCH_BOX / 2
-    return float(x) - half, float(y) - half, float(x) + half, float(y) + half
+    return x - half, y - half, x + half, y + half
+
+
+def _texture_around(textured: NDArray[np.bool_], y: float, x: float) -> float:
+    """Share of textured blocks in the square of a scan's crop."""
+    top, bottom, left, right = (
+        round((centre + half) / BLOCK) for centre in (y, x) for half in (-CROP_SIZE / 2, CROP_SIZE / 2)
+    )
+    return float(textured[max(top, 0) : bottom, max(left, 0) : right].mean())
 
 
 def batch_of(drawn: Sequence[Drawn]) -> Batch:

@@ -225,9 +225,9 @@ def _seconds(value: float) -> str:
 
 _SCALES = {
     "iso_speed": _Scale((100, 200, 400, 800, 1600, 3200, 6400), "{:g}".format),
-    "aperture": _Scale((2, 2.8, 4, 5.6, 8, 11, 16), "f/{:g}".format),
+    "aperture": _Scale((2, 2.8, 4, 5.6, 8, 11, 16), "f/{:.3g}".format),
     "exposure_time": _Scale((1 / 2000, 1 / 1000, 1 / 500, 1 / 250, 1 / 125, 1 / 60, 1 / 30, 1 / 8), _seconds),
-    "focal_length": _Scale((10, 24, 35, 50, 85, 135, 200), "{:g} mm".format),
+    "focal_length": _Scale((10, 24, 35, 50, 85, 135, 200), "{:.3g} mm".format),
 }
 
 

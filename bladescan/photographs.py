@@ -36,8 +36,10 @@ PATCH_SIDE = 512
 """Largest side of a patch in pixels; it is cut out, never resized."""
 MIN_PATCH_SIDE = 256
 """Least side of a picture that gives a patch: room for a 224-pixel square that is shifted and scaled."""
+BLOCK = 16
+"""Side in pixels of the blocks in which texture is looked for."""
 TEXTURE_DEVIATION = 2.5
-"""A block of 16 x 16 pixels whose luminance deviates by more than this (of 255) has texture."""
+"""A block whose luminance deviates by more than this (of 255) has texture."""
 MIN_TEXTURED_SHARE = 0.15
 """A patch in which fewer blocks have texture is flat: sky, or black."""
 
@@ -50,7 +52,6 @@ Tags = Mapping[str, float | str]
 """By task name: a number where the task is ordinal, the name of a class where it is categorical."""
 Kind = Literal["face", "patch", "none"]
 
-_BLOCK = 16
 _SCHEMA = """
 CREATE TABLE photograph (
     digest TEXT NOT NULL, finder TEXT NOT NULL, kind TEXT NOT NULL, reason TEXT,
@@ -348,22 +349,22 @@ def cut_patch(image: Pixels) -> Photograph:
     if min(height, width) < MIN_PATCH_SIDE:
         raise UnusableError("too-small-for-patch")
     textured = textured_blocks(image)
-    rows, columns = (min(PATCH_SIDE // _BLOCK, n) for n in textured.shape)
+    rows, columns = (min(PATCH_SIDE // BLOCK, n) for n in textured.shape)
     # Shares of every window of so many blocks, by its upper left block.
     sums = cv2.integral(textured.astype(np.uint8))
     shares = sums[rows:, columns:] - sums[:-rows, columns:] - sums[rows:, :-columns] + sums[:-rows, :-columns]
     top, left = np.unravel_index(int(shares.argmax()), shares.shape)
     if shares[top, left] < MIN_TEXTURED_SHARE * rows * columns:
         raise UnusableError("flat")
-    y, x = int(top) * _BLOCK, int(left) * _BLOCK
-    patch = image[y : y + rows * _BLOCK, x : x + columns * _BLOCK]
+    y, x = int(top) * BLOCK, int(left) * BLOCK
+    patch = image[y : y + rows * BLOCK, x : x + columns * BLOCK]
     return Photograph(np.array(patch, np.uint8))
 
 
 def textured_blocks(image: Pixels) -> NDArray[np.bool_]:
-    """Which blocks of 16 x 16 pixels are not flat, ``[h // 16, w // 16]``."""
-    n_rows, n_columns = (n // _BLOCK for n in image.shape[:2])
-    whole = np.ascontiguousarray(image[: n_rows * _BLOCK, : n_columns * _BLOCK])
+    """Which blocks of a picture are not flat, ``[h // BLOCK, w // BLOCK]``."""
+    n_rows, n_columns = (n // BLOCK for n in image.shape[:2])
+    whole = np.ascontiguousarray(image[: n_rows * BLOCK, : n_columns * BLOCK])
     grey = cv2.cvtColor(whole, cv2.COLOR_RGB2GRAY).astype(np.float32)
     # Shrinking by whole blocks is the mean over each block.
     mean, square_mean = (
