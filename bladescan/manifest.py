@@ -46,6 +46,22 @@ class Encoder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     normalise: bool = True
 
 
+class Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The text encoder that an encoder run holds beside the vision encoder.
+
+    Attributes:
+        name: ``gpt2`` or ``clip``.
+        layers, width, heads: of its transformer.
+        prompts: the texts whose tokens have a row in the token table; empty for the whole vocabulary.
+    """
+
+    name: str
+    layers: int
+    width: int
+    heads: int
+    prompts: tuple[str, ...] = ()
+
+
 class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One head and its calibration.
 
@@ -67,6 +83,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole manifest.
 
     Attributes:
+        text: of an encoder run that holds one; a detector has none.
         heads: what the detector can decide with; empty for a bare encoder.
         default_head: the head of ``--head auto``.
         default_false_alarm: the false-alarm rate of a scan that names none.
@@ -77,6 +94,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     encoder: Encoder
     preprocessing: Preprocessing = Preprocessing()
     face_rule: FaceRule = FaceRule()
+    text: Text | None = None
     heads: dict[HeadName, Head] = {}
     default_head: HeadName | None = None
     default_false_alarm: float = 0.05
