@@ -351,6 +351,7 @@ def _draw_bars(panel: Axes, bars: Sequence[tuple[str, int]], *, room: int) -> No
     panel.set_xticks([])
     panel.set_xlim(0, 1.2 * max([*counts, 1]))
     panel.spines["bottom"].set_visible(False)
+    panel.spines["left"].set_bounds(-0.5, len(bars) - 0.5)
 
 
 def _png(figure: Figure) -> bytes:
