@@ -14,7 +14,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from bladescan.errors import DataError
 from bladescan.examples import Drawn, Examples
+from bladescan.exif import EXIF_TASKS
+from bladescan.indexing import Indexed
 from bladescan.manipulations import REGIONS
+from bladescan.photographs import PhotographIndex
+from bladescan.recipe import Recipe
 from bladescan.targets import write_file
 
 COLUMNS = 8
@@ -44,7 +48,7 @@ def contact_sheet(examples: Examples, path: Path, *, n: int = 48, epoch: int = 0
         How many examples are shown.
 
     Raises:
-        DataError: there is no photograph.
+        DataError: there is no photograph to show.
         OutputError: the file cannot be written.
     """
     if not len(examples):
@@ -54,6 +58,37 @@ def contact_sheet(examples: Examples, path: Path, *, n: int = 48, epoch: int = 0
     sheet(drawn).save(buffer, "PNG")
     write_file(path, buffer.getvalue())
     return len(drawn)
+
+
+def recipe_sheet(
+    recipe: Recipe, index: PhotographIndex, indexed: Indexed, path: Path, *, n: int = 48, seed: int = 0
+) -> int:
+    """Draw what a recipe makes of photographs: `contact_sheet` with the recipe's own draws.
+
+    Args:
+        recipe: its manipulations, augmentation, seed and choice of photographs are used.
+        index: holds the photographs.
+        indexed: which they are.
+        path: of the PNG file.
+        n: how many examples at most.
+        seed: which photographs are shown.
+
+    Returns:
+        How many examples are shown.
+
+    Raises:
+        DataError: there is no photograph that the recipe would use.
+        OutputError: the file cannot be written.
+    """
+    data = recipe.data
+    chosen = set(indexed.faces) | set(indexed.patches if data.patches else ())
+    digests = [
+        entry.digest
+        for entry in index.entries()
+        if entry.digest in chosen and (len(entry.tags) == len(EXIF_TASKS) or not data.require_all_tags)
+    ]
+    examples = Examples(index, digests, recipe.manipulations, recipe.augmentation, recipe.seed)
+    return contact_sheet(examples, path, n=n, seed=seed)
 
 
 def _draw(examples: Examples, n: int, epoch: int, seed: int) -> list[Drawn]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import mmap
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -110,7 +111,7 @@ def open_folder(root: Path) -> Folder:
 @functools.lru_cache(maxsize=4096)
 def root_of(folder: Path) -> Path | None:
     """The folder of the layout that a folder with pictures belongs to, if any."""
-    return next((at for at in (folder, *folder.parents[:DEPTH]) if (at / METAINFO).is_file()), None)
+    return next((at for at in (folder, *folder.parents[:DEPTH]) if os.path.isfile(at / METAINFO)), None)
 
 
 def note_on(picture: str) -> Note | None:

@@ -7,28 +7,21 @@ alone, not on the other files, the number of workers or the order.
 from __future__ import annotations
 
 import bisect
+import functools
 import hashlib
 import os
-import queue
-import resource
 import statistics
-import threading
-import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from multiprocessing import resource_tracker
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple
 
 import cv2
 import msgspec
 
-from bladescan.decoders import sigint_blocked
-from bladescan.errors import BackendError, DataError, ImageError, UsageError
+from bladescan.errors import DataError, ImageError, UsageError
 from bladescan.exif import EXIF_TASKS, read_exif
 from bladescan.faces import FaceDetector, open_face_detector
 from bladescan.fdf import Note, note_on, tags_of
@@ -50,11 +43,10 @@ from bladescan.records import FaceBox, Reason
 from bladescan.tasks import TASKS
 from bladescan.tasks import Kind as TaskKind
 from bladescan.tasks import Task as PretextTask
+from bladescan.workers import WorkerPool
 
 TIMEOUT_S = 60.0
 """Longest time for one photograph."""
-START_S = 180.0
-"""Longest time for a process to start."""
 AHEAD = 4
 """Photographs handed out for each worker, at most."""
 
@@ -110,6 +102,20 @@ class Job:
     faces: str
 
 
+Pool = WorkerPool[Task, "Outcome | Reason"]
+
+
+def open_index(path: Path, faces: str) -> PhotographIndex:
+    """The index in a file, for the face finder that ``faces`` comes to on this machine.
+
+    Raises:
+        DataError: the file is not an index.
+        BackendError: the face finder cannot be had.
+        UnknownNameError: there is no such face finder.
+    """
+    return PhotographIndex(path, open_face_detector(faces).name)
+
+
 def index_photographs(
     paths: Iterable[str | Path],
     index: PhotographIndex,
@@ -137,7 +143,9 @@ def index_photographs(
     """
     used: dict[Kind, set[str]] = {"face": set(), "patch": set(), "none": set()}
     skipped: Counter[str] = Counter()
-    with _Pool(Job(index.path, index.finder, faces), n_workers, timeout_s) as pool:
+    job = Job(index.path, index.finder, faces)
+    work, begin = functools.partial(index_file, job=job), functools.partial(_begin, job)
+    with WorkerPool(work, begin, n_workers, timeout_s) as pool:
         for outcome in _outcomes(paths, index, pool):
             reason = outcome.reason
             if reason is None and outcome.digest in used[outcome.kind]:
@@ -154,21 +162,27 @@ def index_photographs(
     return Indexed(tuple(sorted(used["face"])), tuple(sorted(used["patch"])), dict(sorted(skipped.items())))
 
 
-def _outcomes(paths: Iterable[str | Path], index: PhotographIndex, pool: _Pool) -> Iterator[Outcome]:
-    """One for each path, those known at once, the others in order."""
+def _outcomes(paths: Iterable[str | Path], index: PhotographIndex, pool: Pool) -> Iterator[Outcome]:
+    """One for each path, in any order: a slow photograph holds up no other."""
     files, known = index.files(), index.known()
-    waiting: deque[Future[Outcome]] = deque()
+    waiting: set[Future[Outcome | Reason]] = set()
     for path in paths:
         task = _task(str(path))
         digest = files.get(task.stamp, "") if task.stamp else ""
         if digest in known:
             yield Outcome(digest, *known[digest])
-        else:
-            waiting.append(pool.submit(task))
-        while waiting and (waiting[0].done() or len(waiting) > AHEAD * pool.n):
-            yield waiting.popleft().result()
-    for future in waiting:
-        yield future.result()
+            continue
+        waiting.add(pool.submit(task))
+        if len(waiting) > AHEAD * pool.n:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            yield from (_outcome(future.result()) for future in done)
+    for future in as_completed(waiting):
+        yield _outcome(future.result())
+
+
+def _outcome(answer: Outcome | Reason) -> Outcome:
+    """What a file came to; one that could not be read is in no index, and the next run tries again."""
+    return Outcome("", "none", answer.value) if isinstance(answer, Reason) else answer
 
 
 def _task(path: str) -> Task:
@@ -288,7 +302,7 @@ def format_totals(entries: Iterable[Entry]) -> str:
 # In a worker process
 
 
-@lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=1)
 def _opened(job: Job) -> tuple[PhotographIndex, FaceDetector]:
     """The index and the face finder, kept for the next photograph.
 
@@ -303,17 +317,22 @@ def _opened(job: Job) -> tuple[PhotographIndex, FaceDetector]:
     return PhotographIndex(job.index, job.finder), finder
 
 
-def _prepare(job: Job) -> None:
+def _begin(job: Job) -> None:
+    cv2.setNumThreads(0)
     _opened(job)
 
 
-def index_file(task: Task, job: Job) -> Outcome:
-    """Read one file into the index, unless its content is there already: the unit of work of a process."""
+def index_file(task: Task, job: Job) -> Outcome | Reason:
+    """Read one file into the index, unless its content is there already: the unit of work of a process.
+
+    Returns:
+        What it came to, or why it could not be read.
+    """
     index, finder = _opened(job)
     try:
         data = read_file(task.path, Limits(), listed=True)
     except ImageError as exc:
-        return Outcome("", "none", exc.reason.value)
+        return exc.reason
     digest = content_digest(data, task.note)
     found = index.knows(digest)
     if found is None:
@@ -342,6 +361,8 @@ def _read(data: bytes, note: Note | None, finder: FaceDetector) -> tuple[Photogr
         return None, exc.reason.value
     except UnusableError as exc:
         return None, str(exc)
+    except MemoryError:
+        return None, Reason.DECODER_CRASHED.value
 
 
 def read_photograph(data: bytes, note: Note | None, finder: FaceDetector) -> Photograph:
@@ -381,124 +402,3 @@ def _tags(data: bytes, note: Note | None) -> tuple[Tags, str]:
         return tags_of(note.fields)
     exif = read_exif(data)
     return exif.tags, exif.camera
-
-
-def _begin(parent: int) -> None:
-    """At the start of a process: end with the parent, chatter to nobody, dump no core."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True, name="watch").start()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if not os.environ.get("BLADESCAN_DEBUG"):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # native decoders chatter; the reason says it already
-    cv2.setNumThreads(0)
-
-
-# The keeper of the processes
-
-
-class _Process:
-    """One worker process, started when first needed and again after each death.
-
-    Not for two threads at once.
-    """
-
-    def __init__(self, job: Job, timeout_s: float) -> None:
-        self._job, self._timeout_s = job, timeout_s
-        self._executor: Any = None
-        self._closing = False
-
-    def ask(self, task: Task) -> Outcome:
-        """Look at one file. A death is tried once more in a fresh process, a missed deadline is not."""
-        from joblib.externals.loky.process_executor import BrokenProcessPool
-
-        for _ in range(2):
-            try:
-                self._start()
-                outcome: Outcome = self._executor.submit(index_file, task, self._job).result(self._timeout_s)
-                return outcome
-            except TimeoutError:
-                self.kill()
-                return Outcome("", "none", Reason.TIMEOUT.value)
-            except BrokenProcessPool:
-                self.kill()
-        return Outcome("", "none", Reason.DECODER_CRASHED.value)
-
-    def kill(self) -> None:
-        """End the process at once. Doing it twice is fine."""
-        executor, self._executor = self._executor, None
-        if executor is not None:
-            executor.shutdown(kill_workers=True)
-
-    def close(self) -> None:
-        """End the process for good, also while another thread waits for its answer."""
-        self._closing = True
-        self.kill()
-
-    def _start(self) -> None:
-        """Have a process that has loaded its face finder.
-
-        Raises:
-            BackendError: it does not start, or has no face finder.
-        """
-        from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
-
-        if self._executor is not None:
-            return
-        if self._closing:
-            raise BackendError("indexing was ended")
-        # Parallelism comes from several processes; threads inside each would only fight.
-        one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        self._executor = ProcessPoolExecutor(1, initializer=_begin, initargs=(os.getpid(),), env=one_thread)
-        # Starting this helper of multiprocessing unblocks the signal that the next line blocks.
-        resource_tracker.ensure_running()
-        with sigint_blocked():  # the process inherits the mask: Ctrl-C is the parent's to handle
-            ready = self._executor.submit(_prepare, self._job)
-        try:
-            ready.result(START_S)
-        except (TimeoutError, BrokenProcessPool) as exc:
-            self.kill()
-            raise BackendError(
-                "a worker process does not start; see why with: bladescan doctor --debug"
-            ) from exc
-
-
-class _Pool:
-    """``n`` worker processes behind a queue; a thread waits on each.
-
-    Each process is an executor of its own, so that the death of one costs the others nothing.
-    """
-
-    def __init__(self, job: Job, n: int, timeout_s: float) -> None:
-        self.n = n
-        self._processes = [_Process(job, timeout_s) for _ in range(n)]
-        self._free: queue.SimpleQueue[_Process] = queue.SimpleQueue()
-        for process in self._processes:
-            self._free.put(process)
-        self._threads = ThreadPoolExecutor(n, thread_name_prefix="indexing")
-
-    def submit(self, task: Task) -> Future[Outcome]:
-        """Queue one file."""
-        return self._threads.submit(self._ask, task)
-
-    def _ask(self, task: Task) -> Outcome:
-        process = self._free.get()
-        try:
-            return process.ask(task)
-        finally:
-            self._free.put(process)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        for process in self._processes:
-            process.close()
-        self._threads.shutdown(wait=True)

@@ -44,6 +44,7 @@ MIN_TEXTURED_SHARE = 0.15
 """A patch in which fewer blocks have texture is flat: sky, or black."""
 
 SCHEMA_VERSION = 2
+"""Of the tables, and of how tags are read and faces and patches are cut: a new one fills every index anew."""
 APPLICATION_ID = 0x62736978
 """What marks an SQLite file as an index of photographs."""
 
