@@ -1,15 +1,17 @@
 """Artificial face manipulations and their labels: photographs in, pretext examples out.
 
-Regions are built from five landmarks (`bladescan.records.FaceBox`), so nothing here finds a face, and
-nothing here augments: compression, rescaling and cropping, which must befall untouched and manipulated
-faces alike, are the business of `bladescan.photographs`.
+Regions are built from landmarks: the five of `bladescan.records.FaceBox`, or 68 or 106 (`LAYOUTS`), which
+show the mouth, the eyes and the nose themselves. So nothing here finds a face, and nothing here augments:
+compression, rescaling and cropping, which must befall untouched and manipulated faces alike, are the
+business of `bladescan.photographs`.
 
 Flips permute pixels along the image axes and leave no trace of resampling; what gives them away is
 anatomy, light and the seam. Every manipulation is pasted back through a blurred mask, and pixels where
 that mask is zero keep their value bit for bit.
 
 References:
-    Zou et al., arXiv:2507.22824, section 3; the released preprocessing code.
+    Zou et al., arXiv:2507.22824, section 3; the released preprocessing code. Sagonas et al., "300 Faces
+    in-the-Wild Challenge", ICCVW 2013 (68 points); insightface, alignment/coordinate_reg (106 points).
 """
 
 from __future__ import annotations
@@ -22,13 +24,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bladescan.errors import UnknownNameError
+from bladescan.errors import DataError, UnknownNameError
 
 Pixels = NDArray[np.uint8]
 """RGB, ``[h, w, 3]``."""
 
 Landmarks = NDArray[np.float32]
-"""``[5, 2]`` (x, y) in pixels: left eye, right eye, nose tip, left and right mouth corner, as seen."""
+"""(x, y) in pixels. ``[5, 2]``: left eye, right eye, nose tip, left and right mouth corner, as seen; or
+``[68, 2]`` or ``[106, 2]`` in the order of `LAYOUTS`."""
 
 REGIONS = ("mouth", "eye", "nose")
 """The regions of the fine labels, in the order of the labels."""
@@ -39,6 +42,37 @@ UNTOUCHED = "none"
 BLEND_RATIOS = (0.75, 1.0, 1.0, 1.0)
 WARP_SCALES = (0.04, 0.05)
 _GRID = 4  # control points of the warp along each side
+
+
+class Layout(NamedTuple):
+    """Where the parts of a face stand in dense landmarks; left and right as seen.
+
+    Attributes:
+        eyes: contours of the left and the right eye.
+        nose_tip: one point.
+        corners: of the mouth, left and right.
+        mouth: outer and inner lips.
+        nose: bridge and nostrils.
+    """
+
+    eyes: tuple[slice, slice]
+    nose_tip: int
+    corners: tuple[int, int]
+    mouth: slice
+    nose: slice
+
+
+LAYOUTS = {
+    68: Layout((slice(36, 42), slice(42, 48)), 30, (48, 54), slice(48, 68), slice(27, 36)),
+    106: Layout((slice(33, 43), slice(87, 97)), 86, (52, 61), slice(52, 72), slice(72, 87)),
+}
+"""Dense landmarks by their number: the 68 of iBUG (300-W, dlib), the 106 of insightface's 2d106det."""
+
+_LANDMARK_COUNTS = (5, *LAYOUTS)
+# Margins of dense regions in face scales, for skin around the lips, the lids and the nostrils: they make the
+# regions of an average face as large as those from five points.
+_MOUTH_MARGIN, _EYE_MARGIN, _NOSE_MARGIN = 0.18, 0.17, 0.12
+_NOSE_REACH = 0.35  # from the tip, in face scales: the bridge between the eyes is not flipped
 
 
 class Ellipse(NamedTuple):
@@ -98,20 +132,58 @@ class Manipulation:
     blended: bool = True
 
 
+def five_points(landmarks: Landmarks) -> Landmarks:
+    """Eyes, nose tip and mouth corners, ``[5, 2]``, of landmarks of any known layout; five stay as they are.
+
+    Raises:
+        DataError: landmarks of another number.
+    """
+    if landmarks.shape == (5, 2):
+        return landmarks
+    layout = _layout(landmarks)
+    eyes = [landmarks[eye].mean(0) for eye in layout.eyes]
+    return np.stack([*eyes, landmarks[layout.nose_tip], *landmarks[list(layout.corners)]])
+
+
+def _layout(landmarks: Landmarks) -> Layout:
+    n_points = landmarks.shape[0]
+    if n_points not in LAYOUTS or landmarks.shape != (n_points, 2):
+        counts = ", ".join(map(str, _LANDMARK_COUNTS))
+        raise DataError(
+            f"landmarks of shape {list(landmarks.shape)} are in no known order: "
+            f"expected [n, 2] with n one of {counts}; reduce them to five points first"
+        )
+    return LAYOUTS[n_points]
+
+
 def face_scale(landmarks: Landmarks) -> float:
     """A length in pixels that stands for the face, about the distance between the eyes seen frontally.
 
     A turned head shortens the distance between the eyes, a nod the one from eyes to mouth: the longer
     of the two is taken.
+
+    Raises:
+        DataError: landmarks in no known order; so do all functions of a region.
     """
-    eyes = float(np.linalg.norm(landmarks[1] - landmarks[0]))
-    height = float(np.linalg.norm(landmarks[3:].mean(0) - landmarks[:2].mean(0)))
+    five = five_points(landmarks)
+    eyes = float(np.linalg.norm(five[1] - five[0]))
+    height = float(np.linalg.norm(five[3:].mean(0) - five[:2].mean(0)))
     return max(eyes, 0.95 * height, 1.0)
+
+
+def _around(points: Landmarks, margin: float) -> Ellipse:
+    """The ellipse over the points' bounding box and a margin, stretched where a point would lie outside."""
+    low, high = points.min(0), points.max(0)
+    centre, half = (low + high) / 2, (high - low) / 2 + margin
+    half = half * max(1.0, float(np.linalg.norm((points - centre) / half, axis=1).max()))
+    return Ellipse(float(centre[0]), float(centre[1]), float(half[0]), float(half[1]))
 
 
 def mouth_region(landmarks: Landmarks) -> Ellipse:
     """The mouth with a margin of lips' height."""
     scale = face_scale(landmarks)
+    if len(landmarks) != 5:
+        return _around(landmarks[_layout(landmarks).mouth], _MOUTH_MARGIN * scale)
     x, y = landmarks[3:].mean(0)
     width = abs(float(landmarks[4, 0] - landmarks[3, 0]))
     return Ellipse(float(x), float(y), width / 2 + 0.2 * scale, 0.33 * scale)
@@ -120,6 +192,8 @@ def mouth_region(landmarks: Landmarks) -> Ellipse:
 def eye_region(landmarks: Landmarks, which: int) -> Ellipse:
     """The left (0) or right (1) eye, without the brow."""
     scale = face_scale(landmarks)
+    if len(landmarks) != 5:
+        return _around(landmarks[_layout(landmarks).eyes[which]], _EYE_MARGIN * scale)
     x, y = landmarks[which]
     return Ellipse(float(x), float(y), 0.36 * scale, 0.24 * scale)
 
@@ -127,6 +201,11 @@ def eye_region(landmarks: Landmarks, which: int) -> Ellipse:
 def nose_region(landmarks: Landmarks) -> Ellipse:
     """Nose tip, nostrils and the lower half of the bridge."""
     scale = face_scale(landmarks)
+    if len(landmarks) != 5:
+        layout = _layout(landmarks)
+        nose, tip = landmarks[layout.nose], landmarks[layout.nose_tip]
+        near = np.linalg.norm(nose - tip, axis=1) <= _NOSE_REACH * scale
+        return _around(nose[near], _NOSE_MARGIN * scale)
     x, y = landmarks[2]
     return Ellipse(float(x), float(y) - 0.08 * scale, 0.36 * scale, 0.36 * scale)
 
@@ -134,7 +213,7 @@ def nose_region(landmarks: Landmarks) -> Ellipse:
 def face_region(landmarks: Landmarks) -> Ellipse:
     """From hairline to chin, from cheek to cheek."""
     scale = face_scale(landmarks)
-    x, y = landmarks.mean(0)
+    x, y = five_points(landmarks).mean(0)
     return Ellipse(float(x), float(y), 1.05 * scale, 1.35 * scale)
 
 
@@ -310,6 +389,7 @@ def apply(name: str, image: Pixels, landmarks: Landmarks, rng: np.random.Generat
 
     Raises:
         UnknownNameError: there is none of that name.
+        DataError: landmarks in no known order.
     """
     if name == UNTOUCHED:
         return Example(image.copy(), UNTOUCHED, (0, 0, 0))
@@ -326,12 +406,13 @@ def draw(
 
     Args:
         image: RGB ``[h, w, 3]`` with the face, unchanged.
-        landmarks: the face's five points in pixels of ``image``.
+        landmarks: the face's points in pixels of ``image``.
         rng: the only source of chance: the same state gives the same example.
         names: from `MANIPULATIONS`.
 
     Raises:
         UnknownNameError: a name is in no registry.
+        DataError: landmarks in no known order.
     """
     name = UNTOUCHED if rng.random() < 0.5 else str(rng.choice(list(names)))
     return apply(name, image, landmarks, rng)
