@@ -16,6 +16,7 @@ from piexif import ExifIFD, ImageIFD
 from PIL import Image, PngImagePlugin, features
 
 from bladescan import exif as e
+from bladescan import exif_bytes
 from bladescan.exif import EXIF_TASKS, Exif, exif_from_fields, read_exif
 from bladescan.tasks import TASKS, Kind
 
@@ -115,7 +116,7 @@ def test_a_png_may_carry_imagemagicks_profile():
 
 
 def test_a_png_too_large_to_decode_for_it_is_not_decoded(monkeypatch):
-    monkeypatch.setattr(e, "MAX_DECODED_PIXELS", 15)
+    monkeypatch.setattr(exif_bytes, "MAX_DECODED_PIXELS", 15)
     assert read_exif(picture("PNG")).tags == {}
     assert read_exif(picture("PNG", exif=block())).tags == EXPECTED
 
@@ -486,7 +487,7 @@ ANY = st.recursive(
     max_leaves=4,
 )
 NAMES = st.sampled_from(
-    [*e._TAGS.values(), *e._ALIASES, "ApertureValue", "Canon:MeteringMode", "EXIF:", ":.", ""]
+    [*exif_bytes.FIELDS.values(), *e._ALIASES, "ApertureValue", "Canon:MeteringMode", "EXIF:", ":.", ""]
 )
 
 
@@ -526,10 +527,10 @@ def test_any_bytes_give_something_lawful(start, rest):
 
 def test_directories_of_absurd_counts_cost_no_memory():
     entries = b"".join(
-        struct.pack("<HHLL", tag, kind, 0xFFFFFFF0, 8) for tag in e._TAGS for kind in range(14)
+        struct.pack("<HHLL", tag, kind, 0xFFFFFFF0, 8) for tag in exif_bytes.FIELDS for kind in range(14)
     )
     loop = struct.pack("<HHLL", 0x8769, 4, 1, 8)
-    raw = b"II*\0\x08\0\0\0" + struct.pack("<H", 14 * len(e._TAGS) + 1) + entries + loop
+    raw = b"II*\0\x08\0\0\0" + struct.pack("<H", 14 * len(exif_bytes.FIELDS) + 1) + entries + loop
     read_exif(raw)
     tracemalloc.start()
     try:
