@@ -434,22 +434,96 @@ def train(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="Folder of the run.")],
     recipe: Annotated[str, typer.Option(metavar="NAME", help="A recipe's name or file.")] = "small",
     changes: o.SetOption = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on after the last finished epoch.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on at the last checkpoint.")] = False,
+    index: o.IndexFile = None,
+    faces: o.Faces = "auto",
+    device: o.Device = "auto",
+    checkpoint_every: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="Time between checkpoints within an epoch.")
+    ] = 300.0,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write RUN/tensorboard as well.")
+    ] = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Learn an encoder from photographs with a face, by a recipe. Needs the extra `train`.
+
+    On several GPUs: `torchrun --nproc-per-node 4 -m bladescan train ...`
+    """
+    _need_learning_side("train")
+    from bladescan.recipe import load_recipe
+    from bladescan.sources import list_sources
+    from bladescan.train_job import TrainOptions, run_train
+
+    chosen = load_recipe(recipe, changes or [])
+    options = TrainOptions(output, index, faces, device, resume, checkpoint_every, tensorboard)
+    sources = list_sources(_query(photos), stdin=_raw_stdin())
+    with ProgressLine("training", quiet=quiet) as line:
+        run_train(chosen, sources, options, line)
+    say(f"encoder run: {output}; next: bladescan fit --encoder {output} --photos DIR -o detector.safetensors")
+
+
+@app.command()
+@guarded
+def index(
+    photos: o.PhotoPaths,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The index to add to.")
+    ] = Path("photographs.sqlite"),
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the summary as a PNG as well.")
+    ] = None,
     faces: o.Faces = "auto",
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Learn an encoder from photographs with a face, by a recipe. Needs the extra `train`."""
-    _need_learning_side("train")
+    """Find faces and EXIF tags of photographs once, for `train --index`; print a summary by tag."""
+    _need_learning_side("index")
+    from bladescan.indexing import format_summary, format_totals, summarise
+    from bladescan.plots import plot_tags
+    from bladescan.sources import list_sources
+    from bladescan.train_job import fill_index
+
+    if plot is not None:
+        _check_output(plot, ".png")
+    with ProgressLine("indexing", quiet=quiet) as line:
+        opened, _ = fill_index(list_sources(_query(photos), stdin=_raw_stdin()), output, faces, line)
+    entries = opened.entries()
+    rows = summarise(entries)
+    print(printable_lines(f"{format_totals(entries)}\n\n{format_summary(rows)}"))
+    if plot is not None:
+        plot_tags(rows, plot)
+
+
+@app.command()
+@guarded
+def contact_sheet(
+    photos: o.Photos,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The PNG to write.")],
+    recipe: Annotated[str, typer.Option(metavar="NAME", help="A recipe's name or file.")] = "small",
+    changes: o.SetOption = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="Most examples on the sheet.")] = 48,
+    index: o.IndexFile = None,
+    faces: o.Faces = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Which photographs are shown.")] = 0,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Draw what the encoder sees in a training: manipulated faces, augmented, with labels and tags."""
+    _need_learning_side("contact-sheet")
+    from bladescan.contact_sheet import recipe_sheet
     from bladescan.recipe import load_recipe
     from bladescan.sources import list_sources
-    from bladescan.train_job import run_train
+    from bladescan.train_job import INDEX_FILE, fill_index
 
+    _check_output(output, ".png")
     chosen = load_recipe(recipe, changes or [])
-    sources = list_sources(_query(photos), stdin=_raw_stdin())
-    with ProgressLine("training", quiet=quiet) as line:
-        run_train(chosen, sources, output, resume=resume, faces=faces, line=line)
-    say(f"encoder run: {output}; next: bladescan fit --encoder {output} --photos DIR -o detector.safetensors")
+    with ProgressLine("indexing", quiet=quiet) as line:
+        sources = list_sources(_query(photos), stdin=_raw_stdin())
+        opened, indexed = fill_index(sources, index or output.parent / INDEX_FILE, faces, line)
+    drawn = recipe_sheet(chosen, opened, indexed, output, n=n, seed=seed)
+    say(f"{drawn} examples: {output}")
 
 
 @app.command()

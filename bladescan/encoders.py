@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from bladescan.errors import DetectorError, UnknownNameError
+from bladescan.weights import HUB_PREFIX, fetch, read_weights
 
 VISION_PREFIX = "vision."
 """Prefix of the vision encoder's tensors in safetensors files."""
@@ -206,6 +208,33 @@ def load_vision_state(encoder: VisionEncoder, state: Mapping[str, Tensor], *, wh
     given = {key: value for key, value in state.items() if not key.endswith(_COUNTER_SUFFIX)}
     check_tensors(given, vision_shapes(encoder), where=where)
     encoder.load_state_dict(given, strict=False)
+
+
+def load_vision_weights(encoder: VisionEncoder, source: str) -> str:
+    """Start from the weights of a file: an encoder run, a detector, or torchvision's names.
+
+    A last layer ``fc`` of another shape, as of a classifier of objects, is left out: ours stays random.
+
+    Args:
+        encoder: the destination.
+        source: a run's folder, a file, or ``hub:OWNER/NAME``.
+
+    Returns:
+        A line on what was taken from where.
+
+    Raises:
+        DetectorError: it cannot be read, or is no such network.
+    """
+    path = fetch(source) if source.startswith(HUB_PREFIX) else Path(source)
+    weights = read_weights(path / "encoder.safetensors" if path.is_dir() else path)
+    state = without_prefix(weights.tensors, VISION_PREFIX) or dict(weights.tensors)
+    own = encoder.state_dict()
+    left_out = ""
+    if "fc.weight" in state and state["fc.weight"].shape != own["fc.weight"].shape:
+        state |= {key: own[key] for key in ("fc.weight", "fc.bias")}
+        left_out = ", the last layer random"
+    load_vision_state(encoder, state, where=source)
+    return f"{source} (SHA-256 {weights.sha256[:12]}){left_out}"
 
 
 def check_tensors(

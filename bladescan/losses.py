@@ -4,7 +4,8 @@ Every loss takes *similarities* s(x, t) = <f(x), g(t)> / tau and the truth, and 
 letters: ``b`` images, ``c`` classes (prompts) of one task, ``r`` regions.
 
 Missing truth leaves an image out of one loss, not out of the batch: a class < 0 and a NaN are missing.
-A loss with nothing to compare is exactly 0 and still has a (zero) gradient.
+A loss with nothing to compare is exactly 0 and still has a (zero) gradient. What is missing is weighted by 0
+rather than cut out, so shapes never depend on values: no wait for a GPU, nothing to compile anew.
 
 A square root has an infinite slope at 0. The roots of probabilities are taken here as
 exp(log(p) / 2), whose gradient with respect to the similarities is finite everywhere, so the paper's
@@ -67,15 +68,13 @@ def categorical_loss(similarities: Tensor, truth: Tensor, *, gamma: float = 2.0,
     Returns:
         Scalar, the mean over images that have the tag; 0 if none has.
     """
-    present = truth >= 0
-    if not bool(present.any()):
-        return similarities.sum() * 0.0
-    log_probs = log_softmax(similarities[present], -1)
-    targets = one_hot(truth[present], log_probs.shape[-1]).to(log_probs.dtype)
+    log_probs = log_softmax(similarities, -1)
+    targets = one_hot(truth.clamp(min=0), log_probs.shape[-1]).to(log_probs.dtype)
     loss = fidelity(log_probs, targets, eps=eps)
     if gamma:
-        loss = (1 - (log_probs.exp() * targets).sum(-1)) ** gamma * loss
-    return loss.mean()
+        # 1 - q as the sum of the other classes: exact where q is next to 1.
+        loss = (log_probs.exp() * (1 - targets)).sum(-1) ** gamma * loss
+    return _mean_over(truth >= 0, loss)
 
 
 def coarse_loss(similarities: Tensor, truth: Tensor, *, eps: float = 0.0) -> Tensor:
@@ -139,7 +138,7 @@ def pair_truth(values: Tensor, *, ties: OrdinalTies = "higher") -> Tensor:
 
 
 def ordinal_loss(
-    similarities: Tensor,
+    levels: Tensor,
     values: Tensor,
     *,
     probability: OrdinalProbability = "thurstone",
@@ -152,7 +151,7 @@ def ordinal_loss(
     .. math:: \ell = 1 - \sqrt{p P} - \sqrt{(1 - p)(1 - P)}
 
     Args:
-        similarities: ``[b, 3]`` over the level prompts, low to high.
+        levels: ``[b]``, r(x): from `expected_level`, or a scalar output.
         values: ``[b]``, the tag in its unit (ISO, f-number, seconds, millimetres); NaN where missing.
         probability: see `pair_log_probs`.
         pairs: every ordered pair of two images (``all``), or each once (``upper``, the released code).
@@ -162,17 +161,16 @@ def ordinal_loss(
     Returns:
         Scalar, the mean over pairs; 0 if fewer than two images have the tag.
     """
-    present = ~values.isnan()
-    n = int(present.sum())
-    if n < 2:
-        return similarities.sum() * 0.0
-    log_probs = pair_log_probs(expected_level(similarities[present]), probability=probability)
+    log_probs = pair_log_probs(levels, probability=probability)
     # Values are compared in their own precision: float16 would tie 1/4000 s with 1/4001 s.
-    truth = pair_truth(values[present], ties=ties).to(log_probs.dtype)
-    taken = ~torch.eye(n, dtype=torch.bool, device=values.device)
+    truth = pair_truth(values, ties=ties).to(log_probs.dtype)
+    present = ~values.isnan()
+    taken = (
+        present[:, None] & present[None, :] & ~torch.eye(len(values), dtype=torch.bool, device=values.device)
+    )
     if pairs == "upper":
         taken = taken.triu(1)
-    return fidelity(log_probs[taken], truth[taken], eps=eps).mean()
+    return _mean_over(taken, fidelity(log_probs, truth, eps=eps))
 
 
 def fine_loss(similarities: Tensor, truth: Tensor, *, eps: float = 0.0) -> Tensor:
@@ -191,10 +189,13 @@ def fine_loss(similarities: Tensor, truth: Tensor, *, eps: float = 0.0) -> Tenso
     """
     if similarities.shape != truth.shape:
         raise ValueError(f"similarities {tuple(similarities.shape)} and truth {tuple(truth.shape)} differ")
-    present = ~truth.isnan()
-    if not bool(present.any()):
-        return similarities.sum() * 0.0
-    known = similarities[present]
-    event = truth[present].to(known.dtype)
-    log_probs = torch.stack((logsigmoid(known), logsigmoid(-known)), -1)
-    return fidelity(log_probs, torch.stack((event, 1 - event), -1), eps=eps).mean()
+    event = truth.nan_to_num().to(similarities.dtype)
+    log_probs = torch.stack((logsigmoid(similarities), logsigmoid(-similarities)), -1)
+    loss = fidelity(log_probs, torch.stack((event, 1 - event), -1), eps=eps)
+    return _mean_over(~truth.isnan(), loss)
+
+
+def _mean_over(present: Tensor, loss: Tensor) -> Tensor:
+    """Mean of ``loss`` where ``present``, 0 if that is nowhere."""
+    weights = present.to(loss.dtype)
+    return (weights * loss).sum() / weights.sum().clamp(min=1)

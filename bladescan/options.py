@@ -145,6 +145,17 @@ Timeout = Annotated[
 Photos = Annotated[
     list[str], Option(metavar="DIR", help="Folder, file or list (-) of photographs. Repeatable.")
 ]
+PhotoPaths = Annotated[
+    list[str], Argument(metavar="PATH...", help="Folders, files or lists (-) of photographs.")
+]
+IndexFile = Annotated[
+    Path | None,
+    Option(
+        "--index",
+        metavar="FILE",
+        help="Index of photographs, kept for later runs. Default: photographs.sqlite beside the output.",
+    ),
+]
 AiGenerated = Annotated[
     list[str] | None,
     Option(metavar="DIR", help="Labelled AI-generated faces: adds the binary head. Repeatable."),

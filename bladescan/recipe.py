@@ -20,16 +20,33 @@ import msgspec
 import yaml
 
 from bladescan.errors import RecipeError, UnknownNameError
-from bladescan.tasks import MANIPULATION_TASKS
+from bladescan.tasks import COARSE, TASKS, Kind
 
 PACKAGE = "bladescan_recipes"
+
+EXTENDS = "extends"
+"""Key of a recipe file that names the recipe whose keys it changes."""
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+Gamma = Annotated[float, msgspec.Meta(ge=0)]
+Beta = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 Quality = Annotated[int, msgspec.Meta(ge=1, le=100)]
-TaskName = Literal["coarse_manipulation", "fine_manipulation"]
+TaskName = Literal[
+    "coarse_manipulation",
+    "fine_manipulation",
+    "iso_speed",
+    "aperture",
+    "exposure_time",
+    "focal_length",
+    "make",
+    "metering_mode",
+    "exposure_mode",
+    "white_balance_mode",
+    "exposure_program",
+]
 ManipulationName = Literal[
     "mouth-flip-vertical",
     "mouth-flip-horizontal",
@@ -49,11 +66,13 @@ class EncoderRecipe:
         name: its architecture.
         width: channels of the stem; 64 is torchvision's.
         embedding_dim: length of the embedding.
+        weights: to start from: a run, a file of torchvision's names, or ``hub:OWNER/NAME``; null is random.
     """
 
     name: Literal["resnet10", "resnet18", "resnet34", "resnet50"] = "resnet50"
     width: Annotated[int, msgspec.Meta(ge=8, le=256)] = 64
     embedding_dim: Annotated[int, msgspec.Meta(ge=8, le=4096)] = 768
+    weights: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +80,19 @@ class TextRecipe:
     """Where the embeddings of the prompts come from.
 
     Attributes:
-        name: ``table`` learns one vector per prompt, without reading the prompt's words.
+        name: ``gpt2`` or ``clip`` read the prompts; ``table`` learns one vector per prompt, unread.
+        layers, width, heads: of the transformer; null is the original's (gpt2 12, 768, 12; clip 12, 512, 8).
+        weights: to start from: a file or ``hub:OWNER/NAME``; null is random.
+        frozen: the transformer is not trained.
         temperature: tau at the start; it is learned.
     """
 
-    name: Literal["table"] = "table"
+    name: Literal["gpt2", "clip", "table"] = "gpt2"
+    layers: Count | None = None
+    width: Count | None = None
+    heads: Count | None = None
+    weights: str | None = None
+    frozen: bool = False
     temperature: Positive = 0.07
 
 
@@ -117,24 +144,123 @@ class AugmentationRecipe:
 
 
 @dataclass(frozen=True, slots=True)
-class InnerRecipe:
-    """The optimisation of the encoder: AdamW, linear warm-up, then a cosine to zero.
+class OrdinalRecipe:
+    """How ordinal tags are learned, see `bladescan.losses.ordinal_loss`.
 
     Attributes:
-        lr: peak learning rate.
-        batch_size: examples in a step; with ``manipulations.pairs`` two of each photograph.
+        target: ``ranking`` of pairs (the paper), or ``level``: the prompt of the tag's tercile is the truth.
+        probability: ``thurstone`` (the paper) or ``released``.
+        pairs: ``all``, or ``upper`` as in the released code.
+        ties: count 1 (``higher``, the paper) or 0.5 (``half``, the released code).
+    """
+
+    target: Literal["ranking", "level"] = "ranking"
+    probability: Literal["thurstone", "released"] = "thurstone"
+    pairs: Literal["all", "upper"] = "all"
+    ties: Literal["higher", "half"] = "higher"
+
+
+@dataclass(frozen=True, slots=True)
+class LossRecipe:
+    """The losses.
+
+    Attributes:
+        gamma: focal exponent of categorical tags; 0 is the plain fidelity loss.
+        eps: added under every square root; 0 is the paper, 1.0e-8 the released code.
+        ordinal: how ordinal tags are learned.
+    """
+
+    gamma: Gamma = 2.0
+    eps: NotNegative = 0.0
+    ordinal: OrdinalRecipe = field(default_factory=OrdinalRecipe)
+
+
+@dataclass(frozen=True, slots=True)
+class InnerRecipe:
+    """The optimisation of the encoder: linear warm-up, then a cosine.
+
+    Attributes:
+        optimizer: ``adamw`` (decoupled weight decay) or ``adam``.
+        lr: peak learning rate; alpha of the virtual step follows the same course.
+        final_lr: where the cosine ends.
+        betas: of the optimiser.
+        batch_size: examples in a step over all processes; with ``manipulations.pairs`` two of each
+            photograph.
         epochs: passes over the photographs.
-        weight_decay: decoupled.
+        weight_decay: decoupled for ``adamw``.
         warmup: share of the steps in which the learning rate rises.
         clip_norm: largest gradient norm, 0 for no limit.
     """
 
+    optimizer: Literal["adamw", "adam"] = "adamw"
     lr: Positive = 1.0e-5
+    final_lr: NotNegative = 0.0
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     batch_size: Annotated[int, msgspec.Meta(ge=2)] = 48
     epochs: Count = 20
     weight_decay: NotNegative = 1.0e-3
     warmup: Share = 0.0
     clip_norm: NotNegative = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class OuterRecipe:
+    """The optimisation of the task weights by Adam.
+
+    Attributes:
+        enabled: false keeps the weights as ``tasks`` gives them.
+        lr: of Adam.
+        validation: ``held-out`` draws B_val from photographs kept out of B_tr (the paper), ``training``
+            from the training set again (the released code).
+        share: of the photographs that are kept out for B_val.
+        batch_size: examples of B_val; null is the inner one.
+        virtual_weight_decay: the virtual step decays the parameters as well (the released code).
+        minimum: no weight falls below; null lets them (the paper).
+    """
+
+    enabled: bool = True
+    lr: Positive = 3.0e-4
+    validation: Literal["held-out", "training"] = "held-out"
+    share: Annotated[float, msgspec.Meta(gt=0, le=0.5)] = 0.1
+    batch_size: Annotated[int, msgspec.Meta(ge=2)] | None = None
+    virtual_weight_decay: bool = False
+    minimum: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DataRecipe:
+    """Which photographs are learned from.
+
+    Attributes:
+        require_all_tags: only photographs with all nine tags (the paper).
+        patches: the EXIF tasks also learn from patches of photographs without a face.
+        tagged: share of every minibatch that has EXIF tags; 0 takes photographs as they come.
+        held_out: share of the photographs kept out of everything to measure the tasks on.
+        held_out_by: ``content``: by each photograph; ``camera``: whole camera models, so that no camera
+            is on both sides.
+    """
+
+    require_all_tags: bool = False
+    patches: bool = False
+    tagged: Share = 0.0
+    held_out: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.1
+    held_out_by: Literal["content", "camera"] = "camera"
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeRecipe:
+    """How the arithmetic is done.
+
+    Attributes:
+        precision: ``bf16`` runs forward and backward passes in mixed precision; the two probes of the
+            outer gradient stay in float32, whose rounding their small difference needs.
+        channels_last: memory layout of the convolutions.
+        compile: the vision encoder by ``torch.compile``.
+    """
+
+    precision: Literal["fp32", "bf16"] = "fp32"
+    channels_last: bool = True
+    compile: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,25 +270,37 @@ class Recipe:
     Attributes:
         name: for people, and in the manifest.
         seed: of weights, order, manipulations and augmentation.
-        tasks: pretext tasks and their fixed weights.
-        loss_eps: added under every square root; 0 is the paper, 1.0e-8 the released code.
-        held_out: share of the photographs kept out of training to measure the tasks on.
+        head: ``joint`` compares images with prompts; ``linear`` has one linear output per class;
+            ``scalar`` one output per ordinal tag and one for manipulation (AIGFD-EXIF).
+        normalise: the embedding has length 1 before a head of the detector sees it.
+        tasks: pretext tasks and their weights at the start.
+        primary: the task that the outer loop serves.
         workers: processes that prepare examples; they change the speed, not the result.
     """
 
     name: str = "unnamed"
     seed: Annotated[int, msgspec.Meta(ge=0)] = 0
     encoder: EncoderRecipe = field(default_factory=EncoderRecipe)
+    head: Literal["joint", "linear", "scalar"] = "joint"
+    normalise: bool = True
     text: TextRecipe = field(default_factory=TextRecipe)
     tasks: Annotated[dict[TaskName, Positive], msgspec.Meta(min_length=1)] = field(
-        default_factory=lambda: {"coarse_manipulation": 1.0, "fine_manipulation": 1.0}
+        default_factory=lambda: {typing.cast(TaskName, name): 1.0 for name in TASKS}
     )
+    primary: TaskName = "coarse_manipulation"
+    losses: LossRecipe = field(default_factory=LossRecipe)
     manipulations: ManipulationRecipe = field(default_factory=ManipulationRecipe)
     augmentation: AugmentationRecipe = field(default_factory=AugmentationRecipe)
     inner: InnerRecipe = field(default_factory=InnerRecipe)
-    loss_eps: NotNegative = 0.0
-    held_out: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.1
+    outer: OuterRecipe = field(default_factory=OuterRecipe)
+    data: DataRecipe = field(default_factory=DataRecipe)
+    compute: ComputeRecipe = field(default_factory=ComputeRecipe)
     workers: Annotated[int, msgspec.Meta(ge=0, le=64)] = 2
+
+    @property
+    def bilevel(self) -> bool:
+        """Whether there are task weights to learn: one task needs none."""
+        return self.outer.enabled and len(self.tasks) > 1
 
 
 def shipped_recipes() -> dict[str, str]:
@@ -183,8 +321,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: it cannot be read, or holds mistakes: all of them are in the message.
         UnknownNameError: neither a file nor a shipped recipe.
     """
-    text = _recipe_text(name_or_path)
-    tree = _parse(text, where=name_or_path)
+    tree = _tree(name_or_path)
     mistakes: list[str] = []
     for override in overrides:
         _override(tree, override, mistakes)
@@ -206,6 +343,27 @@ def recipe_digest(recipe: Recipe) -> str:
     """SHA-256 of the resolved recipe, without ``workers``, which cannot change a result."""
     neutral = dataclasses.replace(recipe, workers=0)
     return hashlib.sha256(msgspec.json.encode(neutral, order="deterministic")).hexdigest()
+
+
+def _tree(name_or_path: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The keys of a recipe over those of the recipe that it extends."""
+    tree = _parse(_recipe_text(name_or_path), where=name_or_path)
+    parent = tree.pop(EXTENDS, None)
+    if parent is None:
+        return tree
+    if not isinstance(parent, str) or parent in above:
+        chain = " -> ".join((*above, name_or_path, str(parent)))
+        raise RecipeError(f"{name_or_path}: extends: expected another recipe's name or file, got {chain}")
+    return _merged(_tree(parent, (*above, name_or_path)), tree)
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Sections key by key; a list of tasks replaces the other one whole."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict) and key != "tasks"
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
 
 
 def _recipe_text(name_or_path: str) -> str:
@@ -316,6 +474,21 @@ def _contradictions(recipe: Recipe) -> list[str]:
         found.append(
             f"inner.batch_size: got {recipe.inner.batch_size}; manipulations.pairs needs an even one"
         )
-    if "coarse_manipulation" not in recipe.tasks:
-        found.append(f"tasks: {MANIPULATION_TASKS[0]!r} is the primary task and cannot be left out")
+    if 0 < recipe.losses.gamma < 1:
+        found.append(f"losses.gamma: got {recipe.losses.gamma}; between 0 and 1 its gradient is infinite")
+    if recipe.primary not in recipe.tasks:
+        found.append(f"primary: {recipe.primary!r} is none of tasks: {', '.join(recipe.tasks)}")
+    if recipe.head == "scalar":
+        found += _not_scalar(recipe)
+    text = recipe.text
+    if text.width and text.heads and text.width % text.heads:
+        found.append(f"text.heads: {text.heads} does not divide text.width {text.width}")
+    return found
+
+
+def _not_scalar(recipe: Recipe) -> list[str]:
+    odd = [n for n in recipe.tasks if n != COARSE and TASKS[n].kind is not Kind.ORDINAL]
+    found = [f"tasks: {n}: head scalar has ordinal tags and {COARSE} only" for n in odd]
+    if recipe.losses.ordinal.target != "ranking":
+        found.append("losses.ordinal.target: head scalar can only rank")
     return found

@@ -2,11 +2,11 @@
 
 ::
 
-    recipe.yaml          the resolved recipe
-    history.jsonl        one line per epoch: losses, accuracy on photographs kept out, temperature
-    encoder.safetensors  vision encoder, prompt vectors, temperature; the manifest in its header
-    checkpoint.safetensors  weights and optimiser after the last finished epoch, to resume from
-    photographs.sqlite      the index of photographs (see `bladescan.photographs`)
+    recipe.yaml             the resolved recipe
+    history.jsonl           losses, task weights, learning rate, some lines per epoch; held-out measures
+    encoder.safetensors     vision encoder, head, prompt embeddings; the manifest in its header
+    checkpoint.safetensors  everything that training changes, after some step, to resume from
+    losses.png, weights.png the history drawn
 
 Files are written beside their name and renamed when complete. Nothing is pickled.
 """
@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from bladescan import __version__, tasks
 from bladescan.encoders import (
@@ -36,19 +36,27 @@ from bladescan.encoders import (
 )
 from bladescan.errors import DetectorError, OutputError, UsageError
 from bladescan.manifest import METADATA_KEY, Encoder, Manifest, decode_manifest, encode_manifest
+from bladescan.pretext import JointHead
 from bladescan.recipe import Recipe, dump_recipe, load_recipe, recipe_digest
 from bladescan.targets import write_file
+from bladescan.trainee import Trainee
 
 ENCODER_FILE = "encoder.safetensors"
 RECIPE_FILE = "recipe.yaml"
 HISTORY_FILE = "history.jsonl"
-INDEX_FILE = "photographs.sqlite"
 CHECKPOINT_FILE = "checkpoint.safetensors"
-INDEX_FILE = "photographs.sqlite"
+LOSSES_PLOT, WEIGHTS_PLOT = "losses.png", "weights.png"
+
+HEAD_PREFIX = "head."
+"""Prefix of the head's tensors in ``encoder.safetensors``."""
+PROMPTS = "prompts"
+"""The prompts' embeddings, of length 1, there beside the text encoder that made them."""
 
 _MODEL = "model."
 _OPTIMIZER = "optimizer."
-_EPOCHS_KEY = "epochs_done"
+_WEIGHTS = "task_weights"
+_WEIGHTS_OPTIMIZER = "task_weights_optimizer."
+_STEPS_KEY = "steps_done"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,30 +117,42 @@ def prepare(out_dir: Path, recipe: Recipe, *, resume: bool) -> None:
     _write_text(saved, dump_recipe(recipe))
 
 
-def append_history(out_dir: Path, entry: Mapping[str, Any]) -> None:
-    """Add one line, in place of any line of the same or a later epoch that an interrupted run left."""
+def append_history(out_dir: Path, line: Mapping[str, Any]) -> None:
+    """Add one line, in place of any line of the same or a later step that a killed run left."""
+    kept = [known for known in read_history(out_dir) if known["step"] < line["step"]]
+    _write_text(out_dir / HISTORY_FILE, "".join(json.dumps(known) + "\n" for known in [*kept, line]))
+
+
+def read_history(out_dir: Path) -> list[dict[str, Any]]:
+    """The lines of the history; none before the first.
+
+    Raises:
+        DetectorError: the file is not a history.
+    """
     path = out_dir / HISTORY_FILE
-    lines = path.read_text("utf-8").splitlines() if path.exists() else []
-    kept = [line for line in lines if json.loads(line)["epoch"] < entry["epoch"]]
-    _write_text(path, "".join(line + "\n" for line in [*kept, json.dumps(entry)]))
+    try:
+        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines]
+    except (OSError, ValueError) as exc:
+        raise DetectorError(f"{path}: cannot be read: {exc}") from exc
 
 
-def save_checkpoint(out_dir: Path, model: nn.Module, optimizer: torch.optim.Optimizer, n_epochs: int) -> None:
-    """Write weights, batch-norm statistics and AdamW's moments."""
-    moments = {
-        f"{index}.{name}": value
-        for index, state in optimizer.state_dict()["state"].items()
-        for name, value in state.items()
+def save_checkpoint(out_dir: Path, trainee: Trainee, n_steps: int) -> None:
+    """Write everything that training changes: parameters, statistics, task weights, both optimisers."""
+    tensors = {
+        **with_prefix(trainee.model.state_dict(), _MODEL),
+        **with_prefix(_moments(trainee.optimizer), _OPTIMIZER),
+        **with_prefix(_moments(trainee.weights_optimizer), _WEIGHTS_OPTIMIZER),
+        _WEIGHTS: trainee.weights,
     }
-    tensors = {**with_prefix(model.state_dict(), _MODEL), **with_prefix(moments, _OPTIMIZER)}
-    _save(out_dir / CHECKPOINT_FILE, tensors, {_EPOCHS_KEY: str(n_epochs)})
+    _save(out_dir / CHECKPOINT_FILE, tensors, {_STEPS_KEY: str(n_steps)})
 
 
-def load_checkpoint(out_dir: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+def load_checkpoint(out_dir: Path, trainee: Trainee) -> int:
     """Restore what `save_checkpoint` wrote.
 
     Returns:
-        The number of finished epochs; 0, with nothing restored, if there is no checkpoint.
+        The number of finished steps; 0, with nothing restored, if there is no checkpoint.
 
     Raises:
         DetectorError: the checkpoint is broken.
@@ -141,46 +161,66 @@ def load_checkpoint(out_dir: Path, model: nn.Module, optimizer: torch.optim.Opti
     if not path.exists():
         return 0
     tensors, metadata = _read(path)
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in without_prefix(tensors, _OPTIMIZER).items():
-        index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value
     try:
-        model.load_state_dict(without_prefix(tensors, _MODEL))
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": state, "param_groups": groups})
-        return int(metadata[_EPOCHS_KEY])
+        trainee.model.load_state_dict(without_prefix(tensors, _MODEL))
+        _restore(trainee.optimizer, without_prefix(tensors, _OPTIMIZER))
+        _restore(trainee.weights_optimizer, without_prefix(tensors, _WEIGHTS_OPTIMIZER))
+        trainee.weights.data.copy_(tensors[_WEIGHTS])
+        return int(metadata[_STEPS_KEY])
     except (RuntimeError, ValueError, KeyError) as exc:
         raise DetectorError(f"{path}: does not fit this recipe: {' '.join(str(exc).split())}") from exc
 
 
-def save_encoder(out_dir: Path, model: Any, recipe: Recipe, *, n_photographs: int) -> None:
+def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    return {
+        f"{index}.{name}": value
+        for index, state in optimizer.state_dict()["state"].items()
+        for name, value in state.items()
+    }
+
+
+def _restore(optimizer: torch.optim.Optimizer, moments: Mapping[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in moments.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+@torch.no_grad()
+def save_encoder(out_dir: Path, trainee: Trainee, recipe: Recipe, *, n_photographs: int) -> None:
     """Write the finished encoder.
 
     Args:
         out_dir: the run's folder.
-        model: has ``vision``, ``prompts`` and ``logit_scale``.
+        trainee: the trained model and its task weights.
         recipe: goes into the manifest's provenance by its digest.
         n_photographs: learned from.
     """
+    model = trainee.model
     tensors = with_prefix(vision_state(model.vision), VISION_PREFIX)
-    tensors["prompts"] = model.prompts.detach().cpu().float()
-    tensors["logit_scale"] = model.logit_scale.detach().cpu().float().reshape(1)
-    check_tensors(tensors, {k: tuple(v.shape) for k, v in tensors.items()}, where=str(out_dir))
+    tensors |= with_prefix(model.head.state_dict(), HEAD_PREFIX)
+    if isinstance(model.head, JointHead):
+        tensors[PROMPTS] = model.head.prompts()
+    solid = {key: value.detach().cpu().float() for key, value in tensors.items()}
+    check_tensors(solid, {k: tuple(v.shape) for k, v in solid.items()}, where=str(out_dir))
+    encoder = recipe.encoder
     manifest = Manifest(
         name=recipe.name,
-        encoder=Encoder(recipe.encoder.name, recipe.encoder.width, recipe.encoder.embedding_dim),
+        encoder=Encoder(encoder.name, encoder.width, encoder.embedding_dim, normalise=recipe.normalise),
         provenance={
             "recipe": recipe.name,
             "recipe_sha256": recipe_digest(recipe),
             "seed": recipe.seed,
             "n_photographs": n_photographs,
-            "prompts": list(tasks.prompts(recipe.tasks)),
-            "text": recipe.text.name,
+            "task_weights": {name: round(w, 4) for name, w in trainee.named(trainee.weights).items()},
+            "head": recipe.head,
+            "prompts": list(tasks.prompts(recipe.tasks)) if recipe.head == "joint" else [],
+            "text": recipe.text.name if recipe.head == "joint" else None,
             "versions": {"bladescan": __version__, "torch": str(torch.__version__)},
         },
     )
-    _save(out_dir / ENCODER_FILE, tensors, {METADATA_KEY: encode_manifest(manifest)})
+    _save(out_dir / ENCODER_FILE, solid, {METADATA_KEY: encode_manifest(manifest)})
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

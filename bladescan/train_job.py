@@ -1,53 +1,136 @@
-"""One training from sources to an encoder run: index of photographs, then the loop."""
+"""One training from sources to an encoder run: the index of photographs, the loop, the plots."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bladescan import runs
-from bladescan.faces import open_face_detector
-from bladescan.photographs import PhotographIndex, index_photographs
+from bladescan.board import Board
+from bladescan.distributed import World, joined
+from bladescan.errors import DataError
+from bladescan.indexing import Indexed, index_photographs, open_index
+from bladescan.photographs import Entry, PhotographIndex
+from bladescan.plots import plot_losses, plot_weights
 from bladescan.recipe import Recipe
+from bladescan.scan_job import n_cores
 from bladescan.sources import Source
 from bladescan.terminal import ProgressLine
 from bladescan.training import Progress, train
 
+INDEX_FILE = "photographs.sqlite"
+BOARD_FOLDER = "tensorboard"
 
-def run_train(
-    recipe: Recipe,
-    sources: Iterable[Source],
-    out_dir: Path,
-    *,
-    resume: bool,
-    faces: str,
-    line: ProgressLine,
-) -> None:
-    """Index the photographs and train on them.
 
-    The index stands in the run's folder and is used again by ``--resume``.
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """How a training is run; nothing here changes what it learns.
+
+    Attributes:
+        out_dir: the run's folder.
+        index: file of the index; None is `INDEX_FILE` beside the run's folder, where other runs find it.
+        faces: name of the face finder.
+        device: see `bladescan.distributed.choose_device`.
+        resume: go on in a folder that holds the same recipe's run.
+        checkpoint_every_s: least time between checkpoints within an epoch.
+        tensorboard: write TensorBoard's files as well.
+    """
+
+    out_dir: Path
+    index: Path | None = None
+    faces: str = "auto"
+    device: str = "auto"
+    resume: bool = False
+    checkpoint_every_s: float = 300.0
+    tensorboard: bool = False
+
+
+def run_train(recipe: Recipe, sources: Iterable[Source], options: TrainOptions, line: ProgressLine) -> None:
+    """Index the photographs and train on them, alone or as one of the processes of ``torchrun``.
 
     Args:
         recipe: what to do.
         sources: the photographs.
-        out_dir: the run's folder.
-        resume: go on in a folder that holds the same recipe's run.
-        faces: name of the face finder.
+        options: how to do it.
         line: where progress is shown.
 
     Raises:
-        BladescanError: the photographs, the recipe or the folder are of no use.
+        BladescanError: the photographs, the recipe, the device or the folder are of no use.
     """
-    runs.prepare(out_dir, recipe, resume=resume)
-    finder = open_face_detector(faces)
-    index = PhotographIndex(out_dir / runs.INDEX_FILE, finder.name)
+    with joined(options.device) as world, contextlib.ExitStack() as stack:
+        if world.leads:
+            runs.prepare(options.out_dir, recipe, resume=options.resume)
+        board = stack.enter_context(Board(options.out_dir / BOARD_FOLDER)) if options.tensorboard else None
+        index, entries = _entries(recipe, sources, options, world, line)
+        try:
+            train(
+                recipe,
+                index,
+                entries,
+                options.out_dir,
+                resume=True,
+                world=world,
+                checkpoint_every_s=options.checkpoint_every_s,
+                progress=lambda progress: line.set(progress.step, progress.n_steps, shown(progress, recipe)),
+                log=board.log if board and world.leads else lambda _: None,
+                say=line.say if world.leads else lambda _: None,
+            )
+        except DataError:
+            # What led to a divergence is in the plots.
+            draw_history(options.out_dir, world)
+            raise
+        draw_history(options.out_dir, world)
+
+
+def fill_index(
+    sources: Iterable[Source], path: Path, faces: str, line: ProgressLine
+) -> tuple[PhotographIndex, Indexed]:
+    """Index photographs, with as many processes as there are cores, and say what became of them.
+
+    Raises:
+        DataError: no photograph has a usable face, or the file is no index.
+        BackendError: the face finder cannot be had.
+    """
+    index = open_index(path, faces)
+    if index.notice:
+        line.say(f"bladescan: note: {index.notice}")
     names = (source.name for source in sources if source.problem is None)
-    indexed = index_photographs(names, index, finder, progress=line.advance)
+    indexed = index_photographs(names, index, faces, n_workers=n_cores(), progress=line.advance)
     skipped = ", ".join(f"{n} {reason}" for reason, n in indexed.skipped.items()) or "none"
-    line.say(f"{len(indexed.digests)} photographs with a face; skipped: {skipped}")
+    line.say(
+        f"{len(indexed.faces)} photographs with a face, {len(indexed.patches)} without one but with EXIF; "
+        f"skipped: {skipped}; index: {path}"
+    )
+    return index, indexed
 
-    def show(progress: Progress) -> None:
-        losses = "  ".join(f"{name} {loss:.4f}" for name, loss in progress.losses.items())
-        line.set(progress.step, progress.n_steps, f"{progress.images_per_s:.0f} images/s  {losses}")
 
-    train(recipe, index, indexed.digests, out_dir, resume=True, progress=show)
+def shown(progress: Progress, recipe: Recipe) -> str:
+    """Speed, the weighted loss and the primary task's for a progress line."""
+    total = sum(progress.weights[name] * loss for name, loss in progress.losses.items())
+    primary = progress.losses[recipe.primary]
+    return f"{progress.images_per_s:.0f} images/s  loss {total:.3f}  {recipe.primary} {primary:.3f}"
+
+
+def draw_history(out_dir: Path, world: World) -> None:
+    """Draw losses and weights of a run, if it has any history."""
+    history: list[Mapping[str, Any]] = list(runs.read_history(out_dir)) if world.leads else []
+    if history:
+        plot_losses(history, out_dir / runs.LOSSES_PLOT)
+        plot_weights(history, out_dir / runs.WEIGHTS_PLOT)
+
+
+def _entries(
+    recipe: Recipe, sources: Iterable[Source], options: TrainOptions, world: World, line: ProgressLine
+) -> tuple[PhotographIndex, list[Entry]]:
+    """The photographs of this run; the first process indexes them for all."""
+    path = options.index or options.out_dir.parent / INDEX_FILE
+    digests: list[str] = []
+    if world.leads:
+        _, indexed = fill_index(sources, path, options.faces, line)
+        digests = [*indexed.faces, *indexed.patches]
+    index = open_index(path, options.faces)
+    wanted = set(world.from_first(digests))
+    return index, [entry for entry in index.entries() if entry.digest in wanted]

@@ -1,70 +1,62 @@
 """The training loop: recipe and photographs in, an encoder run out.
 
-The loop is `train`; one step is `step`. Mathematics is in `bladescan.losses`, examples in
-`bladescan.photographs`, the folder's format in `bladescan.runs`.
+The loop is `train`; one step, bi-level or with fixed weights, is `step`. Mathematics is in
+`bladescan.bilevel` and `bladescan.losses`, minibatches in `bladescan.minibatches`, the folder's format in
+`bladescan.runs`.
 
 Seeded: weights, order, manipulations and augmentation follow from ``recipe.seed`` alone. The number of
-loading processes changes nothing, and a run that is resumed from its last epoch ends with the weights of an
-undisturbed one, on the same machine with the same number of threads.
+loading processes changes nothing, and a run that was killed and resumed ends with the weights of an
+undisturbed one, bit for bit, on the same machine with the same number of threads.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import normalize
-from torch.utils.data import DataLoader
+from torch import Tensor
+from torch.func import functional_call
 
-from bladescan import runs, tasks
-from bladescan.encoders import VisionEncoder
+from bladescan import runs
+from bladescan.bilevel import (
+    frozen_statistics,
+    task_weight_gradient,
+    virtual_parameters,
+    weighted_gradient,
+)
+from bladescan.distributed import ALONE, World, share_batch_norms
 from bladescan.errors import DataError
-from bladescan.losses import coarse_loss, fine_loss
-from bladescan.manifest import Preprocessing
-from bladescan.photographs import Batch, Examples, PhotographIndex, collate
+from bladescan.examples import Batch, Examples, collate
+from bladescan.measures import Measure, measure_tasks
+from bladescan.minibatches import Minibatch, Sampler, examples, minibatches, split
+from bladescan.photographs import Entry, PhotographIndex
+from bladescan.pretext import PretextModel, task_losses
 from bladescan.recipe import InnerRecipe, Recipe
+from bladescan.trainee import Trainee, new_trainee
 
-_MAX_LOGIT_SCALE = math.log(100.0)  # CLIP's bound on 1 / tau
+_MEASURE_BATCH = 32
+_LINES_PER_EPOCH = 20
+_MOST_STEPS_PER_LINE = 50
 
 
-class JointEmbedding(nn.Module):
-    """Vision encoder, one vector per prompt, and the temperature: s(x, t) = <f(x), g(t)> / tau.
+class StepResult(NamedTuple):
+    """What one step saw.
 
-    The vectors are learned as they are: no prompt is read by a text encoder.
-
-    Args:
-        recipe: architecture, tasks and initial temperature.
+    Attributes:
+        losses: of every task before the step, float32 ``[t]``.
+        outer_loss: of the primary task on B_val after the virtual step; None without an outer loop.
+        weight_gradient: of the outer objective with respect to the task weights, float64 ``[t]``, or None.
     """
 
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__()
-        encoder, preprocessing = recipe.encoder, Preprocessing()
-        self.vision = VisionEncoder(encoder.name, encoder.width, encoder.embedding_dim)
-        n_prompts = len(tasks.prompts(recipe.tasks))
-        self.prompts = nn.Parameter(torch.randn(n_prompts, encoder.embedding_dim))
-        self.logit_scale = nn.Parameter(torch.tensor(-math.log(recipe.text.temperature)))
-        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Similarities ``[b, n_prompts]`` of uint8 RGB crops ``[b, h, w, 3]``."""
-        # A permuted view of channels-last bytes: converting it keeps the layout that convolutions like.
-        x = (pixels.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
-        image, text = normalize(self.vision(x), dim=1), normalize(self.prompts, dim=1)
-        similarities: Tensor = image @ text.T * self.logit_scale.clamp(max=_MAX_LOGIT_SCALE).exp()
-        return similarities
+    losses: Tensor
+    outer_loss: Tensor | None = None
+    weight_gradient: Tensor | None = None
 
 
 class Progress(NamedTuple):
@@ -73,242 +65,253 @@ class Progress(NamedTuple):
     Attributes:
         step, n_steps: steps done and in all.
         losses: of the last step, by task.
+        weights: of the tasks now.
         images_per_s: since the start or the resume.
     """
 
     step: int
     n_steps: int
     losses: dict[str, float]
+    weights: dict[str, float]
     images_per_s: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Data:
-    """Photographs split into those learned from and those kept out to measure on."""
+def step(trainee: Trainee, minibatch: Minibatch, recipe: Recipe, lr: float, world: World) -> StepResult:
+    """One iteration: the outer loop moves the task weights, the inner one the parameters, Eq. 11-19.
 
-    train: Examples
-    held_out: Examples
-
-
-class _Order:
-    """Minibatches of (epoch, i): every epoch a new seeded order, its incomplete last minibatch dropped."""
-
-    def __init__(self, n: int, per_batch: int, seed: int, epochs: Sequence[int]) -> None:
-        self.n, self.per_batch, self.seed, self.epochs = n, per_batch, seed, epochs
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for epoch in self.epochs:
-            order = np.random.default_rng((self.seed, epoch)).permutation(self.n)
-            for start in range(0, self.n - self.per_batch + 1, self.per_batch):
-                yield [(epoch, int(i)) for i in order[start : start + self.per_batch]]
-
-    def __len__(self) -> int:
-        return len(self.epochs) * (self.n // self.per_batch)
-
-
-def task_losses(similarities: Tensor, batch: Batch, names: Sequence[str], eps: float) -> dict[str, Tensor]:
-    """The loss of every task, by name.
+    The forward pass at theta is made once: its graph serves the virtual step and, with the new weights, the
+    refinement. It alone moves the batch norms' statistics.
 
     Args:
-        similarities: ``[b, n_prompts]``, the prompts of ``names`` one task after the other.
-        batch: holds the truth.
-        names: the tasks.
-        eps: see `bladescan.losses.fidelity`.
+        trainee: is changed.
+        minibatch: this process's share of B_tr and B_val.
+        recipe: the variants.
+        lr: learning rate of this step, which is alpha as well.
+        world: the processes.
+
+    Raises:
+        DataError: a loss or a gradient is no finite number; the parameters are left as they were.
     """
-    where = tasks.columns(names)
-    compute: dict[str, Callable[[Tensor], Tensor]] = {
-        tasks.COARSE: lambda s: coarse_loss(s, batch.coarse, eps=eps),
-        tasks.FINE: lambda s: fine_loss(s, batch.fine, eps=eps),
-    }
-    return {name: compute[name](similarities[:, where[name]]) for name in names}
+    model, params, weights = trainee.model, trainee.params, trainee.weights
+    on_train = functools.partial(_losses, trainee, minibatch.train, recipe, world)
+    losses = on_train(params)
+    _check_finite(trainee.names, losses.detach(), weights)
+    outer_loss, weight_gradient = None, None
+    if minibatch.validation is not None:
+        with frozen_statistics(model):
+            gradient = world.average(weighted_gradient(losses, weights, params, keep_graph=True))
+            decay = recipe.inner.weight_decay if recipe.outer.virtual_weight_decay else 0.0
+            virtual = virtual_parameters(params, gradient, alpha=lr, weight_decay=decay)
+            on_validation = _losses(trainee, minibatch.validation, recipe, world, virtual)
+            primary = trainee.one_hot(recipe.primary)
+            outer_loss = (on_validation.detach() * primary).sum()
+            direction = world.average(weighted_gradient(on_validation, primary, virtual))
+            with _exact_float32(world):
+                probe = functools.partial(on_train, precise=True)
+                weight_gradient = task_weight_gradient(probe, params, direction, alpha=lr)
+        trainee.move_weights(weight_gradient, recipe.outer)
+    trainee.move_parameters(world.average(weighted_gradient(losses, weights, params)), lr, recipe.inner)
+    return StepResult(losses.detach(), outer_loss, weight_gradient)
+
+
+def _losses(
+    trainee: Trainee,
+    batch: Batch,
+    recipe: Recipe,
+    world: World,
+    params: Mapping[str, Tensor],
+    *,
+    precise: bool = False,
+) -> Tensor:
+    """The task losses ``[t]`` of the whole minibatch, of which this process holds a share."""
+    mixed = recipe.compute.precision == "bf16" and not precise
+    with torch.autocast(world.device.type, torch.bfloat16, enabled=mixed):
+        outputs: Tensor = functional_call(trainee.model, dict(params), (batch.pixels,))
+    truth = {name: world.gather(batch.truth[name]) for name in trainee.names}
+    return task_losses(world.gather(outputs), truth, trainee.model.columns, recipe.losses)
+
+
+@contextlib.contextmanager
+def _exact_float32(world: World) -> Iterator[None]:
+    """The probes differ in the fifth digit: a GPU must not round their products to ten bits."""
+    if world.device.type != "cuda":
+        yield
+        return
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
+
+
+def _check_finite(names: Sequence[str], losses: Tensor, weights: Tensor) -> None:
+    finite = (losses.isfinite() & weights.detach().isfinite()).tolist()
+    if not all(finite):
+        bad = ", ".join(name for name, good in zip(names, finite, strict=True) if not good)
+        raise DataError(
+            f"training diverged: the loss of {bad} is not a finite number: "
+            f"lower inner.lr or set inner.clip_norm"
+        )
 
 
 def learning_rate(step: int, n_steps: int, inner: InnerRecipe) -> float:
-    """Linear warm-up to ``inner.lr``, then a cosine to zero at ``n_steps``."""
+    """Linear warm-up to ``inner.lr``, then a cosine to ``inner.final_lr`` at ``n_steps``."""
     n_warmup = round(inner.warmup * n_steps)
     if step < n_warmup:
         return inner.lr * (step + 1) / n_warmup
-    return inner.lr * 0.5 * (1 + math.cos(math.pi * (step - n_warmup) / max(n_steps - n_warmup, 1)))
-
-
-def step(
-    model: JointEmbedding, optimizer: torch.optim.Optimizer, batch: Batch, recipe: Recipe, lr: float
-) -> dict[str, float]:
-    """One step of AdamW on the weighted sum of the task losses.
-
-    Returns:
-        The losses before the step, by task.
-
-    Raises:
-        DataError: a loss is no finite number; the weights are left as they were.
-    """
-    weights = {str(name): weight for name, weight in recipe.tasks.items()}
-    losses = task_losses(model(batch.pixels), batch, list(weights), recipe.loss_eps)
-    total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
-    values = {name: float(loss.detach()) for name, loss in losses.items()}
-    if not math.isfinite(float(total.detach())):
-        raise DataError(f"training diverged, losses {values}: lower inner.lr or set inner.clip_norm")
-    optimizer.zero_grad()
-    total.backward()  # type: ignore[no-untyped-call]
-    if recipe.inner.clip_norm:
-        nn.utils.clip_grad_norm_(model.parameters(), recipe.inner.clip_norm)
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    optimizer.step()
-    return values
+    cosine = 0.5 * (1 + math.cos(math.pi * (step - n_warmup) / max(n_steps - n_warmup, 1)))
+    return inner.final_lr + (inner.lr - inner.final_lr) * cosine
 
 
 def train(
     recipe: Recipe,
     index: PhotographIndex,
-    digests: Sequence[str],
+    entries: Sequence[Entry],
     out_dir: Path,
     *,
     resume: bool = False,
+    world: World = ALONE,
+    checkpoint_every_s: float = 300.0,
     progress: Callable[[Progress], None] = lambda p: None,
+    log: Callable[[Mapping[str, object]], None] = lambda line: None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Path:
     """Train an encoder and write its run.
 
     Args:
         recipe: what to do.
         index: holds the photographs.
-        digests: the photographs to use.
+        entries: the photographs to use.
         out_dir: the run's folder; must be new or empty unless ``resume``.
-        resume: go on after the last finished epoch, if there is one.
+        resume: go on where the run stopped, if there is a checkpoint.
+        world: the processes; the first writes.
+        checkpoint_every_s: least time between checkpoints within an epoch.
         progress: called after every step.
+        log: called with every line of the history.
+        say: called with what a person should know.
 
     Returns:
         ``out_dir``.
 
     Raises:
-        DataError: too few photographs, or the training diverged.
+        DataError: too few photographs, or the training diverged: the last checkpoint stays.
+        DetectorError: weights to start from that do not fit.
         UsageError: the folder holds another run.
         OutputError: the run cannot be written.
     """
-    runs.prepare(out_dir, recipe, resume=resume)
-    data = _split(recipe, index, digests)
-    torch.manual_seed(recipe.seed)
-    model = JointEmbedding(recipe)
-    model.vision = model.vision.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.inner.lr, weight_decay=recipe.inner.weight_decay
-    )
-    first = runs.load_checkpoint(out_dir, model, optimizer) if resume else 0
-    epochs = range(first, recipe.inner.epochs)
-    batches = iter(_loader(data.train, _order(recipe, data, epochs), recipe))
-    clock = _Clock(time.monotonic(), first_epoch=first, steps_per_epoch=len(_order(recipe, data, [0])))
-    for epoch in epochs:
-        course = _epoch(model, optimizer, batches, recipe, epoch, clock, progress)
-        entry = _entry(epoch, course, measure(model, data.held_out, recipe), model)
-        runs.append_history(out_dir, entry)
-        runs.save_checkpoint(out_dir, model, optimizer, epoch + 1)
-    runs.save_encoder(out_dir, model, recipe, n_photographs=len(data.train))
+    if world.leads:
+        runs.prepare(out_dir, recipe, resume=resume)
+    world.wait()
+    parts = split(recipe, entries)
+    trainee = new_trainee(recipe, world.device, [e.tags for e in parts.train], say=say)
+    share_batch_norms(trainee.model, world)
+    first = runs.load_checkpoint(out_dir, trainee) if resume else 0
+    if first:
+        say(f"resumed after step {first}")
+    sampler = Sampler(recipe, parts, world, first)
+    held_out = examples(recipe, index, [e.digest for e in parts.held_out])
+    batches = minibatches(recipe, index, parts, sampler, pin=world.device.type == "cuda")
+    clock = _Clock(recipe, sampler.steps_per_epoch, first, checkpoint_every_s)
+    course: list[StepResult] = []
+    for number in range(first, clock.n_steps):
+        minibatch = _moved(next(batches), trainee, world)
+        lr = learning_rate(number, clock.n_steps, recipe.inner)
+        course.append(step(trainee, minibatch, recipe, lr, world))
+        if not world.leads:
+            continue
+        progress(clock.progress(number + 1, trainee, course[-1]))
+        if clock.ends_line(number + 1):
+            line = _line(number + 1, clock, lr, course, trainee)
+            if clock.ends_epoch(number + 1):
+                line["held_out"] = {k: m._asdict() for k, m in measure(trainee.model, held_out).items()}
+            runs.append_history(out_dir, line)
+            log(line)
+            course.clear()
+            if clock.checkpoint_is_due(number + 1):
+                runs.save_checkpoint(out_dir, trainee, number + 1)
+    if world.leads:
+        runs.save_encoder(out_dir, trainee, recipe, n_photographs=len(parts.train))
+    world.wait()
     return out_dir
 
 
-@dataclass(frozen=True, slots=True)
 class _Clock:
-    """Where a run began, to tell its speed."""
+    """When a line of the history, an epoch and a checkpoint are due; how fast the run is."""
 
-    started_s: float
-    first_epoch: int
-    steps_per_epoch: int
+    def __init__(self, recipe: Recipe, steps_per_epoch: int, first: int, checkpoint_every_s: float) -> None:
+        self.n_steps = steps_per_epoch * recipe.inner.epochs
+        self.steps_per_epoch = steps_per_epoch
+        self._per_line = max(1, min(steps_per_epoch // _LINES_PER_EPOCH, _MOST_STEPS_PER_LINE))
+        self._batch_size, self._first, self._every_s = recipe.inner.batch_size, first, checkpoint_every_s
+        self._started_s = self._saved_s = time.monotonic()
 
+    def ends_epoch(self, n_done: int) -> bool:
+        return n_done % self.steps_per_epoch == 0
 
-def _epoch(
-    model: JointEmbedding,
-    optimizer: torch.optim.Optimizer,
-    batches: Iterator[Batch],
-    recipe: Recipe,
-    epoch: int,
-    clock: _Clock,
-    progress: Callable[[Progress], None],
-) -> list[dict[str, float]]:
-    """One pass over the photographs; the losses of every step."""
-    model.train()
-    n_steps = clock.steps_per_epoch * recipe.inner.epochs
-    course = []
-    for number in range(epoch * clock.steps_per_epoch, (epoch + 1) * clock.steps_per_epoch):
-        lr = learning_rate(number, n_steps, recipe.inner)
-        course.append(step(model, optimizer, next(batches), recipe, lr))
-        n_done = number + 1 - clock.first_epoch * clock.steps_per_epoch
-        rate = n_done * recipe.inner.batch_size / (time.monotonic() - clock.started_s)
-        progress(Progress(number + 1, n_steps, course[-1], rate))
-    return course
+    def ends_line(self, n_done: int) -> bool:
+        return self.ends_epoch(n_done) or (n_done % self.steps_per_epoch) % self._per_line == 0
 
+    def checkpoint_is_due(self, n_done: int) -> bool:
+        """At the end of a line only: a resumed run then writes the same history."""
+        due = self.ends_epoch(n_done) or time.monotonic() - self._saved_s >= self._every_s
+        if due:
+            self._saved_s = time.monotonic()
+        return due
 
-@torch.inference_mode()
-def measure(model: JointEmbedding, examples: Examples, recipe: Recipe) -> dict[str, float]:
-    """Accuracy of the tasks on photographs that were kept out; empty if none were.
-
-    The examples are those of epoch 0 whatever the training has done, so that the figures can be compared.
-    """
-    if not len(examples):
-        return {}
-    model.eval()
-    where = tasks.columns(recipe.tasks)
-    right: dict[str, list[Tensor]] = {name: [] for name in recipe.tasks}
-    order = _Order(len(examples), min(32, len(examples)), recipe.seed, [0])
-    for batch in _loader(examples, order, recipe, workers=0):
-        similarities = model(batch.pixels)
-        coarse = similarities[:, where[tasks.COARSE]].argmax(1) == batch.coarse
-        right[tasks.COARSE].append(coarse.float())
-        if tasks.FINE in where:
-            fine = (similarities[:, where[tasks.FINE]] > 0) == (batch.fine > 0.5)
-            right[tasks.FINE].append(fine.float().mean(1))
-    return {name: float(torch.cat(hits).mean()) for name, hits in right.items()}
+    def progress(self, n_done: int, trainee: Trainee, result: StepResult) -> Progress:
+        rate = (n_done - self._first) * self._batch_size / (time.monotonic() - self._started_s)
+        return Progress(
+            n_done, self.n_steps, trainee.named(result.losses), trainee.named(trainee.weights), rate
+        )
 
 
-def _entry(
-    epoch: int, course: Sequence[Mapping[str, float]], measured: Mapping[str, float], model: JointEmbedding
+def _line(
+    n_done: int, clock: _Clock, lr: float, course: Sequence[StepResult], trainee: Trainee
 ) -> dict[str, object]:
-    """One line of ``history.jsonl``."""
+    """One line of ``history.jsonl``: means since the last line, weights and temperature now."""
+    losses = torch.stack([result.losses.double() for result in course]).mean(0)
+    outer = [float(result.outer_loss) for result in course if result.outer_loss is not None]
     return {
-        "epoch": epoch + 1,
-        "losses": {name: sum(losses[name] for losses in course) / len(course) for name in course[0]},
-        "held_out_accuracy": dict(measured),
-        "temperature": float((-model.logit_scale.detach()).exp()),
+        "step": n_done,
+        "epoch": n_done / clock.steps_per_epoch,
+        "lr": lr,
+        "losses": trainee.named(losses),
+        "outer_loss": sum(outer) / len(outer) if outer else None,
+        "weights": trainee.named(trainee.weights),
+        "temperature": trainee.temperature,
     }
 
 
-def _split(recipe: Recipe, index: PhotographIndex, digests: Sequence[str]) -> _Data:
-    """Keep a share out by content: the same photograph is always on the same side."""
-    held_out = [d for d in digests if int(d[:8], 16) < recipe.held_out * 2**32]
-    kept = sorted(set(digests) - set(held_out))
-    per_batch = recipe.inner.batch_size // (2 if recipe.manipulations.pairs else 1)
-    if len(kept) < per_batch:
-        raise DataError(
-            f"{len(kept)} photographs to learn from ({len(held_out)} kept out), but a minibatch takes "
-            f"{per_batch}: add photographs or lower inner.batch_size"
-        )
-    make = functools.partial(
-        Examples,
-        index,
-        manipulation=recipe.manipulations,
-        augmentation=recipe.augmentation,
-        seed=recipe.seed,
-    )
-    return _Data(make(kept), make(sorted(held_out)))
+def _moved(minibatch: Minibatch, trainee: Trainee, world: World) -> Minibatch:
+    """To the device, ordinal truth as classes where the recipe aligns tags instead of ranking them."""
+    return Minibatch(*(None if b is None else _moved_batch(b, trainee, world) for b in minibatch))  # type: ignore[arg-type]
 
 
-def _order(recipe: Recipe, data: _Data, epochs: Sequence[int]) -> _Order:
-    per_batch = recipe.inner.batch_size // (2 if recipe.manipulations.pairs else 1)
-    return _Order(len(data.train), per_batch, recipe.seed, epochs)
+def _moved_batch(batch: Batch, trainee: Trainee, world: World) -> Batch:
+    truth = {name: batch.truth[name] for name in trainee.names}
+    truth |= {name: as_classes(truth[name], edges) for name, edges in trainee.level_edges.items()}
+    moved = {name: value.to(world.device, non_blocking=True) for name, value in truth.items()}
+    return Batch(batch.pixels.to(world.device, non_blocking=True), moved)
 
 
-def _loader(
-    examples: Examples, order: _Order, recipe: Recipe, *, workers: int | None = None
-) -> DataLoader[Batch]:
-    return DataLoader(
-        examples,
-        batch_sampler=order,
-        num_workers=recipe.workers if workers is None else workers,
-        collate_fn=collate,
-        worker_init_fn=_quiet_worker,
-    )
+def as_classes(values: Tensor, edges: Tensor) -> Tensor:
+    """The level of each value, int64 ``[b]``, -1 where it is NaN; ``edges`` are the levels' upper ends."""
+    return torch.where(values.isnan(), -1, torch.bucketize(values, edges))
 
 
-def _quiet_worker(_: int) -> None:
-    # One process per worker is the parallelism; OpenCV's own threads would fight over the same cores.
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
+@torch.inference_mode()
+def measure(model: PretextModel, held_out: Examples) -> dict[str, Measure]:
+    """Measure every task on photographs that were kept out; empty if none were.
+
+    The examples are the same whatever the training has done, so that the figures can be compared.
+    """
+    if not len(held_out):
+        return {}
+    device = model.mean.device
+    model.eval()
+    outputs, truth = [], []
+    for start in range(0, len(held_out), _MEASURE_BATCH):
+        places = range(start, min(start + _MEASURE_BATCH, len(held_out)))
+        batch = collate([held_out[0, i] for i in places])
+        outputs.append(model(batch.pixels.to(device)).float().cpu())
+        truth.append(batch.truth)
+    model.train()
+    together = {name: torch.cat([part[name] for part in truth]) for name in model.columns}
+    return measure_tasks(torch.cat(outputs), together, model.columns)

@@ -15,11 +15,12 @@ ROOT = Path(__file__).parent.parent
 # From the ground up. A module imports only from those before it.
 LAYERS = """
     __init__ records errors exit_codes terminal guard options
-    tasks recipe manifest calibration
+    tasks exif recipe manifest calibration
     images faces backend sources targets sinks detectors
     decoder_process decoders scanning scan_job
-    manipulations losses encoders photographs runs training
-    mixture classifier detector fitting export features fit_job train_job
+    manipulations losses bilevel distributed weights encoders tokenisers text_encoders pretext
+    photographs indexing examples contact_sheet plots measures minibatches trainee runs board training
+    mixture classifier detector fitting export features fit_job train_job authors
     describe doctor demo cli __main__
 """.split()
 SCAN_SIDE = set(LAYERS[LAYERS.index("records") : LAYERS.index("manipulations")]) - {"tasks", "recipe"}

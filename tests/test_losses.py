@@ -84,7 +84,9 @@ def test_categorical_loss_is_the_papers_sum(similarities, gamma, eps):
 def test_ordinal_loss_is_the_papers_double_sum(similarities, probability, factor, pairs, upper, ties, tie):
     values = tensor([100.0, 400.0, float("nan"), 100.0, 3200.0, 50.0, 400.0], dtype=torch.float64)
     expected = naive_ordinal(similarities, values, factor=factor, upper=upper, tie=tie)
-    computed = losses.ordinal_loss(similarities, values, probability=probability, pairs=pairs, ties=ties)
+    computed = losses.ordinal_loss(
+        losses.expected_level(similarities), values, probability=probability, pairs=pairs, ties=ties
+    )
     assert_close(computed.item(), expected, rtol=1e-10, atol=1e-12)
 
 
@@ -92,7 +94,12 @@ def test_released_ordinal_loss_adds_eps_under_the_roots(similarities):
     values = tensor([1.0, 2.0, 2.0, 3.0, 9.0, 5.0, 4.0], dtype=torch.float64)
     expected = naive_ordinal(similarities, values, factor=2.0, upper=True, tie=0.5, eps=1e-8)
     computed = losses.ordinal_loss(
-        similarities, values, probability="released", pairs="upper", ties="half", eps=losses.RELEASED_EPS
+        losses.expected_level(similarities),
+        values,
+        probability="released",
+        pairs="upper",
+        ties="half",
+        eps=losses.RELEASED_EPS,
     )
     assert_close(computed.item(), expected, rtol=1e-10, atol=1e-12)
 
@@ -139,7 +146,8 @@ def test_the_expected_level_lies_between_first_and_last():
 def test_an_image_without_the_tag_changes_no_loss(similarities):
     values = tensor([100.0, 400.0, 200.0, 100.0, 3200.0, 50.0, float("nan")], dtype=torch.float64)
     classes = tensor([0, 1, 2, 0, 1, 0, -1])
-    assert_close(losses.ordinal_loss(similarities, values), losses.ordinal_loss(similarities[:6], values[:6]))
+    levels = losses.expected_level(similarities)
+    assert_close(losses.ordinal_loss(levels, values), losses.ordinal_loss(levels[:6], values[:6]))
     assert_close(
         losses.categorical_loss(similarities, classes),
         losses.categorical_loss(similarities[:6], classes[:6]),
@@ -150,7 +158,7 @@ def test_an_image_without_the_tag_changes_no_loss(similarities):
     "loss",
     [
         lambda s: losses.categorical_loss(s, tensor([-1, -1])),
-        lambda s: losses.ordinal_loss(s, tensor([float("nan"), 3.0])),
+        lambda s: losses.ordinal_loss(s[:, 0], tensor([float("nan"), 3.0])),
         lambda s: losses.fine_loss(s, torch.full((2, 3), float("nan"))),
     ],
     ids=["categorical", "ordinal", "fine"],
@@ -171,7 +179,7 @@ def test_values_and_gradients_are_finite_at_the_ends(high, low, eps):
     total = (
         losses.categorical_loss(s, tensor([1, 0, 2]), eps=eps)
         + losses.coarse_loss(s[:, :2], tensor([1, 0, 1]), eps=eps)
-        + losses.ordinal_loss(s, tensor([1.0, 2.0, 2.0]), eps=eps)
+        + losses.ordinal_loss(losses.expected_level(s), tensor([1.0, 2.0, 2.0]), eps=eps)
         + losses.fine_loss(s, tensor([[1.0, 0, 1], [0, 1, 0], [1, 1, 0]]), eps=eps)
     )
     total.backward()
@@ -184,7 +192,7 @@ def test_descending_each_loss_reaches_the_truth():
     optimizer = torch.optim.Adam([s], lr=0.2)
     for _ in range(200):
         optimizer.zero_grad()
-        losses.ordinal_loss(s, tensor([5.0, 1.0, 3.0])).backward()
+        losses.ordinal_loss(losses.expected_level(s), tensor([5.0, 1.0, 3.0])).backward()
         optimizer.step()
     levels = losses.expected_level(s)
     assert levels[0] > levels[2] > levels[1]

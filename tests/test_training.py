@@ -1,34 +1,61 @@
 import dataclasses
-import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from bladescan import runs
+from bladescan import runs, tasks
+from bladescan.distributed import ALONE
 from bladescan.errors import DataError, DetectorError, UsageError
-from bladescan.photographs import Batch, Photograph, PhotographIndex
+from bladescan.examples import Batch
+from bladescan.minibatches import Minibatch
+from bladescan.photographs import Photograph, PhotographIndex
 from bladescan.recipe import (
     AugmentationRecipe,
+    ComputeRecipe,
+    DataRecipe,
     EncoderRecipe,
     InnerRecipe,
+    LossRecipe,
     ManipulationRecipe,
+    OrdinalRecipe,
+    OuterRecipe,
     Recipe,
+    TextRecipe,
     load_recipe,
+    shipped_recipes,
 )
-from bladescan.training import JointEmbedding, learning_rate, step, task_losses, train
+from bladescan.trainee import new_trainee
+from bladescan.training import as_classes, learning_rate, step, train
 
 LANDMARKS = np.array([[45, 55], [75, 55], [60, 72], [48, 88], [72, 88]], np.float32)
 TINY = Recipe(
     name="tiny",
     encoder=EncoderRecipe("resnet10", width=8, embedding_dim=16),
+    text=TextRecipe("gpt2", layers=1, width=16, heads=2),
     manipulations=ManipulationRecipe(("face-warp", "mouth-flip-vertical"), pairs=True),
     augmentation=AugmentationRecipe(window=64),
-    inner=InnerRecipe(lr=1e-3, batch_size=4, epochs=2, warmup=0.2, clip_norm=1.0),
-    held_out=0.25,
+    inner=InnerRecipe(lr=1e-3, batch_size=8, epochs=2, warmup=0.2, clip_norm=1.0),
+    outer=OuterRecipe(lr=0.01, share=0.25),
+    data=DataRecipe(held_out=0.2, patches=True),
     workers=0,
 )
+TAGS = {
+    "iso_speed": [100.0, 400.0, 1600.0],
+    "aperture": [1.8, 4.0, 11.0],
+    "exposure_time": [1 / 500, 1 / 60, 0.5],
+    "focal_length": [4.2, 35.0, 200.0],
+    **{t.name: list(t.classes[:3]) for t in tasks.TASKS.values() if t.kind is tasks.Kind.CATEGORICAL},
+}
+
+ORDINAL = [t.name for t in tasks.TASKS.values() if t.kind is tasks.Kind.ORDINAL]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,27 +67,40 @@ def one_thread():
     torch.set_num_threads(n_threads)
 
 
+def fill(path):
+    """Eighteen faces, a third without EXIF, six patches; six cameras."""
+    index = PhotographIndex(path, "known")
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        pixels = rng.integers(0, 256, (260, 260, 3) if i % 4 == 3 else (120, 120, 3)).astype(np.uint8)
+        tags = (
+            {name: values[i // 2 % len(values)] for name, values in TAGS.items()}
+            if i % 3 or i % 4 == 3
+            else {}
+        )
+        face = {} if i % 4 == 3 else {"box": (25.0, 25.0, 95.0, 95.0), "landmarks": LANDMARKS}
+        photograph = Photograph(pixels, tags=tags, camera=f"make model {i % 6}" if tags else "", **face)
+        index.add(f"{int((i + 0.5) / 24 * 2**32):08x}{(i * 2654435761) % 2**32:08x}" + "0" * 48, photograph)
+    return index
+
+
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
-    index = PhotographIndex(tmp_path_factory.mktemp("index") / "index.sqlite", "known")
-    rng = np.random.default_rng(0)
-    digests = [f"{int(share * 2**32):08x}" + "0" * 56 for share in (0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)]
-    for digest in digests:
-        pixels = rng.integers(0, 256, (120, 120, 3)).astype(np.uint8)
-        index.add(digest, Photograph(pixels, (25.0, 25.0, 95.0, 95.0), LANDMARKS))
-    return index, digests
+    index = fill(tmp_path_factory.mktemp("index") / "index.sqlite")
+    return index, index.entries()
 
 
 @pytest.fixture(scope="module")
 def finished(photographs, tmp_path_factory):
-    index, digests = photographs
-    seen = []
-    out = train(TINY, index, digests, tmp_path_factory.mktemp("runs") / "tiny", progress=seen.append)
-    return out, seen
+    index, entries = photographs
+    seen, said = [], []
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    train(TINY, index, entries, out, progress=seen.append, say=said.append)
+    return out, seen, said
 
 
 def weights(run):
-    return runs.load_encoder_run(run).encoder.state_dict()
+    return runs._read(run / runs.ENCODER_FILE)[0]
 
 
 def equal(first, second):
@@ -68,64 +108,105 @@ def equal(first, second):
 
 
 def test_a_run_holds_its_recipe_its_history_and_an_encoder_that_loads(finished):
-    out, seen = finished
+    out, seen, said = finished
     assert load_recipe(str(out / runs.RECIPE_FILE)) == TINY
-    history = [json.loads(line) for line in (out / runs.HISTORY_FILE).read_text().splitlines()]
-    assert [entry["epoch"] for entry in history] == [1, 2]
-    assert set(history[0]["losses"]) == set(history[0]["held_out_accuracy"]) == set(TINY.tasks)
-    assert [p.step for p in seen] == list(range(1, 7)) and seen[-1].n_steps == 6
+    history = runs.read_history(out)
+    n_steps = seen[-1].n_steps
+    assert [p.step for p in seen] == list(range(1, n_steps + 1)) and history[-1]["step"] == n_steps
+    assert list(history[0]["losses"]) == list(history[0]["weights"]) == list(TINY.tasks)
+    assert history[-1]["epoch"] == 2.0 and history[-1]["outer_loss"] > 0
+    assert set(history[-1]["held_out"]) <= set(TINY.tasks)
+    assert history[-1]["held_out"]["coarse_manipulation"]["chance"] == 0.5
     run = runs.load_encoder_run(out)
     assert run.manifest.encoder.embedding_dim == 16
-    assert run.manifest.provenance["n_photographs"] == 6
+    assert set(run.manifest.provenance["task_weights"]) == set(TINY.tasks)
     assert run.encoder(torch.zeros(1, 3, 224, 224)).shape == (1, 16)
     assert not run.encoder.training
+    assert weights(out)[runs.PROMPTS].shape == (50, 16)
+    assert said == ["vision encoder resnet10: random weights", "text encoder gpt2: random weights"]
+
+
+def test_every_weight_moves_from_where_it_started(finished):
+    out, seen, _ = finished
+    start, end = runs.read_history(out)[0]["weights"], runs.read_history(out)[-1]["weights"]
+    assert all(end[name] != 1.0 and end[name] != start[name] for name in TINY.tasks)
+    assert seen[-1].weights == end
 
 
 def test_the_same_seed_gives_the_same_weights_whatever_the_number_of_workers(finished, photographs, tmp_path):
-    index, digests = photographs
-    again = train(dataclasses.replace(TINY, workers=2), index, digests[::-1], tmp_path / "again")
+    index, entries = photographs
+    again = train(dataclasses.replace(TINY, workers=2), index, entries[::-1], tmp_path / "again")
     assert equal(weights(finished[0]), weights(again))
 
 
 def test_another_seed_gives_other_weights(finished, photographs, tmp_path):
-    index, digests = photographs
-    other = train(dataclasses.replace(TINY, seed=1), index, digests, tmp_path / "other")
+    index, entries = photographs
+    other = train(dataclasses.replace(TINY, seed=1), index, entries, tmp_path / "other")
     assert not equal(weights(finished[0]), weights(other))
 
 
 def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(finished, photographs, tmp_path):
-    index, digests = photographs
+    index, entries = photographs
 
     class Killed(Exception):
         pass
 
     def kill(progress):
-        if progress.step == 5:
+        if progress.step == 3:
             raise Killed
 
     with pytest.raises(Killed):
-        train(TINY, index, digests, tmp_path / "run", progress=kill)
+        train(TINY, index, entries, tmp_path / "run", checkpoint_every_s=0, progress=kill)
     with pytest.raises(DetectorError, match="has not finished"):
         runs.load_encoder_run(tmp_path / "run")
     steps = []
-    resumed = train(TINY, index, digests, tmp_path / "run", resume=True, progress=steps.append)
-    assert steps[0].step == 4
+    resumed = train(TINY, index, entries, tmp_path / "run", resume=True, progress=steps.append)
+    assert steps[0].step == 3
     assert equal(weights(finished[0]), weights(resumed))
     assert (resumed / runs.HISTORY_FILE).read_text() == (finished[0] / runs.HISTORY_FILE).read_text()
 
 
+RESUMED = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+sys.path.insert(0, {tests!r})
+from test_training import TINY
+from bladescan.photographs import PhotographIndex
+from bladescan.training import train
+index = PhotographIndex(Path({index!r}), "known")
+train(TINY, index, index.entries(), Path({out!r}), resume=True, checkpoint_every_s=0,
+      progress=lambda p: print(p.step, flush=True))
+"""
+
+
+@pytest.mark.integration
+def test_a_process_that_is_killed_three_times_ends_with_the_same_weights(finished, photographs, tmp_path):
+    index, _ = photographs
+    out = tmp_path / "run"
+    code = RESUMED.format(tests=str(Path(__file__).parent), index=str(index.path), out=str(out))
+    n_steps = finished[1][-1].n_steps
+    for last in (1, 2, n_steps - 1):
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if int(line) >= last:
+                    time.sleep(0.01 * last)
+                    os.kill(process.pid, signal.SIGKILL)
+                    break
+        assert process.returncode == -signal.SIGKILL
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+    assert equal(weights(finished[0]), weights(out))
+    assert (out / runs.HISTORY_FILE).read_text() == (finished[0] / runs.HISTORY_FILE).read_text()
+
+
 def test_a_folder_in_use_and_a_changed_recipe_are_refused(finished, photographs):
-    index, digests = photographs
+    index, entries = photographs
     with pytest.raises(UsageError, match="not empty"):
-        train(TINY, index, digests, finished[0])
+        train(TINY, index, entries, finished[0])
     with pytest.raises(UsageError, match="another recipe"):
-        train(dataclasses.replace(TINY, seed=5), index, digests, finished[0], resume=True)
-
-
-def test_too_few_photographs_are_an_error_that_says_how_many(photographs, tmp_path):
-    index, digests = photographs
-    with pytest.raises(DataError, match=r"1 photographs to learn from \(0 kept out\).*takes 2"):
-        train(TINY, index, digests[-1:], tmp_path / "run")
+        train(dataclasses.replace(TINY, seed=5), index, entries, finished[0], resume=True)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "pickle", "foreign"])
@@ -144,49 +225,167 @@ def test_a_broken_encoder_file_gets_one_clear_line(finished, tmp_path, damage):
         runs.load_encoder_run(path)
 
 
-def batch(n=6):
-    rng = torch.Generator().manual_seed(0)
+def test_a_broken_checkpoint_and_history_get_one_clear_line(finished, photographs, tmp_path):
+    index, entries = photographs
+    for file, content in ((runs.CHECKPOINT_FILE, b"cut"), (runs.HISTORY_FILE, b"{")):
+        out = tmp_path / file
+        out.mkdir()
+        for name in (runs.RECIPE_FILE, runs.HISTORY_FILE, runs.CHECKPOINT_FILE):
+            (out / name).write_bytes((finished[0] / name).read_bytes())
+        (out / file).write_bytes(content)
+        longer = dataclasses.replace(TINY, inner=dataclasses.replace(TINY.inner, epochs=3))
+        (out / runs.RECIPE_FILE).write_text(runs.dump_recipe(longer))
+        with pytest.raises(DetectorError, match=rf"^[^\n]*{file}[^\n]*$"):
+            train(longer, index, entries, out, resume=True)
+
+
+def batch(n=8, seed=0):
+    rng = torch.Generator().manual_seed(seed)
     pixels = torch.randint(256, (n, 64, 64, 3), generator=rng, dtype=torch.uint8)
     coarse = torch.arange(n) % 2
-    fine = coarse[:, None].float() * torch.tensor([1.0, 0.0, 1.0])
-    return Batch(pixels, coarse, fine)
+    truth = {
+        "coarse_manipulation": coarse,
+        "fine_manipulation": coarse[:, None].float() * torch.tensor([1.0, 0.0, 1.0]),
+    }
+    for task in tasks.TASKS.values():
+        if task.kind is tasks.Kind.ORDINAL:
+            truth[task.name] = torch.rand(n, generator=rng, dtype=torch.float64)
+        elif task.kind is tasks.Kind.CATEGORICAL:
+            truth[task.name] = torch.randint(len(task.classes), (n,), generator=rng)
+    return Batch(pixels, truth)
 
 
-def test_steps_on_one_minibatch_lower_every_task_loss():
-    torch.manual_seed(0)
-    model = JointEmbedding(TINY)
-    optimizer = torch.optim.AdamW(model.parameters())
-    course = [step(model, optimizer, batch(), TINY, 3e-3) for _ in range(25)]
-    assert all(course[-1][name] < 0.5 * course[0][name] for name in TINY.tasks)
+def both(recipe):
+    return Minibatch(batch(), batch(seed=1) if recipe.bilevel else None)
 
 
-def test_a_task_that_is_left_out_has_no_prompt_and_no_loss():
-    coarse_only = dataclasses.replace(TINY, tasks={"coarse_manipulation": 1.0})
-    model = JointEmbedding(coarse_only)
-    similarities = model(batch().pixels)
-    assert similarities.shape == (6, 2)
-    assert set(task_losses(similarities, batch(), list(coarse_only.tasks), 0.0)) == {"coarse_manipulation"}
+@pytest.mark.parametrize("head", ["joint", "linear"])
+def test_steps_on_one_minibatch_lower_every_task_loss(head):
+    """An ordinal loss stays above 0: eight levels between 1 and 3 cannot all be far apart."""
+    recipe = dataclasses.replace(TINY, head=head, outer=OuterRecipe(enabled=False))
+    trainee = new_trainee(recipe, ALONE.device)
+    course = [step(trainee, Minibatch(batch(), None), recipe, 3e-3, ALONE).losses for _ in range(80)]
+    assert (course[-1] < 0.65 * course[0]).all(), trainee.named(course[-1] / course[0])
 
 
-def test_similarities_are_bounded_by_the_inverse_temperature():
-    model = JointEmbedding(TINY)
-    limit = 1 / TINY.text.temperature
-    assert model(batch().pixels).abs().max() <= limit + 1e-4
-    assert math.exp(model.logit_scale.item()) == pytest.approx(limit)
+def test_a_bilevel_step_moves_the_weights_and_only_the_refinement_moves_the_statistics():
+    trainee = new_trainee(TINY, ALONE.device)
+    plain = new_trainee(dataclasses.replace(TINY, outer=OuterRecipe(enabled=False)), ALONE.device)
+    result = step(trainee, both(TINY), TINY, 1e-3, ALONE)
+    step(plain, Minibatch(batch(), None), TINY, 1e-3, ALONE)
+    assert result.weight_gradient is not None and result.weight_gradient.abs().min() > 0
+    assert torch.equal((trainee.weights - 1).sign(), -result.weight_gradient.sign())
+    for name, value in plain.model.named_buffers():
+        assert torch.equal(value, trainee.model.get_buffer(name)), name
+
+
+def test_the_primary_task_is_what_the_outer_loop_serves():
+    gradients = []
+    for primary in ("coarse_manipulation", "make"):
+        recipe = dataclasses.replace(TINY, primary=primary)
+        gradients.append(step(new_trainee(recipe, ALONE.device), both(recipe), recipe, 1e-3, ALONE))
+    assert not torch.allclose(gradients[0].weight_gradient, gradients[1].weight_gradient)
+    assert torch.equal(gradients[0].losses, gradients[1].losses)
+
+
+def test_a_frozen_text_encoder_stays_and_a_free_one_moves():
+    for frozen in (True, False):
+        recipe = dataclasses.replace(TINY, text=dataclasses.replace(TINY.text, frozen=frozen))
+        trainee = new_trainee(recipe, ALONE.device)
+        before = {name: value.clone() for name, value in trainee.model.head.text.state_dict().items()}
+        step(trainee, both(recipe), recipe, 1e-3, ALONE)
+        assert equal(before, trainee.model.head.text.state_dict()) == frozen
+
+
+def test_a_least_weight_holds_the_weights_up():
+    recipe = dataclasses.replace(TINY, outer=OuterRecipe(lr=0.5, minimum=0.9))
+    trainee = new_trainee(recipe, ALONE.device)
+    step(trainee, both(recipe), recipe, 1e-3, ALONE)
+    assert trainee.weights.min() == 0.9
+
+
+def test_bf16_computes_nearly_the_same_and_keeps_float32_parameters():
+    recipe = dataclasses.replace(TINY, compute=ComputeRecipe(precision="bf16"))
+    exact = step(new_trainee(TINY, ALONE.device), both(TINY), TINY, 1e-3, ALONE)
+    trainee = new_trainee(recipe, ALONE.device)
+    mixed = step(trainee, both(recipe), recipe, 1e-3, ALONE)
+    assert torch.allclose(mixed.losses, exact.losses, atol=0.02)
+    assert not torch.equal(mixed.losses, exact.losses)
+    assert all(p.dtype == torch.float32 for p in trainee.params.values())
+    a, b = mixed.weight_gradient, exact.weight_gradient
+    assert torch.nn.functional.cosine_similarity(a, b, dim=0) > 0.95
+
+
+def test_the_memory_layout_changes_only_the_rounding():
+    recipe = dataclasses.replace(TINY, compute=ComputeRecipe(channels_last=False))
+    last = step(new_trainee(TINY, ALONE.device), both(TINY), TINY, 1e-3, ALONE)
+    first = step(new_trainee(recipe, ALONE.device), both(recipe), recipe, 1e-3, ALONE)
+    assert torch.allclose(last.losses, first.losses, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_recipe_trains_a_few_steps(name, photographs, tmp_path):
+    index, entries = photographs
+    small = ["encoder.name=resnet10", "encoder.width=8", "text.layers=1", "text.width=32", "text.heads=2"]
+    sizes = [
+        "inner.batch_size=8",
+        "inner.epochs=1",
+        "augmentation.window=64",
+        "workers=0",
+        "data.held_out=0.1",
+    ]
+    recipe = load_recipe(name, [*small, *sizes, "data.require_all_tags=false", "data.patches=true"])
+    out = train(recipe, index, entries, tmp_path / "run")
+    lines = runs.read_history(out)
+    assert all(math.isfinite(loss) for line in lines for loss in line["losses"].values())
+    assert (lines[-1]["weights"] != dict(recipe.tasks)) == recipe.bilevel
+    assert runs.load_encoder_run(out).manifest.encoder.normalise == recipe.normalise
+
+
+def test_a_tag_that_is_aligned_has_its_terciles_as_classes():
+    aligned = LossRecipe(ordinal=OrdinalRecipe(target="level"))
+    recipe = dataclasses.replace(TINY, losses=aligned)
+    trainee = new_trainee(
+        recipe,
+        ALONE.device,
+        [dict.fromkeys(ORDINAL, v) for v in range(9)],
+    )
+    edges = trainee.level_edges["iso_speed"]
+    assert as_classes(torch.tensor([0.0, 2.0, 3.0, 5.0, 6.0, 99.0, math.nan]), edges).tolist() == [
+        0,
+        0,
+        1,
+        1,
+        2,
+        2,
+        -1,
+    ]
+    with pytest.raises(DataError, match="no photograph has the tag iso_speed"):
+        new_trainee(recipe, ALONE.device)
 
 
 def test_a_divergence_stops_with_a_clear_word_and_leaves_the_weights():
-    model = JointEmbedding(TINY)
+    trainee = new_trainee(TINY, ALONE.device)
     with torch.no_grad():
-        model.logit_scale.fill_(float("nan"))
-    before = model.prompts.detach().clone()
+        trainee.model.head.logit_scale.fill_(float("nan"))
+    before = {name: p.detach().clone() for name, p in trainee.params.items()}
+    with pytest.raises(DataError, match=r"diverged: the loss of coarse_manipulation.*lower inner\.lr"):
+        step(trainee, both(TINY), TINY, 1e-3, ALONE)
+    assert all(torch.equal(p, before[n]) for n, p in trainee.params.items() if "logit_scale" not in n)
+
+
+def test_a_divergence_keeps_the_last_checkpoint(photographs, tmp_path):
+    index, entries = photographs
+    wild = dataclasses.replace(
+        TINY, inner=dataclasses.replace(TINY.inner, lr=1e30, clip_norm=0.0, warmup=0.0)
+    )
     with pytest.raises(DataError, match=r"training diverged.*lower inner\.lr"):
-        step(model, torch.optim.AdamW(model.parameters()), batch(), TINY, 1e-3)
-    assert torch.equal(model.prompts, before)
+        train(wild, index, entries, tmp_path / "run", checkpoint_every_s=0)
+    assert not (tmp_path / "run" / runs.ENCODER_FILE).exists()
 
 
-def test_the_learning_rate_rises_then_falls_to_zero():
-    inner = InnerRecipe(lr=1.0, warmup=0.1)
+def test_the_learning_rate_rises_then_falls_to_its_end():
+    inner = InnerRecipe(lr=1.0, final_lr=0.1, warmup=0.1)
     course = [learning_rate(k, 100, inner) for k in range(101)]
     assert course[0] == pytest.approx(0.1) and max(course) == course[10] == 1.0
-    assert course[55] == pytest.approx(0.5) and course[100] == pytest.approx(0.0)
+    assert course[55] == pytest.approx(0.55) and course[100] == pytest.approx(0.1)
