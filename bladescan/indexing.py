@@ -318,7 +318,7 @@ def _opened(job: Job) -> tuple[PhotographIndex, FaceDetector]:
 
 
 def _begin(job: Job) -> None:
-    cv2.setNumThreads(0)
+    cv2.setNumThreads(0)  # parallelism comes from several processes
     _opened(job)
 
 

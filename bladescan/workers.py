@@ -6,16 +6,20 @@ hangs its process costs no other item.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import queue
 import resource
+import signal
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 from bladescan.decoders import sigint_blocked
 from bladescan.errors import BackendError
@@ -28,14 +32,11 @@ _Out = TypeVar("_Out")
 
 
 class WorkerPool(Generic[_In, _Out]):
-    """``n`` processes behind a queue; a thread waits on each.
-
-    Each process is an executor of its own, so that the death of one costs the others nothing. They start when
-    they are first needed.
+    """``n`` processes behind a queue; a thread waits on each. They start when they are first needed.
 
     Args:
         work: what is done to an item, in a process; functions, items and answers are pickled.
-        begin: called once in every process before its first item; what it raises ends the work.
+        begin: called once in every process before its first item.
         n: processes.
         timeout_s: longest time for one item.
     """
@@ -51,7 +52,11 @@ class WorkerPool(Generic[_In, _Out]):
         self._threads = ThreadPoolExecutor(n, thread_name_prefix="worker")
 
     def submit(self, item: _In) -> Future[_Out | Reason]:
-        """Queue one item. The answer is the work's, or ``TIMEOUT`` or ``DECODER_CRASHED``."""
+        """Queue one item.
+
+        The answer is the work's own, or `Reason.TIMEOUT` or `Reason.DECODER_CRASHED`; what ``work`` or
+        ``begin`` raises is raised again.
+        """
         return self._threads.submit(self._ask, item)
 
     def _ask(self, item: _In) -> _Out | Reason:
@@ -79,72 +84,121 @@ class WorkerPool(Generic[_In, _Out]):
         self.close()
 
 
+class _Started(NamedTuple):
+    """A process and this end of its pipe."""
+
+    process: SpawnProcess
+    pipe: Connection
+
+
 class _Process(Generic[_In, _Out]):
     """One process, started when first needed and again after each death. Not for two threads at once."""
 
     def __init__(self, work: Callable[[_In], _Out], begin: Callable[[], object], timeout_s: float) -> None:
         self._work, self._begin, self._timeout_s = work, begin, timeout_s
-        self._executor: Any = None
+        self._started: _Started | None = None
         self._closing = False
 
     def ask(self, item: _In) -> _Out | Reason:
         """The work on one item. A death is tried once more in a fresh process, a missed deadline is not."""
-        from joblib.externals.loky.process_executor import BrokenProcessPool
-
         for _ in range(2):
+            started = self._started or self._start()
             try:
-                answer: _Out = self._started().submit(self._work, item).result(self._timeout_s)
+                started.pipe.send(item)
+                answer: _Out = _received(started.pipe, self._timeout_s)
                 return answer
             except TimeoutError:
                 self.kill()
                 return Reason.TIMEOUT
-            except BrokenProcessPool:
+            except (EOFError, ConnectionError):
                 self.kill()
         return Reason.DECODER_CRASHED
 
     def kill(self) -> None:
         """End the process at once. Doing it twice is fine."""
-        executor, self._executor = self._executor, None
-        if executor is not None:
-            executor.shutdown(kill_workers=True)
+        started, self._started = self._started, None
+        if started is not None:
+            started.process.kill()
+            started.process.join()
+            started.pipe.close()
 
     def close(self) -> None:
         """End the process for good, also while another thread waits for its answer."""
         self._closing = True
-        self.kill()
+        started = self._started
+        if started is not None:
+            started.process.kill()
 
-    def _started(self) -> Any:
-        """The executor of a process that has begun.
+    def _start(self) -> _Started:
+        """Start the process and wait until it has begun.
 
         Raises:
             BackendError: it does not start, or was closed.
         """
-        from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
-
-        if self._executor is not None:
-            return self._executor
         if self._closing:
             raise BackendError("the work was ended")
-        # Parallelism comes from several processes; threads inside each would only fight.
-        one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        executor = ProcessPoolExecutor(1, initializer=_settle, initargs=(os.getpid(),), env=one_thread)
-        self._executor = executor
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(theirs, os.getpid()), daemon=True)
         # Starting this helper of multiprocessing unblocks the signal that the next line blocks.
         resource_tracker.ensure_running()
         with sigint_blocked():  # the process inherits the mask: Ctrl-C is the parent's to handle
-            ready = executor.submit(self._begin)
+            process.start()
+        theirs.close()  # else its end would never be seen
+        self._started = _Started(process, ours)
         try:
-            ready.result(START_TIMEOUT_S)
-        except (TimeoutError, BrokenProcessPool) as exc:
+            ours.send((self._begin, self._work))
+            _received(ours, START_TIMEOUT_S)
+        except (TimeoutError, EOFError, ConnectionError) as exc:
             self.kill()
             raise BackendError(
                 "a worker process does not start; see why with: bladescan doctor --debug"
             ) from exc
-        return executor
+        return self._started
+
+
+def _received(pipe: Connection, timeout_s: float) -> Any:
+    """The next answer; what the process raised is raised here.
+
+    Raises:
+        TimeoutError: it does not come in time.
+        EOFError: the process has died.
+    """
+    if not pipe.poll(timeout_s):
+        raise TimeoutError
+    raised, answer = pipe.recv()
+    if raised is not None:
+        raise raised
+    return answer
+
+
+# In the process
+
+
+def _serve(pipe: Connection, parent: int) -> None:
+    """Answer items until the pipe closes."""
+    _settle(parent)
+    # Read when the libraries are loaded, by the next line. Parallelism comes from several processes.
+    os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} | dict(os.environ))
+    begin, work = pipe.recv()
+    pipe.send(_answer(lambda _: begin(), None))
+    while True:
+        try:
+            item = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(_answer(work, item))
+
+
+def _answer(work: Callable[[Any], object], item: object) -> tuple[Exception | None, object]:
+    try:
+        return None, work(item)
+    except Exception as exc:  # raised again where the item came from
+        return exc, None
 
 
 def _settle(parent: int) -> None:
-    """At the start of a process: end with the parent, dump no core, chatter to nobody."""
+    """End with the parent, leave Ctrl-C to it, dump no core, chatter to nobody."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -152,6 +206,7 @@ def _settle(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="watch").start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if not os.environ.get("BLADESCAN_DEBUG"):
         # Native decoders chatter about broken files, and each file's reason says it already.
