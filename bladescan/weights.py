@@ -123,10 +123,10 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             content = content[key]
             break
     if not isinstance(content, Mapping) or not content:
-        raise DetectorError(f"{path}: holds no state dict but a {type(content).__name__}")
+        raise DetectorError(f"{path}: holds no state dict but {type(content).__name__}")
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise DetectorError(f"{path}: holds {key!r}, which is a {type(value).__name__} and no tensor")
+            raise DetectorError(f"{path}: holds {key!r} ({type(value).__name__}), expected tensors by name")
     return dict(content)
 
 
