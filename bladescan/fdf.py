@@ -9,7 +9,6 @@ References:
 
 from __future__ import annotations
 
-import functools
 import mmap
 import os
 import re
@@ -102,26 +101,32 @@ class Folder:
         return Note(face.bounding_box if face else None, fields)
 
 
-@functools.lru_cache(maxsize=1)
-def open_folder(root: Path) -> Folder:
-    """Read a folder; the last one is kept, for the metainfo is large."""
-    return Folder(root)
+class Notes:
+    """What is said of pictures outside them, for one run over many: JSON is read once, as it is then."""
+
+    def __init__(self) -> None:
+        self._roots: dict[Path, Path | None] = {}
+        self._folders: dict[Path, Folder] = {}
+
+    def on(self, picture: str) -> Note | None:
+        """What is said of one picture; None of one that lies in no folder of the layout.
+
+        Raises:
+            DataError: the JSON cannot be used.
+        """
+        folder = Path(picture).absolute().parent
+        if folder not in self._roots:
+            self._roots[folder] = _root_of(folder)
+        root = self._roots[folder]
+        if root is None:
+            return None
+        if root not in self._folders:
+            self._folders[root] = Folder(root)
+        return self._folders[root].note(picture)
 
 
-@functools.lru_cache(maxsize=4096)
-def root_of(folder: Path) -> Path | None:
-    """The folder of the layout that a folder with pictures belongs to, if any."""
+def _root_of(folder: Path) -> Path | None:
     return next((at for at in (folder, *folder.parents[:DEPTH]) if os.path.isfile(at / METAINFO)), None)
-
-
-def note_on(picture: str) -> Note | None:
-    """What is said of a picture outside it; None for one that lies in no folder of the layout.
-
-    Raises:
-        DataError: the JSON cannot be used.
-    """
-    root = root_of(Path(picture).absolute().parent)
-    return None if root is None else open_folder(root).note(picture)
 
 
 def tags_of(fields: Mapping[str, Any]) -> Tags:

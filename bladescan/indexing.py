@@ -24,7 +24,7 @@ import msgspec
 from bladescan.errors import DataError, ImageError, UsageError
 from bladescan.exif import EXIF_TASKS, read_exif
 from bladescan.faces import FaceDetector, open_face_detector
-from bladescan.fdf import Note, note_on, tags_of
+from bladescan.fdf import Note, Notes, tags_of
 from bladescan.images import Limits, read_file, read_image
 from bladescan.photographs import (
     Entry,
@@ -164,10 +164,10 @@ def index_photographs(
 
 def _outcomes(paths: Iterable[str | Path], index: PhotographIndex, pool: Pool) -> Iterator[Outcome]:
     """One for each path, in any order: a slow photograph holds up no other."""
-    files, known = index.files(), index.known()
+    files, known, notes = index.files(), index.known(), Notes()
     waiting: set[Future[Outcome | Reason]] = set()
     for path in paths:
-        task = _task(str(path))
+        task = _task(str(path), notes)
         digest = files.get(task.stamp, "") if task.stamp else ""
         if digest in known:
             yield Outcome(digest, *known[digest])
@@ -185,8 +185,8 @@ def _outcome(answer: Outcome | Reason) -> Outcome:
     return Outcome("", "none", answer.value) if isinstance(answer, Reason) else answer
 
 
-def _task(path: str) -> Task:
-    note = note_on(path)
+def _task(path: str, notes: Notes) -> Task:
+    note = notes.on(path)
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -294,8 +294,8 @@ def format_totals(entries: Iterable[Entry]) -> str:
     models = len({entry.camera for entry in used} - {""})
     tagged = sum(1 for entry in used if len(entry.tags) == len(EXIF_TASKS))
     return (
-        f"{kinds['face']} faces, {kinds['patch']} patches of photographs without a face; "
-        f"{models} camera models; {tagged} with all nine tags"
+        f"faces {kinds['face']}, patches of photographs without a face {kinds['patch']}, "
+        f"camera models {models}, with all nine tags {tagged}"
     )
 
 
