@@ -351,10 +351,13 @@ def _tree(name_or_path: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     parent = tree.pop(EXTENDS, None)
     if parent is None:
         return tree
-    if not isinstance(parent, str) or parent in above:
-        chain = " -> ".join((*above, name_or_path, str(parent)))
-        raise RecipeError(f"{name_or_path}: extends: expected another recipe's name or file, got {chain}")
-    return _merged(_tree(parent, (*above, name_or_path)), tree)
+    if isinstance(parent, str) and parent not in shipped_recipes():
+        parent = str(Path(name_or_path).parent / parent)  # as links in a file are: from where it stands
+    chain = (*above, name_or_path)
+    if not isinstance(parent, str) or parent in chain:
+        shown = " -> ".join((*chain, str(parent)))
+        raise RecipeError(f"{name_or_path}: extends: expected another recipe's name or file, got {shown}")
+    return _merged(_tree(parent, chain), tree)
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

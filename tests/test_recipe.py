@@ -81,7 +81,7 @@ def test_all_mistakes_are_reported_at_once(written):
     encoder: {name: resnet19, width: 4}
     inner: {lr: -1.0, learning_rate: 3}
     manipulations: {names: [eye-flop]}
-    held_out: 0.9
+    data: {held_out: 0.9}
     """
     with pytest.raises(RecipeError) as caught:
         load_recipe(written(text))
@@ -94,7 +94,7 @@ def test_all_mistakes_are_reported_at_once(written):
         "inner.lr: got -1.0",
         "unknown key 'inner.learning_rate'",
         "manipulations.names: got ['eye-flop']",
-        "held_out: got 0.9",
+        "data.held_out: got 0.9",
     ):
         assert part in message
     assert "\n" not in message
@@ -132,7 +132,11 @@ def test_a_wrong_set_says_what_is_wrong(override, message):
     ("text", "message"),
     [
         ("augmentation: {jpeg_quality: [90, 50]}", "smallest 90 is above largest 50"),
-        ("tasks: {fine_manipulation: 1.0}", "primary task"),
+        ("tasks: {fine_manipulation: 1.0}", "primary: 'coarse_manipulation' is none of tasks"),
+        ("losses: {gamma: 0.5}", "its gradient is infinite"),
+        ("head: scalar", "tasks: make: head scalar has ordinal tags and coarse_manipulation only"),
+        ("text: {width: 10, heads: 4}", "4 does not divide text.width 10"),
+        ("extends: 3", "expected another recipe's name or file"),
         ("manipulations: {pairs: true}\ninner: {batch_size: 7}", "manipulations.pairs needs an even one"),
         ("- a list", "expected keys and values"),
         ("inner: 3", "inner: expected keys and values, got 3"),
@@ -143,6 +147,49 @@ def test_a_wrong_set_says_what_is_wrong(override, message):
 def test_contradictions_and_foreign_files_are_errors(written, text, message):
     with pytest.raises(RecipeError, match=message):
         load_recipe(written(text))
+
+
+def test_a_recipe_extends_another_key_by_key_but_takes_its_own_tasks_whole():
+    blades, top = load_recipe("blades"), load_recipe("blades-top-six")
+    assert dataclasses.replace(top, name="blades", tasks=blades.tasks) == blades
+    assert len(blades.tasks) == 11 and len(top.tasks) == 6
+    released = load_recipe("blades-released")
+    assert released.outer == dataclasses.replace(
+        blades.outer, validation="training", virtual_weight_decay=True
+    )
+
+
+def test_recipes_that_extend_each_other_in_a_circle_are_an_error(tmp_path):
+    one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
+    one.write_text("extends: two.yaml")
+    two.write_text("extends: one.yaml")
+    with pytest.raises(RecipeError, match="one.yaml -> .*two.yaml -> .*one.yaml"):
+        load_recipe(str(one))
+
+
+def test_a_recipe_in_a_folder_of_ones_own_extends_a_shipped_one(written):
+    recipe = load_recipe(written("extends: blades\nname: mine\ninner: {epochs: 3}"))
+    with pytest.raises(UnknownNameError, match="unknown recipe"):
+        load_recipe(written("extends: nothing-like-it"))
+    assert recipe.inner.epochs == 3 and recipe.inner.lr == load_recipe("blades").inner.lr
+
+
+def test_the_papers_recipe_has_the_papers_figures():
+    recipe = load_recipe("blades")
+    assert tuple(recipe.tasks) == tuple(TASKS) and set(recipe.tasks.values()) == {1.0}
+    assert (recipe.encoder.name, recipe.text.name, recipe.losses.gamma, recipe.losses.eps) == (
+        "resnet50",
+        "gpt2",
+        2.0,
+        0.0,
+    )
+    inner = recipe.inner
+    assert (inner.lr, inner.weight_decay, inner.epochs, inner.batch_size) == (1e-5, 1e-3, 20, 48)
+    assert recipe.outer.lr == 3e-4 and recipe.bilevel and recipe.data.require_all_tags
+
+
+def test_one_task_alone_has_no_weight_to_learn():
+    assert not load_recipe("blades", ["tasks={coarse_manipulation: 1.0}"]).bilevel
 
 
 def test_an_unknown_recipe_suggests_the_nearest():
