@@ -19,6 +19,7 @@ import msgspec
 
 from bladescan.errors import BladescanError, ImageError
 from bladescan.images import Limits, read_file, read_image
+from bladescan.manifest import Resize
 from bladescan.records import FaceBox, FaceCrop, Reason
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class DecoderSettings(msgspec.Struct, frozen=True):
     faces: str = "auto"
     min_face: int = 32
     crop_scale: float = 1.3
+    crop_resize: Resize = "antialias"
     limits: Limits = Limits()
     timeout_s: float = 30.0
 
@@ -117,7 +119,7 @@ def _decode(data: bytes, settings: DecoderSettings, finder: FaceDetector) -> Dec
     image = read_image(data, settings.limits)
     crops: list[FaceCrop] = []
     for index, frame in image.frames:
-        crops += face_crops(frame, finder, index, scale=settings.crop_scale)
+        crops += face_crops(frame, finder, index, scale=settings.crop_scale, resize=settings.crop_resize)
     return Decoded(
         format=image.format,
         width=image.width,

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bladescan.errors import BackendError, MissingDependencyError, UnknownNameError, UsageError
+from bladescan.manifest import Resize
 from bladescan.records import CROP_SIZE, FaceBox, FaceCrop
 
 Pixels = NDArray[np.uint8]
@@ -107,7 +108,9 @@ def _open_auto(min_face: int) -> FaceDetector:
 # The crop rule
 
 
-def face_crops(image: Pixels, finder: FaceDetector, frame: int, *, scale: float = 1.3) -> list[FaceCrop]:
+def face_crops(
+    image: Pixels, finder: FaceDetector, frame: int, *, scale: float = 1.3, resize: Resize = "antialias"
+) -> list[FaceCrop]:
     """Find the faces of one frame and cut them out.
 
     Args:
@@ -115,16 +118,31 @@ def face_crops(image: Pixels, finder: FaceDetector, frame: int, *, scale: float 
         finder: from `open_face_detector`; with `WholeImage` the frame itself is the one crop.
         frame: index of the frame, for the record.
         scale: side of the crop over the longer side of the box.
+        resize: how the square becomes a crop; see `crop_face`.
     """
     if isinstance(finder, WholeImage):
-        return [FaceCrop(frame, None, whole_crop(image))]
-    return [FaceCrop(frame, box, crop_face(image, box, scale=scale)) for box in finder.find(image)]
+        return [FaceCrop(frame, None, whole_crop(image, resize=resize))]
+    return [
+        FaceCrop(frame, box, crop_face(image, box, scale=scale, resize=resize)) for box in finder.find(image)
+    ]
 
 
-def crop_face(image: Pixels, box: FaceBox, *, scale: float = 1.3, size: int = CROP_SIZE) -> Pixels:
-    """The square crop ``[size, size, 3]`` of one face; see `crop_square` for where it is cut."""
+def crop_face(
+    image: Pixels,
+    box: FaceBox,
+    *,
+    scale: float = 1.3,
+    size: int = CROP_SIZE,
+    resize: Resize = "antialias",
+) -> Pixels:
+    """The square crop ``[size, size, 3]`` of one face; see `crop_square` for where it is cut.
+
+    With ``antialias`` every pixel of the square counts. With ``bilinear`` a pixel of the crop is mixed from
+    four of the image however large the square is, as the authors of BLADES resize a tensor of pixels: for
+    encoders that learned so.
+    """
     height, width = image.shape[:2]
-    return _resample(image, crop_square(box, width, height, scale=scale), size)
+    return _RESAMPLE[resize](image, crop_square(box, width, height, scale=scale), size)
 
 
 def crop_square(
@@ -143,13 +161,13 @@ def crop_square(
     return x0, y0, min(x0 + side, float(width)), min(y0 + side, float(height))
 
 
-def whole_crop(image: Pixels, *, size: int = CROP_SIZE) -> Pixels:
+def whole_crop(image: Pixels, *, size: int = CROP_SIZE, resize: Resize = "antialias") -> Pixels:
     """The whole image as one crop ``[size, size, 3]``; one that is not square is squeezed."""
     height, width = image.shape[:2]
-    return _resample(image, (0.0, 0.0, float(width), float(height)), size)
+    return _RESAMPLE[resize](image, (0.0, 0.0, float(width), float(height)), size)
 
 
-def _resample(image: Pixels, corners: tuple[float, float, float, float], size: int) -> Pixels:
+def _antialias(image: Pixels, corners: tuple[float, float, float, float], size: int) -> Pixels:
     # Bilinear with its support widened when shrinking (antialiased): the kernel is never negative, so it
     # draws no halos around edges, and it is fixed-point arithmetic in Pillow, the same on every machine.
     x0, y0, x1, y1 = corners
@@ -158,6 +176,39 @@ def _resample(image: Pixels, corners: tuple[float, float, float, float], size: i
     within = (x0 - left, y0 - top, x1 - left, y1 - top)
     resized = Image.fromarray(part).resize((size, size), Image.Resampling.BILINEAR, box=within)
     return np.asarray(resized)
+
+
+def _bilinear(image: Pixels, corners: tuple[float, float, float, float], size: int) -> Pixels:
+    # What torch's interpolate(mode="bilinear", align_corners=False) gives, rounded to whole grey levels.
+    x0, y0, x1, y1 = corners
+    left, right, across = _neighbours(x0, x1, size)
+    upper, lower, down = _neighbours(y0, y1, size)
+
+    def mixed(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        line = image[rows]
+        start = line[:, left].astype(np.float32)
+        return start + (line[:, right] - start) * across[:, None]
+
+    top = mixed(upper)
+    blended = top + (mixed(lower) - top) * down[:, None, None]
+    return np.rint(blended).astype(np.uint8)
+
+
+def _neighbours(
+    start: float, stop: float, size: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Along one axis: the two pixels that each pixel of the crop lies between, and the second one's share."""
+    centres = start + (np.arange(size) + 0.5) * ((stop - start) / size) - 0.5
+    centres = centres.clip(int(start), np.ceil(stop) - 1)
+    first = np.floor(centres).astype(np.int64)
+    second = np.minimum(first + 1, int(np.ceil(stop)) - 1)
+    return first, second, (centres - first).astype(np.float32)
+
+
+_RESAMPLE: dict[Resize, Callable[[Pixels, tuple[float, float, float, float], int], Pixels]] = {
+    "antialias": _antialias,
+    "bilinear": _bilinear,
+}
 
 
 # Searching one image at several sizes

@@ -19,7 +19,7 @@ from bladescan.encoders import complexity, vision_state
 from bladescan.errors import DetectorError, UnknownNameError
 from bladescan.features import GROUPINGS, Features, embed_images, open_encoder
 from bladescan.fitting import FitSettings, Progress, check_settings, fit_detector
-from bladescan.manifest import FaceRule, Manifest
+from bladescan.manifest import Manifest
 from bladescan.runs import load_encoder_run
 from bladescan.sources import Source
 
@@ -66,7 +66,8 @@ def load_encoder(encoder: str) -> Detector:
     run = load_encoder_run(path)
     n_parameters, n_multiply_adds = complexity(run.encoder)
     about = {"encoder_parameters": n_parameters, "encoder_multiply_adds": n_multiply_adds}
-    manifest = msgspec.structs.replace(run.manifest, provenance={**run.manifest.provenance, **about})
+    manifest = _bare(run.manifest)
+    manifest = msgspec.structs.replace(manifest, provenance={**manifest.provenance, **about})
     return Detector(manifest, vision_state(run.encoder), None, None)
 
 
@@ -97,7 +98,7 @@ def run_fit(
         raise UnknownNameError("grouping", options.group_by, GROUPINGS)
     encoder = load_encoder(options.encoder)
     rule = encoder.manifest.face_rule
-    decoder = msgspec.structs.replace(options.decoder, crop_scale=rule.scale)
+    decoder = msgspec.structs.replace(options.decoder, crop_scale=rule.scale, crop_resize=rule.resize)
 
     def embed(sources: Iterable[Source]) -> Features:
         return embed_images(
@@ -130,13 +131,13 @@ def run_fit(
         detector.manifest,
         name=options.name,
         licence=options.licence or encoder.manifest.licence,
-        face_rule=FaceRule(finder=photographic.finder, scale=rule.scale),
+        face_rule=msgspec.structs.replace(rule, finder=photographic.finder),
     )
     return Detector(manifest, detector.vision, detector.mixture, detector.classifier)
 
 
 def _bare(manifest: Manifest) -> Manifest:
-    return msgspec.structs.replace(manifest, heads={}, default_head=None)
+    return msgspec.structs.replace(manifest, heads={}, default_head=None, text=None)
 
 
 def _joined(fitted: Features, held: Features) -> Features:

@@ -5,7 +5,7 @@ It is pure: embeddings of any backend in, a detector out. It reads no image and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -187,15 +187,27 @@ def _fit_binary(
     return _binary_head(fit, photographic[held]), fit.state
 
 
-def _binary_head(fit: ClassifierFit, held_out: NDArray[np.float32]) -> Head:
-    """Its photographic score is -P(AI-generated), computed in float64 as every backend does."""
-    hidden, d = fit.state["fc1.weight"].shape
+def binary_scores(state: Mapping[str, torch.Tensor], embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The binary head's photographic scores -P(AI-generated) ``[n]``, in float64 as every backend has them.
+
+    Args:
+        state: weights ``fc1`` and ``fc2`` of a `Classifier`.
+        embeddings: ``[n, d]``.
+    """
+    hidden, d = state["fc1.weight"].shape
     model = Classifier(d, hidden)
-    model.load_state_dict(fit.state)
+    model.load_state_dict(dict(state))
     with torch.inference_mode():
-        scores = -model.p_ai_generated(torch.from_numpy(held_out.astype(np.float64))).numpy()
+        found: NDArray[np.float64] = -model.p_ai_generated(
+            torch.from_numpy(embeddings.astype(np.float64))
+        ).numpy()
+    return found
+
+
+def _binary_head(fit: ClassifierFit, held_out: NDArray[np.float32]) -> Head:
+    scores = binary_scores(fit.state, held_out)
     settings = {
-        "hidden": hidden,
+        "hidden": len(fit.state["fc1.bias"]),
         "n_epochs": fit.n_epochs,
         "validation_loss": fit.validation_loss,
         "n_outliers": fit.n_outliers,

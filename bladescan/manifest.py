@@ -16,6 +16,7 @@ METADATA_KEY = "bladescan"
 """Key of the manifest in the safetensors header and in the ONNX metadata."""
 
 HeadName = Literal["one-class", "binary"]
+Resize = Literal["antialias", "bilinear"]
 
 
 class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,12 +30,17 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class FaceRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a face box became a crop: a square of ``scale`` times the longer side of the box.
 
-    ``finder`` names the face finder whose boxes the detector was fitted on; another one cuts faces
-    differently, so a scan with it prints a warning.
+    Attributes:
+        finder: the face finder whose boxes the detector was fitted on; another one cuts faces differently,
+            so a scan with it prints a warning.
+        scale: side of the square over the longer side of the box.
+        resize: how the square became a crop, see `bladescan.faces`: ``antialias``, or ``bilinear``
+            without it, as the authors of the method resize.
     """
 
     finder: str = "auto"
     scale: float = 1.3
+    resize: Resize = "antialias"
 
 
 class Encoder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -189,14 +189,15 @@ def _settings(options: ScanOptions, backend: Backend) -> ScanSettings:
         raise UsageError("--fdr and --false-alarm are two ways to decide: give one")
     path = default_detector(options.backend) if options.model is None else options.model
     cores = n_cores()
-    rule = msgspec.structs.replace(options.decoder, crop_scale=manifest.face_rule.scale)
+    rule = manifest.face_rule
+    decoder = msgspec.structs.replace(options.decoder, crop_scale=rule.scale, crop_resize=rule.resize)
     return ScanSettings(
         detector=path,
         backend=choose_plugin(options.backend, path).name,
         head=choose_head(manifest, decision.head),
         false_alarm=manifest.default_false_alarm if decision.false_alarm is None else decision.false_alarm,
         runtime=replace(options.runtime, threads=max(1, cores // options.n_workers)),
-        decoder=rule,
+        decoder=decoder,
         batch_size=options.batch_size,
         n_decoders=cores if options.n_workers == 1 else 1,
     )

@@ -126,6 +126,30 @@ def test_crops_of_any_image_are_uint8_224_square(shape):
         assert crop.shape == (224, 224, 3) and crop.dtype == np.uint8
 
 
+@pytest.mark.parametrize(("height", "width"), [(178, 178), (1024, 768), (90, 300), (224, 224), (1, 5)])
+def test_without_antialiasing_a_crop_is_what_torch_interpolates_rounded(height, width):
+    torch = pytest.importorskip("torch")
+    image = np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8)
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].double() / 255
+    resized = torch.nn.functional.interpolate(pixels, (224, 224), mode="bilinear", antialias=False)
+    want = 255 * resized[0].permute(1, 2, 0).numpy()
+    assert np.abs(whole_crop(image, resize="bilinear") - want).max() <= 0.5 + 1e-4
+
+
+def test_without_antialiasing_a_crop_of_224_pixels_is_those_pixels():
+    image = np.random.default_rng(5).integers(0, 256, (400, 500, 3), np.uint8)
+    crop = crop_face(image, FaceBox(100, 50, 324, 274, 1.0), scale=1.0, resize="bilinear")
+    assert np.array_equal(crop, image[50:274, 100:324])
+
+
+@pytest.mark.parametrize("corner", [(-20, -20), (30.3, 41.7), (290, 190)])
+def test_both_ways_to_resize_cut_the_same_square(corner):
+    ramp = np.add.outer(np.arange(300), np.arange(400))[:, :, None].repeat(3, 2) // 4
+    box = FaceBox(*corner, corner[0] + 90, corner[1] + 90, 1.0)
+    smooth, sharp = (crop_face(ramp.astype(np.uint8), box, resize=way) for way in ("antialias", "bilinear"))
+    assert np.abs(smooth.astype(int) - sharp).max() <= 1
+
+
 def test_with_none_the_whole_image_is_the_one_crop_and_has_no_box():
     image = _noise(224, 224)
     (crop,) = face_crops(image, open_face_detector("none"), 3)
