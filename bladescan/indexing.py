@@ -27,6 +27,7 @@ from bladescan.faces import FaceDetector, open_face_detector
 from bladescan.fdf import Note, Notes, tags_of
 from bladescan.images import Limits, read_file, read_image
 from bladescan.photographs import (
+    MIN_PATCH_SIDE,
     Entry,
     FileStamp,
     Kind,
@@ -366,7 +367,7 @@ def _read(data: bytes, note: Note | None, finder: FaceDetector) -> tuple[Photogr
 
 
 def read_photograph(data: bytes, note: Note | None, finder: FaceDetector) -> Photograph:
-    """An image file's face, or where there is none and it has a tag, its patch.
+    """An image file's face, or where there is none that is usable and it has a tag, its patch.
 
     Args:
         data: the file's bytes.
@@ -382,7 +383,7 @@ def read_photograph(data: bytes, note: Note | None, finder: FaceDetector) -> Pho
     try:
         photograph = cut_face(image, finder) if note is None or note.box is None else _noted(image, note.box)
     except UnusableError as exc:
-        if not tags or str(exc) == "drawing":
+        if not tags or str(exc) == "drawing" or min(image.shape[:2]) < MIN_PATCH_SIDE:
             raise
         photograph = cut_patch(image)
     return replace(photograph, tags=tags, camera=camera)
@@ -391,8 +392,8 @@ def read_photograph(data: bytes, note: Note | None, finder: FaceDetector) -> Pho
 def _noted(image: Pixels, shares: tuple[float, float, float, float]) -> Photograph:
     """The face of a picture whose box stands elsewhere, as shares of its width and height."""
     height, width = image.shape[:2]
-    x0, y0, x1, y1 = shares
-    if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
+    x0, y0, x1, y1 = (min(max(share, 0.0), 1.0) for share in shares)
+    if x0 >= x1 or y0 >= y1:
         raise UnusableError("bad-box")
     return whole_face(image, FaceBox(x0 * width, y0 * height, x1 * width, y1 * height, 1.0))
 

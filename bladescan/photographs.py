@@ -341,14 +341,11 @@ def cut_patch(image: Pixels) -> Photograph:
     """The square of a picture that has most texture, at its own resolution; no tags.
 
     Args:
-        image: RGB ``[h, w, 3]``.
+        image: RGB ``[h, w, 3]``, at least a block on each side; less than `MIN_PATCH_SIDE` is of little use.
 
     Raises:
-        UnusableError: the picture is too small, or flat wherever one looks.
+        UnusableError: it is flat wherever one looks.
     """
-    height, width = image.shape[:2]
-    if min(height, width) < MIN_PATCH_SIDE:
-        raise UnusableError("too-small-for-patch")
     textured = textured_blocks(image)
     rows, columns = (min(PATCH_SIDE // BLOCK, n) for n in textured.shape)
     # Shares of every window of so many blocks, by its upper left block.

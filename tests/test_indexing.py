@@ -56,7 +56,7 @@ def portrait(samples):
 
 @pytest.fixture(scope="module")
 def pictures(portrait):
-    """What a folder holds: three faces, two patches, and six files of no use."""
+    """What a folder holds: three faces, two patches, and seven files of no use."""
     jpeg = encoded(portrait, exif=tagged(200), quality=92)
     return {
         "copy.jpg": jpeg,
@@ -69,6 +69,7 @@ def pictures(portrait):
         "scene-1.jpg": encoded(noise(1), exif=tagged(400)),
         "scene-2.webp": encoded(noise(2), "WEBP", exif=tagged(800, "NIKON D80").tobytes()),
         "scene-untagged.jpg": encoded(noise(3)),
+        "scene-small.jpg": encoded(noise(4, 255), exif=tagged(100)),
         "sky.jpg": encoded(Image.new("RGB", (640, 480), (90, 140, 220)), exif=tagged(100)),
     }
 
@@ -105,7 +106,7 @@ def test_every_file_is_a_face_a_patch_or_has_a_reason(filled):
         "duplicate": 1,
         "empty": 1,
         "flat": 1,
-        "no-face": 1,
+        "no-face": 2,
         "not-an-image": 1,
         "truncated": 1,
     }
@@ -178,7 +179,7 @@ def test_a_photograph_that_takes_too_long_is_a_reason_and_is_tried_again(picture
 def test_photographs_without_any_face_are_an_error_that_counts(photos, tmp_path):
     index = open_index(tmp_path / "index.sqlite", "auto")
     scenes = [path for path in photos if path.name.startswith(("s", "notes"))]
-    with pytest.raises(DataError, match=r"\(1 flat, 1 no-face, 1 not-an-image, 2 without a face\)"):
+    with pytest.raises(DataError, match=r"\(1 flat, 2 no-face, 1 not-an-image, 2 without a face\)"):
         index_photographs(scenes, index, "auto")
     with pytest.raises(DataError, match="no file listed"):
         index_photographs([], index, "auto")

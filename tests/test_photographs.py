@@ -231,16 +231,9 @@ def test_a_patch_of_a_small_picture_is_as_large_as_its_whole_blocks():
     assert max(cut_patch(grain(0, 2000, 700)).pixels.shape) == PATCH_SIDE
 
 
-@pytest.mark.parametrize(
-    ("image", "reason"),
-    [
-        (np.zeros((600, 600, 3), np.uint8), "flat"),
-        (grain(0, 600, 600, 100, 103), "flat"),
-        (grain(0, 600, 255), "too-small-for-patch"),
-    ],
-)
-def test_a_picture_without_texture_or_size_gives_no_patch(image, reason):
-    with pytest.raises(UnusableError, match=f"^{reason}$"):
+@pytest.mark.parametrize("image", [np.zeros((600, 600, 3), np.uint8), grain(0, 600, 600, 100, 103)])
+def test_a_picture_without_texture_gives_no_patch(image):
+    with pytest.raises(UnusableError, match="^flat$"):
         cut_patch(image)
 
 
