@@ -15,11 +15,11 @@ ROOT = Path(__file__).parent.parent
 # From the ground up. A module imports only from those before it.
 LAYERS = """
     __init__ records errors exit_codes terminal guard options
-    tasks exif recipe manifest calibration
+    tasks exif_bytes exif recipe manifest calibration
     images faces backend sources targets sinks detectors
     decoder_process decoders scanning scan_job
-    manipulations losses bilevel distributed weights encoders tokenisers text_encoders pretext
-    photographs indexing examples contact_sheet plots measures minibatches trainee runs board training
+    manipulations losses bilevel distributed weights encoders vocabularies tokenisers text_encoders pretext
+    workers fdf photographs indexing examples contact_sheet plots measures minibatches trainee runs board training
     mixture classifier detector fitting export features fit_job train_job authors
     describe doctor demo cli __main__
 """.split()
@@ -46,7 +46,7 @@ def modules() -> list[Path]:
 
 
 def test_every_module_has_its_place():
-    names = {path.stem for path in modules()} | {"detectors"}
+    names = {path.stem for path in modules()} | {"detectors", "vocabularies"}
     assert names == set(LAYERS)
 
 
