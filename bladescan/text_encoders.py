@@ -212,6 +212,14 @@ def text_state(encoder: TextEncoder) -> dict[str, Tensor]:
     return {key: value.detach().to("cpu", torch.float32).clone() for key, value in state.items()}
 
 
+def published_shapes(name: str, embedding_dim: int) -> dict[str, tuple[int, ...]]:
+    """Shapes by name of a published text encoder with its whole vocabulary, ending in ``embedding_dim``."""
+    with torch.device("meta"):
+        encoder = TextEncoder(name, ["a"], embedding_dim=embedding_dim)
+    shapes = {key: tuple(value.shape) for key, value in encoder.state_dict().items()}
+    return shapes | {_TOKENS: (VOCABULARIES[name].size, encoder.width)}
+
+
 def load_text_weights(encoder: TextEncoder, weights: str) -> str:
     """Copy published weights into the encoder after checking them one by one.
 
@@ -264,24 +272,23 @@ class _Tree(NamedTuple):
 
 
 def _prefix_tree(name: str, prompts: Sequence[str]) -> _Tree:
-    tokens = tokenise(name, prompts)
-    texts = [tuple(ids[:n].tolist()) for ids, n in zip(tokens.ids, tokens.lengths, strict=True)]
-    nodes: dict[tuple[int, ...], int] = {}
-    for text in texts:
-        for stop in range(1, len(text) + 1):
-            nodes.setdefault(text[:stop], len(nodes))
-    mask = torch.zeros(len(nodes), len(nodes), dtype=torch.bool)
-    for prefix, node in nodes.items():
-        mask[node, [nodes[prefix[:stop]] for stop in range(1, len(prefix) + 1)]] = True
-    token_ids = tuple(sorted({prefix[-1] for prefix in nodes}))
-    place = {token: index for index, token in enumerate(token_ids)}
-    return _Tree(
-        token_ids,
-        torch.tensor([place[prefix[-1]] for prefix in nodes]),
-        torch.tensor([len(prefix) - 1 for prefix in nodes]),
-        torch.tensor([nodes[text] for text in texts]),
-        mask,
-    )
+    with torch.device("cpu"):  # the numbers are needed even where weights are made without memory
+        tokens = tokenise(name, prompts)
+        texts = [tuple(ids[:n].tolist()) for ids, n in zip(tokens.ids, tokens.lengths, strict=True)]
+        prefixes = dict.fromkeys(text[:stop] for text in texts for stop in range(1, len(text) + 1))
+        nodes = {prefix: node for node, prefix in enumerate(prefixes)}
+        mask = torch.zeros(len(nodes), len(nodes), dtype=torch.bool)
+        for prefix, node in nodes.items():
+            mask[node, [nodes[prefix[:stop]] for stop in range(1, len(prefix) + 1)]] = True
+        token_ids = tuple(sorted({prefix[-1] for prefix in nodes}))
+        place = {token: row for row, token in enumerate(token_ids)}
+        return _Tree(
+            token_ids,
+            torch.tensor([place[prefix[-1]] for prefix in nodes]),
+            torch.tensor([len(prefix) - 1 for prefix in nodes]),
+            torch.tensor([nodes[text] for text in texts]),
+            mask,
+        )
 
 
 @torch.no_grad()
