@@ -245,12 +245,17 @@ def info(
     debug: o.Debug = False,
 ) -> None:
     """Print what a detector, an export or an encoder run says of itself."""
-    from bladescan.describe import as_text, describe, read_manifest
+    from bladescan.describe import as_text, cost, describe, read_manifest
     from bladescan.detectors import default_detector
     from bladescan.manifest import encode_manifest
 
     manifest = read_manifest(path or default_detector())
-    print(encode_manifest(manifest) if as_json else printable_lines(as_text(describe(manifest))))
+    if as_json:
+        print(encode_manifest(manifest))
+        return
+    counted = cost(manifest)
+    shown = describe(manifest) | ({"complexity": counted} if counted else {})
+    print(printable_lines(as_text(shown)))
 
 
 def printable_lines(text: str) -> str:

@@ -41,6 +41,29 @@ def describe(manifest: Manifest) -> dict[str, Any]:
     return shown
 
 
+def cost(manifest: Manifest) -> dict[str, int]:
+    """Parameters, and multiply-adds per face, of the encoder and its perceptron; empty without PyTorch.
+
+    Counted as in the paper's Table 6, see `bladescan.encoders.complexity`; nothing is computed for it.
+    """
+    try:
+        import torch
+    except ImportError:
+        return {}
+    from bladescan.classifier import HIDDEN, Classifier
+    from bladescan.encoders import VisionEncoder, complexity
+
+    spec = manifest.encoder
+    with torch.device("meta"):
+        n_parameters, n_multiply_adds = complexity(VisionEncoder(spec.name, spec.width, spec.embedding_dim))
+        if "binary" in manifest.heads:
+            hidden = int(manifest.heads["binary"].settings.get("hidden", HIDDEN))
+            head = [p.numel() for p in Classifier(spec.embedding_dim, hidden).parameters()]
+            n_parameters += sum(head)
+            n_multiply_adds += sum(head)  # one product or sum for each
+    return {"parameters": n_parameters, "multiply_adds": n_multiply_adds}
+
+
 def as_text(shown: dict[str, Any]) -> str:
     """Indented ``key: value`` lines."""
     return "\n".join(_lines(shown, 0))
