@@ -76,9 +76,12 @@ class JointHead(nn.Module):
 
     def forward(self, embedding: Tensor) -> Tensor:
         """Similarities ``[b, n_prompts]`` of raw embeddings ``[b, embedding_dim]``."""
-        scale = self.logit_scale.clamp(max=_MAX_LOGIT_SCALE).exp()
-        similarities: Tensor = normalize(embedding, dim=1) @ self.prompts().T * scale
+        similarities: Tensor = normalize(embedding, dim=1) @ self.prompts().T * self.scale()
         return similarities
+
+    def scale(self) -> Tensor:
+        """1 / tau, a scalar."""
+        return self.logit_scale.clamp(max=_MAX_LOGIT_SCALE).exp()
 
 
 class LinearHead(nn.Linear):

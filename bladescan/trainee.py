@@ -53,7 +53,7 @@ class Trainee:
     def temperature(self) -> float | None:
         """Tau of the joint embedding; None where there is none."""
         head = self.model.head
-        return float((-head.logit_scale.detach()).exp()) if isinstance(head, JointHead) else None
+        return float(1 / head.scale().detach()) if isinstance(head, JointHead) else None
 
     def move_weights(self, gradient: Tensor, outer: OuterRecipe) -> None:
         """One step of Adam on the task weights."""

@@ -296,7 +296,7 @@ def as_classes(values: Tensor, edges: Tensor) -> Tensor:
     return torch.where(values.isnan(), -1, torch.bucketize(values, edges))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def measure(model: PretextModel, held_out: Examples) -> dict[str, Measure]:
     """Measure every task on photographs that were kept out; empty if none were.
 
