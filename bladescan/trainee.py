@@ -15,6 +15,8 @@ from bladescan.pretext import JointHead, PretextModel
 from bladescan.recipe import InnerRecipe, OuterRecipe, Recipe
 from bladescan.text_encoders import TextEncoder, load_text_weights
 
+_RANDOM_TEXT = "random weights: the prompts of a task start out nearly alike; text.weights gives better ones"
+
 
 class Trainee:
     """A model in training.
@@ -109,7 +111,7 @@ def new_trainee(
     say(f"vision encoder {recipe.encoder.name}: {said}")
     if isinstance(model.head, JointHead) and isinstance(model.head.text, TextEncoder):
         start = recipe.text.weights
-        said = load_text_weights(model.head.text, start) if start else "random weights"
+        said = load_text_weights(model.head.text, start) if start else _RANDOM_TEXT
         say(f"text encoder {recipe.text.name}: {said}")
     model = model.to(device)
     if recipe.compute.channels_last:

@@ -17,6 +17,7 @@ from bladescan.tasks import TASKS
 TINY = [
     "encoder.width=8",
     "encoder.embedding_dim=32",
+    "text.name=gpt2",
     "text.layers=1",
     "text.width=32",
     "inner.epochs=2",
