@@ -25,6 +25,7 @@ N_KILLS = 10
 SMALL = [
     "encoder.width=8",
     "encoder.embedding_dim=64",
+    "text.name=gpt2",
     "text.layers=1",
     "text.width=32",
     "text.heads=2",

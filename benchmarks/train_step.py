@@ -118,6 +118,7 @@ def race(options: argparse.Namespace, names: list[str]) -> tuple[dict[str, list[
         minibatch = random_minibatch(options.batch_size, seed=number, device=options.device)
         for name in names if number % 2 else reversed(names):
             taken, gradient = timed(steps[name], minibatch, options.device)
+            print(f"{name}: {taken:.3f} s", file=sys.stderr)
             gradients.setdefault(name, gradient.double().cpu())
             if number >= n_warmup:
                 seconds[name].append(taken)

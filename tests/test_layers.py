@@ -19,7 +19,8 @@ LAYERS = """
     images faces backend sources targets sinks detectors
     decoder_process decoders scanning scan_job
     manipulations losses bilevel distributed weights encoders vocabularies tokenisers text_encoders pretext
-    workers fdf photographs indexing examples contact_sheet plots measures minibatches trainee runs board training
+    workers fdf photographs indexing examples contact_sheet plots
+    measures minibatches trainee runs board training
     mixture classifier detector fitting export features fit_job train_job authors
     describe doctor demo cli __main__
 """.split()
