@@ -161,7 +161,7 @@ def _classes(categorical: Mapping[str, Any]) -> dict[str, str]:
         entry, task = categorical.get(key), TASKS[name]
         assert task.kind is Kind.CATEGORICAL
         index = entry.get("cls_label") if isinstance(entry, dict) else entry
-        if isinstance(index, int) and 0 <= index < len(task.classes):
+        if type(index) is int and 0 <= index < len(task.classes):
             found[name] = task.classes[index]
     return found
 
