@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from bladescan import __version__, tasks
+from bladescan import __version__
 from bladescan.encoders import (
     VISION_PREFIX,
     VisionEncoder,
@@ -39,6 +39,7 @@ from bladescan.manifest import METADATA_KEY, Encoder, Manifest, decode_manifest,
 from bladescan.pretext import JointHead
 from bladescan.recipe import Recipe, dump_recipe, load_recipe, recipe_digest
 from bladescan.targets import write_file
+from bladescan.text_encoders import TextEncoder
 from bladescan.trainee import Trainee
 
 ENCODER_FILE = "encoder.safetensors"
@@ -205,9 +206,11 @@ def save_encoder(out_dir: Path, trainee: Trainee, recipe: Recipe, *, n_photograp
     solid = {key: value.detach().cpu().float() for key, value in tensors.items()}
     check_tensors(solid, {k: tuple(v.shape) for k, v in solid.items()}, where=str(out_dir))
     encoder = recipe.encoder
+    text = model.head.text if isinstance(model.head, JointHead) else None
     manifest = Manifest(
         name=recipe.name,
         encoder=Encoder(encoder.name, encoder.width, encoder.embedding_dim, normalise=recipe.normalise),
+        text=text.describe() if isinstance(text, TextEncoder) else None,
         provenance={
             "recipe": recipe.name,
             "recipe_sha256": recipe_digest(recipe),
@@ -215,7 +218,7 @@ def save_encoder(out_dir: Path, trainee: Trainee, recipe: Recipe, *, n_photograp
             "n_photographs": n_photographs,
             "task_weights": {name: round(w, 4) for name, w in trainee.named(trainee.weights).items()},
             "head": recipe.head,
-            "prompts": list(tasks.prompts(recipe.tasks)) if recipe.head == "joint" else [],
+            "tasks": list(recipe.tasks),
             "text": recipe.text.name if recipe.head == "joint" else None,
             "versions": {"bladescan": __version__, "torch": str(torch.__version__)},
         },

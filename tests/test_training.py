@@ -129,6 +129,24 @@ def test_a_run_holds_its_recipe_its_history_and_an_encoder_that_loads(finished):
     ]
 
 
+def test_a_run_starts_from_both_encoders_of_another_run(finished, photographs, tmp_path):
+    out, _, _ = finished
+    source = str(out / runs.ENCODER_FILE)
+    recipe = dataclasses.replace(
+        TINY,
+        seed=3,
+        encoder=dataclasses.replace(TINY.encoder, weights=str(out)),
+        text=dataclasses.replace(TINY.text, weights=source),
+    )
+    said = []
+    trainee = new_trainee(recipe, ALONE.device, say=said.append)
+    saved = weights(out)
+    state = trainee.model.state_dict()
+    assert torch.equal(state["vision.conv1.weight"], saved["vision.conv1.weight"])
+    assert torch.equal(state["head.text.token_embedding.weight"], saved["head.text.token_embedding.weight"])
+    assert all(str(out) in line for line in said)
+
+
 def test_every_weight_moves_from_where_it_started(finished):
     out, seen, _ = finished
     start, end = runs.read_history(out)[0]["weights"], runs.read_history(out)[-1]["weights"]

@@ -1,0 +1,77 @@
+"""What several commands do with their options before the work: sources, standard input, early checks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bladescan.errors import UsageError
+from bladescan.guard import is_closed
+from bladescan.terminal import printable
+
+if TYPE_CHECKING:
+    from bladescan.sources import SourceQuery
+
+
+def source_query(
+    paths: list[str] | None,
+    files_from: str | None = None,
+    null: bool = False,
+    include: list[str] | None = None,
+    exclude: list[str] | None = None,
+    hidden: bool = False,
+    follow_links: bool = False,
+    shard: str | None = None,
+    output: str | None = None,
+) -> SourceQuery:
+    """Which sources the options name.
+
+    Raises:
+        UsageError: none, or a shard that is none.
+    """
+    from bladescan.sources import SourceQuery, parse_shard
+
+    if not paths and files_from is None:
+        raise UsageError("nothing to scan: give files, folders, - or --files-from FILE")
+    return SourceQuery(
+        paths=tuple(paths or ()),
+        files_from=files_from,
+        null_separated=null,
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+        hidden=hidden,
+        follow_links=follow_links,
+        shard=None if shard is None else parse_shard(shard),
+        output=output,
+    )
+
+
+def raw_stdin() -> Any:
+    """Standard input as bytes; None if it is closed."""
+    # Unbuffered: the thread that lists sources may still wait in a read when the process ends, and a
+    # buffered reader's lock would then abort the interpreter.
+    return None if is_closed(0) else open(0, "rb", buffering=0, closefd=False)
+
+
+def printable_lines(text: str) -> str:
+    """Lines of a file from a stranger, without control characters."""
+    return "\n".join(printable(line) for line in text.splitlines())
+
+
+def check_output(path: Path, suffix: str) -> None:
+    """What would fail after an hour of work fails now."""
+    if path.suffix.lower() != suffix:
+        raise UsageError(f"--output {path}: expected a name that ends in {suffix}")
+    if not path.parent.is_dir():
+        raise UsageError(f"--output {path}: no folder {path.parent}")
+
+
+def need_learning_side(what: str) -> None:
+    """Raise MissingDependencyError unless the extra ``train`` is installed."""
+    from importlib.util import find_spec
+
+    from bladescan.errors import MissingDependencyError
+
+    for package in ("torch", "sklearn", "safetensors"):
+        if find_spec(package) is None:
+            raise MissingDependencyError(f"bladescan {what}", package, "pip install 'bladescan[train]'")

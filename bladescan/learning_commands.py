@@ -1,0 +1,284 @@
+"""The commands of the learning side, from photographs to an export. `bladescan.cli` registers them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bladescan import options as o
+from bladescan.command_inputs import (
+    check_output,
+    need_learning_side,
+    printable_lines,
+    raw_stdin,
+    source_query,
+)
+from bladescan.guard import guarded
+from bladescan.terminal import ProgressLine, say
+
+
+@guarded
+def fit(
+    photos: o.Photos,
+    output: o.DetectorOutput,
+    ai_generated: o.AiGenerated = None,
+    calibrate: o.Calibrate = None,
+    encoder: o.EncoderPath = "default",
+    name: Annotated[str, typer.Option(help="Name of the new detector. Default: the output's name.")] = "",
+    licence: Annotated[str, typer.Option(help="Licence of the new detector. Default: the encoder's.")] = "",
+    covariance: Annotated[
+        str, typer.Option(help="auto (by held-out likelihood), full (the paper), tied, diag, spherical.")
+    ] = "auto",
+    components: Annotated[int, typer.Option(min=1, help="Components of the mixture.")] = 10,
+    held_out: Annotated[
+        float, typer.Option(metavar="SHARE", help="Photographs kept for the calibration.")
+    ] = 0.3,
+    false_alarm: Annotated[float, typer.Option(metavar="RATE", help="Default rate of the detector.")] = 0.05,
+    group_by: Annotated[
+        str, typer.Option(metavar="file|folder", help="What is never split between fit and calibration.")
+    ] = "file",
+    faces: o.Faces = "auto",
+    min_face: o.MinFace = 32,
+    backend: o.BackendName = "pytorch",
+    device: o.Device = "auto",
+    seed: o.Seed = 0,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Fit and calibrate a detector on your own photographs.
+
+    A Gaussian mixture learns your photographs; photographs held out from it set the threshold.
+
+    With labelled AI-generated faces a binary head is fitted as well. Needs the extra `train`.
+    """
+    need_learning_side("fit")
+    from bladescan.backend import BackendSettings
+    from bladescan.decoder_process import DecoderSettings
+    from bladescan.detector import save_detector
+    from bladescan.fit_job import FitOptions, run_fit
+    from bladescan.fitting import FitSettings
+    from bladescan.scan_job import n_cores
+    from bladescan.sources import list_sources
+
+    asked = FitOptions(
+        encoder=encoder,
+        name=name or output.stem,
+        licence=licence,
+        backend=backend,
+        group_by=group_by,
+        runtime=BackendSettings(device),
+        decoder=DecoderSettings(faces=faces, min_face=min_face),
+        fit=FitSettings(covariance, components, held_out=held_out, false_alarm=false_alarm, seed=seed),
+        n_decoders=n_cores(),
+    )
+    check_output(output, ".safetensors")
+    stdin = raw_stdin()
+    with ProgressLine("embedding", quiet=quiet) as line:
+        detector = run_fit(
+            asked,
+            list_sources(source_query(photos), stdin=stdin),
+            list_sources(source_query(ai_generated), stdin=stdin) if ai_generated else None,
+            list_sources(source_query(calibrate), stdin=stdin) if calibrate else None,
+            seen=line.advance,
+            progress=lambda stage, done, total: line.set(done, total, stage),
+        )
+    save_detector(detector, output)
+    _print_fit(detector.manifest.provenance, output)
+
+
+def _print_fit(provenance: dict[str, Any], output: Path) -> None:
+    from bladescan.describe import as_text
+
+    report = dict(provenance["fit"])
+    for notice in report.pop("notices", ()):
+        say(f"bladescan: note: {notice}")
+    print(printable_lines(as_text({"images": provenance["images"], **report})))
+    say(f"detector: {output}; next: bladescan export {output} --to onnx -o {output.with_suffix('.onnx')}")
+
+
+@guarded
+def export(
+    detector: Annotated[Path, typer.Argument(help="Detector of `bladescan fit` (.safetensors).")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The export to write (.onnx).")
+    ],
+    to: Annotated[str, typer.Option(metavar="onnx", help="Kind of export.")] = "onnx",
+    debug: o.Debug = False,
+) -> None:
+    """Export a detector to one ONNX graph, and check it against the detector and scikit-learn."""
+    from dataclasses import asdict
+
+    from bladescan.errors import UnknownNameError
+
+    if to != "onnx":
+        raise UnknownNameError("export", to, ["onnx"])
+    check_output(output, ".onnx")
+    need_learning_side("export")
+    from bladescan.describe import as_text
+    from bladescan.detector import load_detector
+    from bladescan.export import export_onnx
+
+    report = export_onnx(load_detector(detector), output)
+    size = output.stat().st_size
+    print(as_text({"export": str(output), "bytes": size, "largest difference": asdict(report)}))
+
+
+@guarded
+def train(
+    photos: o.Photos,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="Folder of the run.")],
+    recipe: Annotated[str, typer.Option(metavar="NAME", help="A recipe's name or file.")] = "small",
+    changes: o.SetOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on at the last checkpoint.")] = False,
+    index: o.IndexFile = None,
+    faces: o.Faces = "auto",
+    device: o.Device = "auto",
+    checkpoint_every: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="Time between checkpoints within an epoch.")
+    ] = 300.0,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write RUN/tensorboard as well.")
+    ] = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Learn an encoder from photographs with a face, by a recipe. Needs the extra `train`.
+
+    On several GPUs: `torchrun --nproc-per-node 4 -m bladescan train ...`
+    """
+    need_learning_side("train")
+    from bladescan.recipe import load_recipe
+    from bladescan.sources import list_sources
+    from bladescan.train_job import TrainOptions, run_train
+
+    chosen = load_recipe(recipe, changes or [])
+    options = TrainOptions(output, index, faces, device, resume, checkpoint_every, tensorboard)
+    sources = list_sources(source_query(photos), stdin=raw_stdin())
+    with ProgressLine("training", quiet=quiet) as line:
+        run_train(chosen, sources, options, line)
+    say(f"encoder run: {output}; next: bladescan fit --encoder {output} --photos DIR -o detector.safetensors")
+
+
+@guarded
+def index(
+    photos: o.PhotoPaths,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The index to add to.")
+    ] = Path("photographs.sqlite"),
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the summary as a PNG as well.")
+    ] = None,
+    faces: o.Faces = "auto",
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Find faces and EXIF tags of photographs once, for `train --index`; print a summary by tag."""
+    need_learning_side("index")
+    from bladescan.indexing import format_summary, format_totals, summarise
+    from bladescan.plots import plot_tags
+    from bladescan.sources import list_sources
+    from bladescan.train_job import fill_index
+
+    if plot is not None:
+        check_output(plot, ".png")
+    with ProgressLine("indexing", quiet=quiet) as line:
+        opened, _ = fill_index(list_sources(source_query(photos), stdin=raw_stdin()), output, faces, line)
+    entries = opened.entries()
+    rows = summarise(entries)
+    print(printable_lines(f"{format_totals(entries)}\n\n{format_summary(rows)}"))
+    if plot is not None:
+        plot_tags(rows, plot)
+
+
+@guarded
+def contact_sheet(
+    photos: o.Photos,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The PNG to write.")],
+    recipe: Annotated[str, typer.Option(metavar="NAME", help="A recipe's name or file.")] = "small",
+    changes: o.SetOption = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="Most examples on the sheet.")] = 48,
+    index: o.IndexFile = None,
+    faces: o.Faces = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Which photographs are shown.")] = 0,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Draw what the encoder sees in a training: manipulated faces, augmented, with labels and tags."""
+    need_learning_side("contact-sheet")
+    from bladescan.contact_sheet import recipe_sheet
+    from bladescan.recipe import load_recipe
+    from bladescan.sources import list_sources
+    from bladescan.train_job import INDEX_FILE, fill_index
+
+    check_output(output, ".png")
+    chosen = load_recipe(recipe, changes or [])
+    with ProgressLine("indexing", quiet=quiet) as line:
+        sources = list_sources(source_query(photos), stdin=raw_stdin())
+        opened, indexed = fill_index(sources, index or output.parent / INDEX_FILE, faces, line)
+    drawn = recipe_sheet(chosen, opened, indexed, output, n=n, seed=seed)
+    say(f"{drawn} examples: {output}")
+
+
+@guarded
+def import_checkpoint(
+    checkpoint: Annotated[Path, typer.Argument(help="OC.pth, BC.pth or the checkpoint of AIGFD-EXIF.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="OUT", help="Folder of the run, or the detector."),
+    ],
+    photos: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DIR", help="Photographs that calibrate BC.pth's binary head. Repeatable."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the run or the detector.")] = "",
+    false_alarm: Annotated[float, typer.Option(metavar="RATE", help="Default rate of the detector.")] = 0.05,
+    faces: o.Faces = "none",
+    min_face: o.MinFace = 32,
+    backend: o.BackendName = "pytorch",
+    device: o.Device = "auto",
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Turn a checkpoint of the method's authors into an encoder run, or with --photos into a detector.
+
+    Every tensor is checked; nothing in the file is run. Needs the extra `train`.
+    """
+    need_learning_side("import")
+    from bladescan.authors import ImportOptions, run_import
+    from bladescan.backend import BackendSettings
+    from bladescan.decoder_process import DecoderSettings
+    from bladescan.scan_job import n_cores
+    from bladescan.sources import list_sources
+
+    asked = ImportOptions(
+        checkpoint=checkpoint,
+        out=output,
+        name=name,
+        backend=backend,
+        runtime=BackendSettings(device),
+        decoder=DecoderSettings(faces=faces, min_face=min_face),
+        n_decoders=n_cores(),
+        false_alarm=false_alarm,
+    )
+    photographs = list_sources(source_query(photos), stdin=raw_stdin()) if photos else None
+    with ProgressLine("embedding", quiet=quiet) as line:
+        imported = run_import(asked, photographs, seen=line.advance)
+    for notice in imported.notices:
+        say(f"bladescan: note: {notice}")
+    say(f"imported: {imported.path}")
+
+
+@guarded
+def recipes(
+    name: Annotated[str, typer.Argument(help="Print this recipe, resolved.")] = "", debug: o.Debug = False
+) -> None:
+    """List the recipes that ship, or print one with all its defaults."""
+    from bladescan.recipe import dump_recipe, load_recipe, shipped_recipes
+
+    if name:
+        print(dump_recipe(load_recipe(name)), end="")
+        return
+    for known, text in shipped_recipes().items():
+        print(f"{known:16} {text.splitlines()[0].lstrip('# ')}")
