@@ -229,7 +229,7 @@ def load_text_weights(encoder: TextEncoder, weights: str) -> str:
 
     Args:
         encoder: the destination.
-        weights: a ``.safetensors``, ``.pth`` or ``.bin`` file, or ``hub:owner/name``.
+        weights: a ``.safetensors``, ``.pth`` or ``.bin`` file, a run's folder, or ``hub:owner/name``.
 
     Returns:
         One line for the run's provenance: what was read, its SHA-256, and what stayed random.
@@ -239,7 +239,7 @@ def load_text_weights(encoder: TextEncoder, weights: str) -> str:
             not finite.
     """
     path = fetch(weights) if weights.startswith(HUB_PREFIX) else Path(weights)
-    found = read_weights(path)
+    found = read_weights(path / "encoder.safetensors" if path.is_dir() else path)
     state = _canonical(found, encoder.name, where=weights)
     wanted = {key: tuple(value.shape) for key, value in encoder.state_dict().items()}
     line = f"{weights}, sha256 {found.sha256}"

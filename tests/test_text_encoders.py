@@ -287,7 +287,7 @@ def test_weights_of_a_run_go_on_in_another_even_with_fewer_prompts(tmp_path, nam
     first = small(name).float()
     save_run(tmp_path / "encoder.safetensors", first, first.describe())
     second = small(name, FEW[1:]).float()
-    load_text_weights(second, str(tmp_path / "encoder.safetensors"))
+    load_text_weights(second, str(tmp_path))
     assert_close(second.double()(), first.double()()[1:], rtol=0, atol=1e-12)
 
 
