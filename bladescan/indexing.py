@@ -7,16 +7,19 @@ alone, not on the other files, the number of workers or the order.
 from __future__ import annotations
 
 import bisect
+import contextlib
 import functools
 import hashlib
 import os
 import statistics
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from types import TracebackType
+from typing import NamedTuple, Self
 
 import cv2
 import msgspec
@@ -34,10 +37,12 @@ from bladescan.photographs import (
     Photograph,
     PhotographIndex,
     Pixels,
+    Record,
     Tags,
     UnusableError,
     cut_face,
     cut_patch,
+    encoded,
     whole_face,
 )
 from bladescan.records import FaceBox, Reason
@@ -50,6 +55,8 @@ TIMEOUT_S = 60.0
 """Longest time for one photograph."""
 AHEAD = 4
 """Photographs handed out for each worker, at most."""
+FLUSH_S = 0.5
+"""So often what was found is written: a kill costs no more, and the disk is not waited for each time."""
 
 
 class Indexed(NamedTuple):
@@ -67,7 +74,7 @@ class Indexed(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What one file came to. Crosses processes.
+    """What one file came to.
 
     Attributes:
         digest: of its content; empty where it could not be read.
@@ -78,6 +85,18 @@ class Outcome(NamedTuple):
     digest: str
     kind: Kind
     reason: str | None
+
+
+class Answer(NamedTuple):
+    """What a process says of one file.
+
+    Attributes:
+        outcome: what it came to.
+        record: what is to be stored.
+    """
+
+    outcome: Outcome
+    record: Record
 
 
 class Task(NamedTuple):
@@ -103,7 +122,7 @@ class Job:
     faces: str
 
 
-Pool = WorkerPool[Task, "Outcome | Reason"]
+Pool = WorkerPool[Task, "Answer | Reason"]
 
 
 def open_index(path: Path, faces: str) -> PhotographIndex:
@@ -146,8 +165,11 @@ def index_photographs(
     skipped: Counter[str] = Counter()
     job = Job(index.path, index.finder, faces)
     work, begin = functools.partial(index_file, job=job), functools.partial(_begin, job)
-    with WorkerPool(work, begin, n_workers, timeout_s) as pool:
-        for outcome in _outcomes(paths, index, pool):
+    with (
+        WorkerPool(work, begin, n_workers, timeout_s) as pool,
+        contextlib.closing(_outcomes(paths, index, pool)) as outcomes,
+    ):
+        for outcome in outcomes:
             reason = outcome.reason
             if reason is None and outcome.digest in used[outcome.kind]:
                 reason = "duplicate"
@@ -163,27 +185,58 @@ def index_photographs(
     return Indexed(tuple(sorted(used["face"])), tuple(sorted(used["patch"])), dict(sorted(skipped.items())))
 
 
-def _outcomes(paths: Iterable[str | Path], index: PhotographIndex, pool: Pool) -> Iterator[Outcome]:
+def _outcomes(
+    paths: Iterable[str | Path], index: PhotographIndex, pool: Pool
+) -> Generator[Outcome, None, None]:
     """One for each path, in any order: a slow photograph holds up no other."""
     files, known, notes = index.files(), index.known(), Notes()
-    waiting: set[Future[Outcome | Reason]] = set()
-    for path in paths:
-        task = _task(str(path), notes)
-        digest = files.get(task.stamp, "") if task.stamp else ""
-        if digest in known:
-            yield Outcome(digest, *known[digest])
-            continue
-        waiting.add(pool.submit(task))
-        if len(waiting) > AHEAD * pool.n:
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            yield from (_outcome(future.result()) for future in done)
-    for future in as_completed(waiting):
-        yield _outcome(future.result())
+    waiting: set[Future[Answer | Reason]] = set()
+    with _Store(index) as store:
+        for path in paths:
+            task = _task(str(path), notes)
+            digest = files.get(task.stamp, "") if task.stamp else ""
+            if digest in known:
+                yield Outcome(digest, *known[digest])
+                continue
+            waiting.add(pool.submit(task))
+            if len(waiting) > AHEAD * pool.n:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                yield from (store.take(future.result()) for future in done)
+        for future in as_completed(waiting):
+            yield store.take(future.result())
 
 
-def _outcome(answer: Outcome | Reason) -> Outcome:
-    """What a file came to; one that could not be read is in no index, and the next run tries again."""
-    return Outcome("", "none", answer.value) if isinstance(answer, Reason) else answer
+class _Store:
+    """Writes what was found to the index, now and then and at the end, however that comes."""
+
+    def __init__(self, index: PhotographIndex) -> None:
+        self._index = index
+        self._records: list[Record] = []
+        self._written_s = -FLUSH_S
+
+    def take(self, answer: Answer | Reason) -> Outcome:
+        """Keep what is to be stored; what could not be read is not: the next run tries it again."""
+        if isinstance(answer, Reason):
+            return Outcome("", "none", answer.value)
+        self._records.append(answer.record)
+        if time.monotonic() - self._written_s >= FLUSH_S:
+            self.flush()
+        return answer.outcome
+
+    def flush(self) -> None:
+        """Write."""
+        records, self._records = self._records, []
+        if records:
+            self._index.add_all(records)
+        self._written_s = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.flush()
 
 
 def _task(path: str, notes: Notes) -> Task:
@@ -323,11 +376,11 @@ def _begin(job: Job) -> None:
     _opened(job)
 
 
-def index_file(task: Task, job: Job) -> Outcome | Reason:
-    """Read one file into the index, unless its content is there already: the unit of work of a process.
+def index_file(task: Task, job: Job) -> Answer | Reason:
+    """Read one file, unless its content is in the index already: the unit of work of a process.
 
     Returns:
-        What it came to, or why it could not be read.
+        What there is to store, or why the file could not be read.
     """
     index, finder = _opened(job)
     try:
@@ -336,13 +389,11 @@ def index_file(task: Task, job: Job) -> Outcome | Reason:
         return exc.reason
     digest = content_digest(data, task.note)
     found = index.knows(digest)
-    if found is None:
-        photograph, reason = _read(data, task.note, finder)
-        index.add(digest, photograph, reason, file=task.stamp)
-        found = (photograph.kind if photograph else "none"), reason
-    elif task.stamp:
-        index.remember(task.stamp, digest)
-    return Outcome(digest, *found)
+    if found is not None:
+        return Answer(Outcome(digest, *found), Record(digest, None, task.stamp))
+    photograph, reason = _read(data, task.note, finder)
+    kind = photograph.kind if photograph else "none"
+    return Answer(Outcome(digest, kind, reason), Record(digest, encoded(photograph, reason), task.stamp))
 
 
 def content_digest(data: bytes, note: Note | None) -> str:

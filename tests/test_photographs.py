@@ -17,9 +17,11 @@ from bladescan.photographs import (
     FileStamp,
     Photograph,
     PhotographIndex,
+    Record,
     UnusableError,
     cut_face,
     cut_patch,
+    encoded,
     flat_share,
     square,
     textured_blocks,
@@ -108,10 +110,17 @@ def test_faces_of_another_finder_are_not_used(index):
 
 def test_a_file_is_known_as_long_as_it_looks_the_same(index):
     stamp = FileStamp(b"/photos/\xff.jpg", 10, 20, "")
-    index.add("a", face(), file=stamp)
+    index.add_all([Record("a", encoded(face()), stamp)])
     assert index.files() == {stamp: "a"}
-    index.remember(stamp._replace(mtime_ns=21), "b")
+    index.add_all([Record("b", None, stamp._replace(mtime_ns=21))])
     assert index.files() == {stamp._replace(mtime_ns=21): "b"}
+    assert index.known() == {"a": ("face", None)}
+
+
+def test_records_are_stored_all_or_none(index):
+    with pytest.raises(DataError, match="cannot be used"):
+        index.add_all([Record("a", encoded(face()), None), Record("b", ("too", "short"), None)])
+    assert index.known() == {}
 
 
 def test_an_index_of_an_earlier_version_is_emptied_and_says_so(tmp_path):
