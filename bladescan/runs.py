@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -41,6 +40,7 @@ from bladescan.recipe import Recipe, dump_recipe, load_recipe, recipe_digest
 from bladescan.targets import write_file
 from bladescan.text_encoders import TextEncoder
 from bladescan.trainee import Trainee
+from bladescan.weights import read_safetensors
 
 ENCODER_FILE = "encoder.safetensors"
 RECIPE_FILE = "recipe.yaml"
@@ -86,7 +86,7 @@ def load_encoder_run(path: Path) -> EncoderRun:
     if not file.is_file():
         hint = "training has not finished: --resume it" if (path / RECIPE_FILE).is_file() else "not a run"
         raise DetectorError(f"{path}: has no {ENCODER_FILE}: {hint}")
-    tensors, metadata = _read(file)
+    tensors, metadata = read_safetensors(file)
     if METADATA_KEY not in metadata:
         raise DetectorError(f"{file}: not made by bladescan: it has no manifest")
     manifest = decode_manifest(metadata[METADATA_KEY], where=str(file))
@@ -161,7 +161,7 @@ def load_checkpoint(out_dir: Path, trainee: Trainee) -> int:
     path = out_dir / CHECKPOINT_FILE
     if not path.exists():
         return 0
-    tensors, metadata = _read(path)
+    tensors, metadata = read_safetensors(path)
     try:
         trainee.model.load_state_dict(without_prefix(tensors, _MODEL))
         _restore(trainee.optimizer, without_prefix(tensors, _OPTIMIZER))
@@ -224,18 +224,6 @@ def save_encoder(out_dir: Path, trainee: Trainee, recipe: Recipe, *, n_photograp
         },
     )
     _save(out_dir / ENCODER_FILE, solid, {METADATA_KEY: encode_manifest(manifest)})
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            # Copies: a tensor over the file's own memory would change with the file.
-            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
-            return tensors, file.metadata() or {}
-    except OSError as exc:
-        raise DetectorError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
-    except SafetensorError as exc:
-        raise DetectorError(f"{path}: not a whole safetensors file: {exc}") from exc
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:

@@ -61,7 +61,7 @@ def read_weights(path: Path) -> Weights:
     except OSError as exc:
         raise DetectorError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
     if start[8:] == b"{":  # the JSON header that follows the 8 bytes of its length
-        return Weights(*_read_safetensors(path), sha256)
+        return Weights(*read_safetensors(path), sha256)
     if start.startswith((b"PK", b"\x80")):  # a zip archive, or the bare pickle of PyTorch before 1.6
         return Weights(_read_torch(path), {}, sha256)
     raise DetectorError(f"{path}: neither a safetensors nor a PyTorch file")
@@ -98,7 +98,12 @@ def fetch(name: str) -> Path:
     raise DetectorError(f"{name}: has neither {' nor '.join(_HUB_FILES)}")
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file.
+
+    Raises:
+        DetectorError: it cannot be read, or is no whole safetensors file.
+    """
     try:
         with safe_open(str(path), framework="pt") as file:
             # Copies: a tensor over the file's own memory would change with the file.

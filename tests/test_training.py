@@ -34,6 +34,7 @@ from bladescan.recipe import (
 )
 from bladescan.trainee import new_trainee
 from bladescan.training import as_classes, learning_rate, step, train
+from bladescan.weights import read_safetensors
 
 LANDMARKS = np.array([[45, 55], [75, 55], [60, 72], [48, 88], [72, 88]], np.float32)
 TINY = Recipe(
@@ -100,7 +101,7 @@ def finished(photographs, tmp_path_factory):
 
 
 def weights(run):
-    return runs._read(run / runs.ENCODER_FILE)[0]
+    return read_safetensors(run / runs.ENCODER_FILE)[0]
 
 
 def equal(first, second):
