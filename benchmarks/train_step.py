@@ -18,9 +18,8 @@ weights only to tens of percent, in whatever way it is computed; the time of a s
 leaves open then are the signs of activations next to zero, which a ReLU passes or does not.
 
 Expected: at least 2 times faster on a CPU in float32, at least 4 times on a GPU in bf16; gradients equal to
-1e-9 in float64, and in float32 to 1e-4 on the small model; at full size ours within 1e-4 of float64, the plain
-one, whose probes round the weights three times, within 1e-3. With ``--precision bf16`` the plain step runs
-twice, under autocast to bf16 and as released in float32.
+1e-4 in float32 and to 1e-9 in float64. With ``--precision bf16`` the plain step runs twice, under autocast to
+bf16 and as released in float32.
 """
 
 from __future__ import annotations
