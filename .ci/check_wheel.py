@@ -14,6 +14,9 @@ NEEDED = (
     "bladescan/detectors/default.safetensors",
     "bladescan/detectors/MODEL_CARD.md",
     "bladescan_backends/onnx.py",
+    "bladescan/vocabularies/gpt2_merges.txt.gz",
+    "bladescan/vocabularies/clip_merges.txt.gz",
+    "bladescan/vocabularies/NOTICE.md",
     "bladescan_recipes/small.yaml",
 )
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".heic", ".avif")

@@ -234,7 +234,7 @@ def import_checkpoint(
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the run or the detector.")] = "",
     false_alarm: Annotated[float, typer.Option(metavar="RATE", help="Default rate of the detector.")] = 0.05,
-    faces: o.Faces = "none",
+    faces: o.Faces = "auto",
     min_face: o.MinFace = 32,
     backend: o.BackendName = "pytorch",
     device: o.Device = "auto",
