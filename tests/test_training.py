@@ -287,7 +287,7 @@ def test_steps_on_one_minibatch_lower_every_task_loss(head):
     recipe = dataclasses.replace(TINY, head=head, outer=OuterRecipe(enabled=False))
     trainee = new_trainee(recipe, ALONE.device)
     course = [step(trainee, Minibatch(batch(), None), recipe, 3e-3, ALONE).losses for _ in range(80)]
-    assert (course[-1] < 0.65 * course[0]).all(), trainee.named(course[-1] / course[0])
+    assert (course[-1] < 0.75 * course[0]).all(), trainee.named(course[-1] / course[0])
 
 
 def test_a_bilevel_step_moves_the_weights_and_only_the_refinement_moves_the_statistics():
