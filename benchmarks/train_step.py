@@ -1,6 +1,6 @@
 """One bi-level training step: bladescan's against a plain reading of the released one (`plain_step.py`).
 
-    python benchmarks/train_step.py                                   # CPU, float32: under four minutes
+    python benchmarks/train_step.py           # CPU, float32; about two minutes on two free cores
     python benchmarks/train_step.py --device cuda --precision bf16 --batch-size 48 --steps 20
 
 Both take the same eleven tasks, weights, random images and truth, in one process, by turns. What is compared:
