@@ -12,11 +12,6 @@ Both take the same eleven tasks, weights, random images and truth, in one proces
 - memory: each alone in a process of its own; the peak of its resident set on a CPU, without what was resident
   before the model was made, and of what torch allocated on a GPU.
 
-The residual branches start at zero (``zero_init_residual`` elsewhere). With torchvision's default the
-gradients of a ResNet-50 that has learned nothing explode, and float32 determines the gradient of the task
-weights only to tens of percent, in whatever way it is computed; the time of a step is the same. What float32
-leaves open then are the signs of activations next to zero, which a ReLU passes or does not.
-
 Expected: at least 2 times faster on a CPU in float32, at least 4 times on a GPU in bf16; gradients equal to
 1e-4 in float32 and to 1e-9 in float64. With ``--precision bf16`` the plain step runs twice, under autocast to
 bf16 and as released in float32.
@@ -42,7 +37,6 @@ from torch.nn.functional import interpolate
 
 from bladescan import tasks
 from bladescan.distributed import World
-from bladescan.encoders import BasicBlock, Bottleneck, VisionEncoder
 from bladescan.examples import Batch
 from bladescan.minibatches import Minibatch
 from bladescan.pretext import JointHead
@@ -148,20 +142,11 @@ def synchronise(device: str) -> None:
 def stepper(name: str, recipe: Recipe, device: torch.device, dtype: torch.dtype = torch.float32) -> Step:
     """A contender with the same first weights as every other."""
     trainee = new_trainee(recipe, device)
-    start_branches_at_zero(trainee.model.vision)
     trainee.model.to(dtype)
     if name == OURS:
         return our_step(trainee, recipe)
     autocast = torch.bfloat16 if name == PLAIN_BF16 else None
     return plain_step_of(plain_model(trainee, recipe), recipe, autocast)
-
-
-def start_branches_at_zero(encoder: VisionEncoder) -> None:
-    for module in encoder.modules():
-        if isinstance(module, Bottleneck):
-            nn.init.zeros_(module.bn3.weight)
-        elif isinstance(module, BasicBlock):
-            nn.init.zeros_(module.bn2.weight)
 
 
 def our_step(trainee: Trainee, recipe: Recipe) -> Step:

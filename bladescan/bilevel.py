@@ -103,8 +103,9 @@ def task_weight_gradient(train_losses: Losses, params: Params, direction: Params
 
 
 def global_norm(tensors: Mapping[str, Tensor]) -> Tensor:
-    """Euclidean length of all the tensors taken as one vector; a scalar."""
-    lengths = torch.stack([torch.linalg.vector_norm(t) for t in tensors.values()])
+    """Euclidean length of all the tensors taken as one vector; a float64 scalar."""
+    # In double: float32 sums of millions of squares are off in the third digit on a CPU.
+    lengths = torch.stack([torch.linalg.vector_norm(t, dtype=torch.float64) for t in tensors.values()])
     whole: Tensor = torch.linalg.vector_norm(lengths)
     return whole
 
