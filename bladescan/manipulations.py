@@ -72,6 +72,7 @@ _LANDMARK_COUNTS = (5, *LAYOUTS)
 # Margins of dense regions in face scales, for skin around the lips, the lids and the nostrils: they make the
 # regions of an average face as large as those from five points.
 _MOUTH_MARGIN, _EYE_MARGIN, _NOSE_MARGIN = 0.18, 0.17, 0.12
+_HIDDEN = 0.1  # of the way between the eyes: a nose nearer to one than this hides it
 _NOSE_REACH = 0.35  # from the tip, in face scales: the bridge between the eyes is not flipped
 
 
@@ -198,6 +199,16 @@ def eye_region(landmarks: Landmarks, which: int) -> Ellipse:
     return Ellipse(float(x), float(y), 0.36 * scale, 0.24 * scale)
 
 
+def visible_eyes(landmarks: Landmarks) -> tuple[int, ...]:
+    """The eyes that a turned head does not hide: in a profile the nose stands before or beyond one of them."""
+    left, right, nose = five_points(landmarks)[:3]
+    across = right - left
+    place = float((nose - left) @ across) / max(
+        float(across @ across), 1e-6
+    )  # 0 at the left eye, 1 at the right
+    return (1,) if place < _HIDDEN else (0,) if place > 1 - _HIDDEN else (0, 1)
+
+
 def nose_region(landmarks: Landmarks) -> Ellipse:
     """Nose tip, nostrils and the lower half of the bridge."""
     scale = face_scale(landmarks)
@@ -267,7 +278,10 @@ def _mouth_flip_horizontal(image: Pixels, landmarks: Landmarks, rng: np.random.G
 
 
 def _eye_flip(image: Pixels, landmarks: Landmarks, rng: np.random.Generator) -> Edit:
-    return _flipped(image, eye_region(landmarks, int(rng.integers(2))), vertical=False)
+    which = int(rng.integers(2))
+    if which not in visible_eyes(landmarks):
+        which = 1 - which
+    return _flipped(image, eye_region(landmarks, which), vertical=False)
 
 
 def _nose_flip(image: Pixels, landmarks: Landmarks, rng: np.random.Generator) -> Edit:

@@ -51,6 +51,19 @@ def test_pixels_outside_the_region_keep_their_value(image, name, region):
     assert 0.1 < outside.mean() < 1
 
 
+def test_in_a_profile_only_the_eye_on_this_side_is_flipped(image):
+    """The nose tip at, or beyond, the far eye."""
+    for far, towards in ((1, 1.0), (0, -1.0)):
+        profile = LANDMARKS.copy()
+        profile[2, 0] = LANDMARKS[far, 0] + 3 * towards
+        assert m.visible_eyes(profile) == (1 - far,)
+        near = m.bounds(m.eye_region(profile, 1 - far), image.shape)
+        for seed in range(8):
+            changed = (m.apply("eye-flip", image, profile, rng(seed)).pixels != image).any(2)
+            assert changed[near].any()
+    assert m.visible_eyes(LANDMARKS) == (0, 1)
+
+
 def test_an_eye_flip_touches_one_eye_and_leaves_the_other(image):
     seen = set()
     for seed in range(8):
