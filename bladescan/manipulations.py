@@ -200,7 +200,7 @@ def eye_region(landmarks: Landmarks, which: int) -> Ellipse:
 
 
 def visible_eyes(landmarks: Landmarks) -> tuple[int, ...]:
-    """The eyes that a turned head does not hide: in a profile the nose stands before or beyond one of them."""
+    """The eyes that a turned head does not hide: in a profile the nose stands at one of them, or beyond."""
     left, right, nose = five_points(landmarks)[:3]
     across = right - left
     place = float((nose - left) @ across) / max(
