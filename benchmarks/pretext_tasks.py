@@ -23,7 +23,7 @@ from bladescan.distributed import ALONE
 from bladescan.examples import Batch, batch_of
 from bladescan.indexing import index_photographs, open_index
 from bladescan.measures import Measure, measure_tasks
-from bladescan.minibatches import examples, split
+from bladescan.minibatches import examples, split, split_digest
 from bladescan.photographs import Entry
 from bladescan.recipe import load_recipe
 from bladescan.sources import SourceQuery, list_sources
@@ -83,7 +83,7 @@ def main(run: Path, index_path: Path, photos: list[str]) -> None:
     used = {*found.faces, *found.patches}
     parts = split(recipe, [e for e in index.entries() if e.digest in used])
     trainee = new_trainee(recipe, ALONE.device, [e.tags for e in parts.train])
-    n_steps = runs.load_checkpoint(run, trainee)
+    n_steps = runs.load_checkpoint(run, trainee, split_digest(parts, index.finder))
     trainee.model.eval()
     data = examples(recipe, index, [e.digest for e in parts.held_out])
     drawn = [batch_of(data.draw((k, i))) for i in range(len(data)) for k in range(N_DRAWS)]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,7 +19,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from bladescan.errors import DeviceUnavailableError, UsageError
+from bladescan.errors import BladescanError, DeviceUnavailableError, UsageError
+from bladescan.exit_codes import ExitCode
 
 _T = TypeVar("_T")
 _TIMEOUT = datetime.timedelta(days=1)  # the first process may index photographs for hours
@@ -51,10 +52,7 @@ class World(NamedTuple):
         """
         each, rest = divmod(len(items), self.size)
         if rest:
-            raise UsageError(
-                f"a minibatch of {len(items)} photographs cannot be shared by {self.size} processes: "
-                f"set inner.batch_size to a multiple"
-            )
+            raise UsageError(f"{len(items)} photographs cannot be shared by {self.size} processes")
         return items[self.rank * each : (self.rank + 1) * each]
 
     def gather(self, own: Tensor) -> Tensor:
@@ -81,13 +79,28 @@ class World(NamedTuple):
         parts = torch.split(flat / self.size, [t.numel() for t in tensors.values()])
         return {name: part.view(t.shape) for (name, t), part in zip(tensors.items(), parts, strict=True)}
 
-    def from_first(self, value: _T) -> _T:
-        """What the first process has, on every process."""
+    def from_first(self, compute: Callable[[], _T]) -> _T:
+        """What the first process computes, on every process.
+
+        If it cannot, its error is raised there, and the others end with the same exit code, in silence.
+        """
         if self.size == 1:
-            return value
-        held = [value]
+            return compute()
+        held: list[Any] = [None, True]
+        error: BladescanError | None = None
+        if self.leads:
+            try:
+                held = [compute(), False]
+            except BladescanError as exc:
+                error = exc
         dist.broadcast_object_list(held, device=self.device)
-        return held[0]
+        value, failed = held
+        if error is not None:
+            raise error
+        if failed:
+            raise SystemExit(ExitCode.FAILED)
+        result: _T = value
+        return result
 
     def wait(self) -> None:
         """Until all processes are here."""
@@ -115,7 +128,11 @@ def joined(device: str) -> Iterator[World]:
     if size == 1:
         yield World(device=chosen)
         return
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_TIMEOUT)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+        dist.init_process_group("nccl", timeout=_TIMEOUT, device_id=chosen)
+    else:
+        dist.init_process_group("gloo", timeout=_TIMEOUT)
     try:
         yield World(rank, size, chosen)
     finally:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from bladescan import manipulations
+from bladescan.faces import whole_crop
 from bladescan.photographs import (
     BLOCK,
     MIN_TEXTURED_SHARE,
@@ -63,13 +64,13 @@ def augment(
     side = CROP_SIZE
     if rng.random() < recipe.rescale:
         side = round(float(np.exp(rng.uniform(*np.log(recipe.rescale_side)))))
-    x = _resized(x, side, rng)
+    x = _resized(x, side, recipe, rng)
     if rng.random() < recipe.blur:
         x = np.asarray(cv2.GaussianBlur(x, (0, 0), rng.uniform(0.3, 1.2)), np.uint8)
     if rng.random() < recipe.noise:
         x = _clipped(x + rng.normal(0, rng.uniform(1, 4), x.shape))
     x = _compressed(x, recipe, rng)
-    x = _compressed(_resized(x, CROP_SIZE, rng), recipe, rng)
+    x = _compressed(_resized(x, CROP_SIZE, recipe, rng), recipe, rng)
     x = _window(x, recipe.window, rng)
     if rng.random() < recipe.flip:
         x = x[:, ::-1]
@@ -78,8 +79,12 @@ def augment(
     return np.ascontiguousarray(x)
 
 
-def _resized(x: NDArray[np.uint8], side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+def _resized(
+    x: NDArray[np.uint8], side: int, recipe: AugmentationRecipe, rng: np.random.Generator
+) -> NDArray[np.uint8]:
     kernel = _INTERPOLATIONS[rng.integers(len(_INTERPOLATIONS))]
+    if not recipe.rescale:
+        return whole_crop(x, size=side)  # as a scan does
     return np.asarray(cv2.resize(x, (side, side), interpolation=kernel), np.uint8)
 
 

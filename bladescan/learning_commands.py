@@ -158,7 +158,6 @@ def train(
     sources = list_sources(source_query(photos), stdin=raw_stdin())
     with ProgressLine("training", quiet=quiet) as line:
         run_train(chosen, sources, options, line)
-    say(f"encoder run: {output}; next: bladescan fit --encoder {output} --photos DIR -o detector.safetensors")
 
 
 @guarded

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from bladescan import tasks
 from bladescan.distributed import World
-from bladescan.errors import DataError
+from bladescan.errors import DataError, UsageError
 from bladescan.examples import Batch, Examples, collate
 from bladescan.exif import EXIF_TASKS
 from bladescan.photographs import Entry, PhotographIndex
@@ -54,8 +54,9 @@ def split(recipe: Recipe, entries: Sequence[Entry]) -> Split:
         DataError: a part is too small.
     """
     usable = sorted((e for e in entries if _counts(recipe, e)), key=lambda e: e.digest)
-    held_out = [e for e in usable if _share_of(_unit(recipe, e)) < recipe.data.held_out]
-    rest = [e for e in usable if _share_of(_unit(recipe, e)) >= recipe.data.held_out]
+    kept_out = _kept_out(recipe, usable)
+    held_out = [e for e in usable if e.digest in kept_out]
+    rest = [e for e in usable if e.digest not in kept_out]
     train, validation = rest, []
     if recipe.bilevel and recipe.outer.validation == "held-out":
         validation = [e for e in rest if _share_of(e.digest[8:]) < recipe.outer.share]
@@ -65,6 +66,23 @@ def split(recipe: Recipe, entries: Sequence[Entry]) -> Split:
     validation = [e for e in validation if _has_truth(recipe.primary, e)]
     _check(recipe, entries, train, validation, held_out)
     return Split(tuple(train), tuple(validation), tuple(held_out))
+
+
+def split_digest(parts: Split, finder: str) -> str:
+    """SHA-256 that tells whether two runs see the same photographs in the same parts."""
+    lines = [finder, *(" ".join(e.digest for e in part) for part in parts)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def check_shares(recipe: Recipe, world: World) -> None:
+    """Raise UsageError where a minibatch cannot be shared out evenly; before hours of indexing."""
+    sizes = {"inner.batch_size": recipe.inner.batch_size}
+    if recipe.bilevel and recipe.outer.batch_size is not None:
+        sizes["outer.batch_size"] = recipe.outer.batch_size
+    for key, size in sizes.items():
+        if photographs_per_batch(recipe, size) % world.size:
+            whole = ", pairs whole" if recipe.manipulations.pairs else ""
+            raise UsageError(f"{key}: {size} examples cannot be shared by {world.size} processes{whole}")
 
 
 def _counts(recipe: Recipe, entry: Entry) -> bool:
@@ -77,11 +95,24 @@ def _has_truth(name: str, entry: Entry) -> bool:
     return entry.kind == "face" if name in tasks.MANIPULATION_TASKS else name in entry.tags
 
 
-def _unit(recipe: Recipe, entry: Entry) -> str:
-    """What stays on one side: hexadecimal digits."""
-    if recipe.data.held_out_by == "camera" and entry.camera:
-        return hashlib.sha256(entry.camera.encode()).hexdigest()
-    return entry.digest
+def _kept_out(recipe: Recipe, entries: Sequence[Entry]) -> set[str]:
+    """Digests of the photographs to measure on.
+
+    Cameras are taken in an order that follows from their names as long as they fit into the share: one that
+    made most of the photographs is never kept out. Photographs without a camera are taken by their content.
+    """
+    cameras: dict[str, list[str]] = {}
+    share = recipe.data.held_out
+    for entry in entries:
+        if recipe.data.held_out_by == "camera" and entry.camera:
+            cameras.setdefault(entry.camera, []).append(entry.digest)
+    taken: set[str] = set()
+    room = share * sum(map(len, cameras.values()))
+    for camera in sorted(cameras, key=lambda name: hashlib.sha256(name.encode()).digest()):
+        if len(taken) + len(cameras[camera]) <= room:
+            taken.update(cameras[camera])
+    known = {digest for digests in cameras.values() for digest in digests}
+    return taken | {e.digest for e in entries if e.digest not in known and _share_of(e.digest) < share}
 
 
 def _share_of(digits: str) -> float:
@@ -228,7 +259,7 @@ def minibatches(
             for kind, digests in ((_TAGGED, train), (_PLAIN, train), (_VALIDATION, validation))
         }
     )
-    loader = DataLoader(
+    loader: DataLoader[Any] = DataLoader(
         drawn,
         batch_sampler=sampler,
         num_workers=recipe.workers,
@@ -236,7 +267,29 @@ def minibatches(
         worker_init_fn=_quiet_worker,
         pin_memory=pin,
     )
-    return iter(loader)
+    return _one_line_errors(loader)
+
+
+def _one_line_errors(loader: Iterable[Minibatch]) -> Iterator[Minibatch]:
+    """An error of a loading process arrives with its traceback as its text: its last line is the message."""
+    try:
+        yield from loader
+    except DataError as exc:
+        last = str(exc).strip().splitlines()[-1]
+        raise DataError(last.removeprefix(f"{DataError.__module__}.{DataError.__name__}: ")) from exc
+
+
+def in_order(data: Examples, batch_size: int, n_workers: int) -> Iterator[Batch]:
+    """All examples once, in the order of the photographs, as the first draw has them."""
+    keys = [
+        [(0, i) for i in range(start, min(start + batch_size, len(data)))]
+        for start in range(0, len(data), batch_size)
+    ]
+    return iter(
+        DataLoader(
+            data, batch_sampler=keys, num_workers=n_workers, collate_fn=collate, worker_init_fn=_quiet_worker
+        )
+    )
 
 
 def examples(recipe: Recipe, index: PhotographIndex, digests: Sequence[str], stream: int = 0) -> Examples:

@@ -242,7 +242,7 @@ class PhotographIndex:
         pixels = np.ascontiguousarray(bgr[..., ::-1])
         if x0 is None:
             return Photograph(pixels, None, None, json.loads(tags), camera)
-        landmarks = np.frombuffer(marks, "<f4").reshape(5, 2).astype(np.float32)
+        landmarks = np.frombuffer(marks, "<f4").reshape(-1, 2).astype(np.float32)
         return Photograph(pixels, (x0, y0, x1, y1), landmarks, json.loads(tags), camera)
 
     @contextmanager

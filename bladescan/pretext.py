@@ -26,7 +26,8 @@ from bladescan.manifest import Preprocessing
 from bladescan.recipe import LossRecipe, Recipe, TextRecipe
 from bladescan.text_encoders import TextEncoder
 
-_MAX_LOGIT_SCALE = math.log(100.0)  # CLIP's bound on 1 / tau
+MAX_SCALE = 100.0
+"""CLIP's bound on 1 / tau."""
 
 
 class PromptTable(nn.Module):
@@ -61,18 +62,22 @@ class JointHead(nn.Module):
         self.text = _text_encoder(tasks.prompts(names), recipe, embedding_dim)
         self.logit_scale = nn.Parameter(torch.tensor(-math.log(recipe.temperature)))
         self._frozen: Tensor | None = None
-        if recipe.frozen:
-            self.text.requires_grad_(False)
-        self._is_frozen = recipe.frozen
+        self._is_frozen = recipe.frozen and isinstance(self.text, TextEncoder)
+        if self._is_frozen:
+            # Not its last layer, which is ours: it makes the two embeddings equally long.
+            frozen = (p for name, p in self.text.named_parameters() if not name.startswith("text_fc."))
+            for parameter in frozen:
+                parameter.requires_grad_(False)
 
     def prompts(self) -> Tensor:
         """Embeddings of the prompts ``[n_prompts, embedding_dim]``, of length 1."""
         if not self._is_frozen:
             return normalize(self.text(), dim=1)
+        assert isinstance(self.text, TextEncoder)
         if self._frozen is None or self._frozen.device != self.logit_scale.device:
             with torch.no_grad():
-                self._frozen = normalize(self.text(), dim=1)
-        return self._frozen
+                self._frozen = self.text.states()
+        return normalize(self.text.embed(self._frozen), dim=1)
 
     def forward(self, embedding: Tensor) -> Tensor:
         """Similarities ``[b, n_prompts]`` of raw embeddings ``[b, embedding_dim]``."""
@@ -81,7 +86,12 @@ class JointHead(nn.Module):
 
     def scale(self) -> Tensor:
         """1 / tau, a scalar."""
-        return self.logit_scale.clamp(max=_MAX_LOGIT_SCALE).exp()
+        return self.logit_scale.exp()
+
+    @torch.no_grad()
+    def bound(self) -> None:
+        """Hold 1 / tau at `MAX_SCALE`: to be called after a step."""
+        self.logit_scale.clamp_(max=math.log(MAX_SCALE))
 
 
 class LinearHead(nn.Linear):
@@ -140,7 +150,10 @@ class PretextModel(nn.Module):
         """Outputs ``[b, n_outputs]`` of uint8 RGB crops ``[b, h, w, 3]``."""
         # A permuted view of channels-last bytes: converting it keeps the layout that convolutions like.
         x = (pixels.permute(0, 3, 1, 2).to(self.mean.dtype) / 255 - self.mean) / self.std
-        outputs: Tensor = self.head(self.vision(x))
+        embedding = self.vision(x)
+        # Under autocast the encoder alone is rounded: prompts of one task may differ in the third digit.
+        with torch.autocast(x.device.type, enabled=False):
+            outputs: Tensor = self.head(embedding.to(self.mean.dtype))
         return outputs
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
+import math
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ from bladescan.errors import RecipeError, UnknownNameError
 from bladescan.tasks import COARSE, TASKS, Kind
 
 PACKAGE = "bladescan_recipes"
+
+_WIDTHS = {"gpt2": 768, "clip": 512}  # of the published text encoders
+_HEAD_WIDTH = 64
 
 EXTENDS = "extends"
 """Key of a recipe file that names the recipe whose keys it changes."""
@@ -83,7 +87,7 @@ class TextRecipe:
         name: ``gpt2`` or ``clip`` read the prompts; ``table`` learns one vector per prompt, unread.
         layers, width, heads: of the transformer; null is the original's (gpt2 12, 768, 12; clip 12, 512, 8).
         weights: to start from: a file or ``hub:OWNER/NAME``; null is random.
-        frozen: the transformer is not trained.
+        frozen: the transformer is not trained; a last layer to the embedding's length still is.
         temperature: tau at the start; it is learned.
     """
 
@@ -434,7 +438,10 @@ def _value(hint: Any, value: Any, path: str, mistakes: list[str]) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return _build(hint, value, path + ".", mistakes)
     try:
-        return msgspec.convert(value, hint)
+        converted = msgspec.convert(value, hint)
+        if isinstance(converted, float) and not math.isfinite(converted):
+            mistakes.append(f"{path}: got {value!r}: expected a finite number")
+        return converted
     except msgspec.ValidationError as exc:
         mistakes.append(f"{path}: got {value!r}: {_said(exc)}{_yaml_float_hint(value)}{_choices(hint)}")
         return None
@@ -483,10 +490,28 @@ def _contradictions(recipe: Recipe) -> list[str]:
         found.append(f"primary: {recipe.primary!r} is none of tasks: {', '.join(recipe.tasks)}")
     if recipe.head == "scalar":
         found += _not_scalar(recipe)
-    text = recipe.text
-    if text.width and text.heads and text.width % text.heads:
-        found.append(f"text.heads: {text.heads} does not divide text.width {text.width}")
-    return found
+    if recipe.manipulations.pairs and (recipe.outer.batch_size or 0) % 2:
+        found.append(
+            f"outer.batch_size: got {recipe.outer.batch_size}; manipulations.pairs needs an even one"
+        )
+    return found + _unread(recipe) + _odd_heads(recipe.text)
+
+
+def _unread(recipe: Recipe) -> list[str]:
+    """Settings of a text encoder where none reads the prompts."""
+    if recipe.head == "joint" and recipe.text.name != "table":
+        return []
+    why = f"text.name {recipe.text.name}" if recipe.head == "joint" else f"head {recipe.head}"
+    given = {"text.weights": recipe.text.weights is not None, "text.frozen": recipe.text.frozen}
+    return [f"{key}: with {why} no text encoder reads the prompts" for key, is_set in given.items() if is_set]
+
+
+def _odd_heads(text: TextRecipe) -> list[str]:
+    if text.name == "table":
+        return []
+    width = text.width or _WIDTHS[text.name]
+    heads = text.heads or max(1, width // _HEAD_WIDTH)
+    return [f"text.heads: {heads} do not divide text.width {width}"] if width % heads else []
 
 
 def _not_scalar(recipe: Recipe) -> list[str]:

@@ -58,6 +58,7 @@ _OPTIMIZER = "optimizer."
 _WEIGHTS = "task_weights"
 _WEIGHTS_OPTIMIZER = "task_weights_optimizer."
 _STEPS_KEY = "steps_done"
+_PHOTOGRAPHS_KEY = "photographs"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,23 +100,32 @@ def load_encoder_run(path: Path) -> EncoderRun:
 def prepare(out_dir: Path, recipe: Recipe, *, resume: bool) -> None:
     """Make the folder, or check that it is the same run's.
 
+    A run that never came to a line of history, because its data or its recipe were of no use, may be started
+    again with another recipe.
+
     Raises:
-        UsageError: it is not empty and not to be resumed, or was made by another recipe.
+        UsageError: it is not empty and not to be resumed, is no run, or was made by another recipe.
         OutputError: it cannot be made.
     """
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
-        used = any(out_dir.iterdir())
+        names = {path.name for path in out_dir.iterdir()}
     except OSError as exc:
         raise OutputError(f"{out_dir}: cannot be made: {exc.strerror or exc}") from exc
-    if used and not resume:
-        raise UsageError(f"{out_dir}: is not empty: choose another folder, or --resume the run in it")
     saved = out_dir / RECIPE_FILE
-    if saved.exists():
-        if recipe_digest(load_recipe(str(saved))) != recipe_digest(recipe):
-            raise UsageError(f"{out_dir}: was started with another recipe (see {saved}): it cannot go on")
-        return
-    _write_text(saved, dump_recipe(recipe))
+    if names <= {RECIPE_FILE}:
+        _write_text(saved, dump_recipe(recipe))
+    elif not resume:
+        raise UsageError(f"{out_dir}: is not empty: choose another folder, or --resume the run in it")
+    elif RECIPE_FILE not in names:
+        raise UsageError(f"{out_dir}: holds no run to resume: choose another folder")
+    elif recipe_digest(load_recipe(str(saved))) != recipe_digest(recipe):
+        raise UsageError(f"{out_dir}: was started with another recipe (see {saved}): it cannot go on")
+
+
+def has_checkpoint(out_dir: Path) -> bool:
+    """Whether there is anything to resume from."""
+    return (out_dir / CHECKPOINT_FILE).exists()
 
 
 def append_history(out_dir: Path, line: Mapping[str, Any]) -> None:
@@ -133,23 +143,33 @@ def read_history(out_dir: Path) -> list[dict[str, Any]]:
     path = out_dir / HISTORY_FILE
     try:
         lines = path.read_text("utf-8").splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines]
+        history = [json.loads(line) for line in lines]
     except (OSError, ValueError) as exc:
         raise DetectorError(f"{path}: cannot be read: {exc}") from exc
+    if not all(isinstance(line, dict) and isinstance(line.get("step"), int) for line in history):
+        raise DetectorError(f"{path}: not the history of a training: a line has no step")
+    return history
 
 
-def save_checkpoint(out_dir: Path, trainee: Trainee, n_steps: int) -> None:
-    """Write everything that training changes: parameters, statistics, task weights, both optimisers."""
+def save_checkpoint(out_dir: Path, trainee: Trainee, n_steps: int, photographs: str) -> None:
+    """Write everything that training changes: parameters, statistics, task weights, both optimisers.
+
+    Args:
+        out_dir: the run's folder.
+        trainee: what is written.
+        n_steps: done so far.
+        photographs: digest of those that the run learns from and measures on.
+    """
     tensors = {
         **with_prefix(trainee.model.state_dict(), _MODEL),
         **with_prefix(_moments(trainee.optimizer), _OPTIMIZER),
         **with_prefix(_moments(trainee.weights_optimizer), _WEIGHTS_OPTIMIZER),
         _WEIGHTS: trainee.weights,
     }
-    _save(out_dir / CHECKPOINT_FILE, tensors, {_STEPS_KEY: str(n_steps)})
+    _save(out_dir / CHECKPOINT_FILE, tensors, {_STEPS_KEY: str(n_steps), _PHOTOGRAPHS_KEY: photographs})
 
 
-def load_checkpoint(out_dir: Path, trainee: Trainee) -> int:
+def load_checkpoint(out_dir: Path, trainee: Trainee, photographs: str) -> int:
     """Restore what `save_checkpoint` wrote.
 
     Returns:
@@ -157,11 +177,17 @@ def load_checkpoint(out_dir: Path, trainee: Trainee) -> int:
 
     Raises:
         DetectorError: the checkpoint is broken.
+        UsageError: it was made from other photographs.
     """
     path = out_dir / CHECKPOINT_FILE
     if not path.exists():
         return 0
     tensors, metadata = read_safetensors(path)
+    if metadata.get(_PHOTOGRAPHS_KEY, photographs) != photographs:
+        raise UsageError(
+            f"{out_dir}: was started with other photographs, or another face finder: give the same, "
+            f"or choose another folder"
+        )
     try:
         trainee.model.load_state_dict(without_prefix(tensors, _MODEL))
         _restore(trainee.optimizer, without_prefix(tensors, _OPTIMIZER))

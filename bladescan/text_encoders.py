@@ -194,11 +194,17 @@ class TextEncoder(nn.Module):
         Returns:
             Raw embeddings ``[n, embedding_dim]``, not normalised.
         """
+        return self.embed(self.states())
+
+    def states(self) -> Tensor:
+        """What the published model says of each prompt: the pooled state, projected if it projects."""
         x = self.token_embedding(self._rows) + self.positional_embedding[self._depths]
-        x = self.ln_final(self.transformer(x, self._mask)[self._leaves])
-        if self.text_projection is not None:
-            x = x @ self.text_projection
-        embeddings: Tensor = x if self.text_fc is None else self.text_fc(x)
+        pooled: Tensor = self.ln_final(self.transformer(x, self._mask)[self._leaves])
+        return pooled if self.text_projection is None else pooled @ self.text_projection
+
+    def embed(self, states: Tensor) -> Tensor:
+        """Raw embeddings ``[n, embedding_dim]`` of `states`."""
+        embeddings: Tensor = states if self.text_fc is None else self.text_fc(states)
         return embeddings
 
     def describe(self) -> Text:

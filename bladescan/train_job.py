@@ -13,6 +13,7 @@ from bladescan.board import Board
 from bladescan.distributed import World, joined
 from bladescan.errors import DataError
 from bladescan.indexing import Indexed, index_photographs, open_index
+from bladescan.minibatches import check_shares
 from bladescan.photographs import Entry, PhotographIndex
 from bladescan.plots import plot_losses, plot_weights
 from bladescan.recipe import Recipe
@@ -61,8 +62,8 @@ def run_train(recipe: Recipe, sources: Iterable[Source], options: TrainOptions, 
         BladescanError: the photographs, the recipe, the device or the folder are of no use.
     """
     with joined(options.device) as world, contextlib.ExitStack() as stack:
-        if world.leads:
-            runs.prepare(options.out_dir, recipe, resume=options.resume)
+        check_shares(recipe, world)
+        world.from_first(lambda: runs.prepare(options.out_dir, recipe, resume=options.resume))
         board = stack.enter_context(Board(options.out_dir / BOARD_FOLDER)) if options.tensorboard else None
         index, entries = _entries(recipe, sources, options, world, line)
         try:
@@ -83,6 +84,10 @@ def run_train(recipe: Recipe, sources: Iterable[Source], options: TrainOptions, 
             draw_history(options.out_dir, world)
             raise
         draw_history(options.out_dir, world)
+        if world.leads:
+            run = options.out_dir
+            next_step = f"bladescan fit --encoder {run} --photos DIR -o detector.safetensors"
+            line.say(f"encoder run: {run}; next: {next_step}")
 
 
 def fill_index(
@@ -127,10 +132,11 @@ def _entries(
 ) -> tuple[PhotographIndex, list[Entry]]:
     """The photographs of this run; the first process indexes them for all."""
     path = options.index or options.out_dir.parent / INDEX_FILE
-    digests: list[str] = []
-    if world.leads:
-        _, indexed = fill_index(sources, path, options.faces, line)
-        digests = [*indexed.faces, *indexed.patches]
+
+    def filled() -> Indexed:
+        return fill_index(sources, path, options.faces, line)[1]
+
+    indexed = world.from_first(filled)
     index = open_index(path, options.faces)
-    wanted = set(world.from_first(digests))
+    wanted = {*indexed.faces, *indexed.patches}
     return index, [entry for entry in index.entries() if entry.digest in wanted]

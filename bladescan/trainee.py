@@ -83,6 +83,8 @@ class Trainee:
             group["lr"] = lr
         self.optimizer.step()
         self.optimizer.zero_grad()
+        if isinstance(self.model.head, JointHead):
+            self.model.head.bound()
 
 
 def new_trainee(
@@ -90,6 +92,7 @@ def new_trainee(
     device: torch.device,
     tags: Sequence[Mapping[str, float | str]] = (),
     *,
+    resumed: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Trainee:
     """A model with its first weights, seeded, on its device.
@@ -98,6 +101,7 @@ def new_trainee(
         recipe: what to build.
         device: where.
         tags: of the photographs to learn from, for the levels of tags that are not ranked.
+        resumed: a checkpoint will overwrite the weights: those to start from are not read again.
         say: told where the first weights come from.
 
     Raises:
@@ -106,13 +110,8 @@ def new_trainee(
     """
     torch.manual_seed(recipe.seed)
     model = PretextModel(recipe)
-    start = recipe.encoder.weights
-    said = load_vision_weights(model.vision, start) if start else "random weights"
-    say(f"vision encoder {recipe.encoder.name}: {said}")
-    if isinstance(model.head, JointHead) and isinstance(model.head.text, TextEncoder):
-        start = recipe.text.weights
-        said = load_text_weights(model.head.text, start) if start else _RANDOM_TEXT
-        say(f"text encoder {recipe.text.name}: {said}")
+    if not resumed:
+        _start(model, recipe, say)
     model = model.to(device)
     if recipe.compute.channels_last:
         model.vision = model.vision.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -122,19 +121,38 @@ def new_trainee(
     return Trainee(model, recipe, _level_edges(recipe, tags) if aligned else {})
 
 
+def _start(model: PretextModel, recipe: Recipe, say: Callable[[str], None]) -> None:
+    """Load the weights to start from, and say which."""
+    source = recipe.encoder.weights
+    said = load_vision_weights(model.vision, source) if source else "random weights"
+    say(f"vision encoder {recipe.encoder.name}: {said}")
+    if isinstance(model.head, JointHead) and isinstance(model.head.text, TextEncoder):
+        source = recipe.text.weights
+        said = load_text_weights(model.head.text, source) if source else _RANDOM_TEXT
+        frozen = ", and they stay: it is frozen" if recipe.text.frozen and not source else ""
+        say(f"text encoder {recipe.text.name}: {said}{frozen}")
+
+
 def _level_edges(recipe: Recipe, tags: Sequence[Mapping[str, float | str]]) -> dict[str, Tensor]:
-    """Terciles of every ordinal tag."""
+    """Upper ends of the lower levels of every ordinal tag: as near to its terciles as ties allow."""
     found: dict[str, Tensor] = {}
     for name in recipe.tasks:
         task = tasks.TASKS[name]
         if task.kind is not tasks.Kind.ORDINAL:
             continue
-        values = torch.tensor([float(t[name]) for t in tags if name in t], dtype=torch.float64)
-        if not len(values):
-            raise DataError(f"no photograph has the tag {name}: take it out of tasks")
-        shares = torch.arange(1, len(task.classes), dtype=torch.float64) / len(task.classes)
-        found[name] = values.quantile(shares)
+        values = sorted(float(t[name]) for t in tags if name in t)
+        found[name] = torch.tensor(_cuts(name, values, len(task.classes)), dtype=torch.float64)
     return found
+
+
+def _cuts(name: str, values: Sequence[float], n_levels: int) -> list[float]:
+    """Numbers between different values of a tag that part it into levels, each cut as even as can be."""
+    places = [i for i in range(1, len(values)) if values[i - 1] < values[i]]
+    if not places:
+        raise DataError(f"no two photographs differ in {name}: take it out of tasks")
+    wanted = [len(values) * k / n_levels for k in range(1, n_levels)]
+    chosen = [min(places, key=lambda place: abs(place - goal)) for goal in wanted]
+    return [(values[i - 1] + values[i]) / 2 for i in chosen]
 
 
 def _optimizer(params: list[Tensor], inner: InnerRecipe) -> torch.optim.Optimizer:

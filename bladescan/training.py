@@ -32,17 +32,26 @@ from bladescan.bilevel import (
 )
 from bladescan.distributed import ALONE, World, share_batch_norms
 from bladescan.errors import DataError
-from bladescan.examples import Batch, Examples, collate
+from bladescan.examples import Batch, Examples
 from bladescan.measures import Measure, measure_tasks
-from bladescan.minibatches import Minibatch, Sampler, examples, minibatches, split
+from bladescan.minibatches import (
+    Minibatch,
+    Sampler,
+    check_shares,
+    examples,
+    in_order,
+    minibatches,
+    split,
+    split_digest,
+)
 from bladescan.photographs import Entry, PhotographIndex
 from bladescan.pretext import PretextModel, task_losses
 from bladescan.recipe import InnerRecipe, Recipe
 from bladescan.trainee import Trainee, new_trainee
 
 _MEASURE_BATCH = 32
+_MANY = 1000  # photographs held out: more are prepared by processes of their own
 _LINES_PER_EPOCH = 20
-_MOST_STEPS_PER_LINE = 50
 
 
 class StepResult(NamedTuple):
@@ -84,7 +93,7 @@ def step(trainee: Trainee, minibatch: Minibatch, recipe: Recipe, lr: float, worl
 
     Args:
         trainee: is changed.
-        minibatch: this process's share of B_tr and B_val.
+        minibatch: this process's share of B_tr and B_val, on the device.
         recipe: the variants.
         lr: learning rate of this step, which is alpha as well.
         world: the processes.
@@ -93,6 +102,7 @@ def step(trainee: Trainee, minibatch: Minibatch, recipe: Recipe, lr: float, worl
         DataError: a loss or a gradient is no finite number; the parameters are left as they were.
     """
     model, params, weights = trainee.model, trainee.params, trainee.weights
+    minibatch = _with_whole_truth(minibatch, world)
     on_train = functools.partial(_losses, trainee, minibatch.train, recipe, world)
     losses = on_train(params)
     _check_finite(trainee.names, losses.detach(), weights)
@@ -127,8 +137,17 @@ def _losses(
     mixed = recipe.compute.precision == "bf16" and not precise
     with torch.autocast(world.device.type, torch.bfloat16, enabled=mixed):
         outputs: Tensor = functional_call(trainee.model, dict(params), (batch.pixels,))
-    truth = {name: world.gather(batch.truth[name]) for name in trainee.names}
-    return task_losses(world.gather(outputs), truth, trainee.model.columns, recipe.losses)
+    return task_losses(world.gather(outputs), batch.truth, trainee.model.columns, recipe.losses)
+
+
+def _with_whole_truth(minibatch: Minibatch, world: World) -> Minibatch:
+    """The truth of all processes' shares beside the pixels of this one's."""
+
+    def whole(batch: Batch) -> Batch:
+        return Batch(batch.pixels, {name: world.gather(value) for name, value in batch.truth.items()})
+
+    validation = None if minibatch.validation is None else whole(minibatch.validation)
+    return Minibatch(whole(minibatch.train), validation)
 
 
 @contextlib.contextmanager
@@ -193,16 +212,19 @@ def train(
     Raises:
         DataError: too few photographs, or the training diverged: the last checkpoint stays.
         DetectorError: weights to start from that do not fit.
-        UsageError: the folder holds another run.
+        UsageError: the folder holds another run, or one of other photographs; a minibatch cannot be shared.
         OutputError: the run cannot be written.
     """
-    if world.leads:
-        runs.prepare(out_dir, recipe, resume=resume)
-    world.wait()
+    check_shares(recipe, world)
+    world.from_first(lambda: runs.prepare(out_dir, recipe, resume=resume))
     parts = split(recipe, entries)
-    trainee = new_trainee(recipe, world.device, [e.tags for e in parts.train], say=say)
+    photographs = split_digest(parts, index.finder)
+    if recipe.data.held_out and not parts.held_out:
+        say("nothing is held out to measure on: data.held_out_by=content, or more photographs")
+    tags = [e.tags for e in parts.train]
+    trainee = new_trainee(recipe, world.device, tags, resumed=runs.has_checkpoint(out_dir), say=say)
     share_batch_norms(trainee.model, world)
-    first = runs.load_checkpoint(out_dir, trainee) if resume else 0
+    first = runs.load_checkpoint(out_dir, trainee, photographs) if resume else 0
     if first:
         say(f"resumed after step {first}")
     sampler = Sampler(recipe, parts, world, first)
@@ -213,19 +235,21 @@ def train(
     for number in range(first, clock.n_steps):
         minibatch = _moved(next(batches), trainee, world)
         lr = learning_rate(number, clock.n_steps, recipe.inner)
-        course.append(step(trainee, minibatch, recipe, lr, world))
+        result = step(trainee, minibatch, recipe, lr, world)
         if not world.leads:
             continue
+        course.append(result)
         progress(clock.progress(number + 1, trainee, course[-1]))
         if clock.ends_line(number + 1):
             line = _line(number + 1, clock, lr, course, trainee)
             if clock.ends_epoch(number + 1):
-                line["held_out"] = {k: m._asdict() for k, m in measure(trainee.model, held_out).items()}
+                measured = measure(trainee.model, held_out, n_workers=recipe.workers)
+                line["held_out"] = {name: result._asdict() for name, result in measured.items()}
             runs.append_history(out_dir, line)
             log(line)
             course.clear()
             if clock.checkpoint_is_due(number + 1):
-                runs.save_checkpoint(out_dir, trainee, number + 1)
+                runs.save_checkpoint(out_dir, trainee, number + 1, photographs)
     if world.leads:
         runs.save_encoder(out_dir, trainee, recipe, n_photographs=len(parts.train))
     world.wait()
@@ -238,7 +262,7 @@ class _Clock:
     def __init__(self, recipe: Recipe, steps_per_epoch: int, first: int, checkpoint_every_s: float) -> None:
         self.n_steps = steps_per_epoch * recipe.inner.epochs
         self.steps_per_epoch = steps_per_epoch
-        self._per_line = max(1, min(steps_per_epoch // _LINES_PER_EPOCH, _MOST_STEPS_PER_LINE))
+        self._per_line = -(-steps_per_epoch // _LINES_PER_EPOCH)
         self._batch_size, self._first, self._every_s = recipe.inner.batch_size, first, checkpoint_every_s
         self._started_s = self._saved_s = time.monotonic()
 
@@ -297,19 +321,22 @@ def as_classes(values: Tensor, edges: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def measure(model: PretextModel, held_out: Examples) -> dict[str, Measure]:
+def measure(model: PretextModel, held_out: Examples, *, n_workers: int = 0) -> dict[str, Measure]:
     """Measure every task on photographs that were kept out; empty if none were.
 
     The examples are the same whatever the training has done, so that the figures can be compared.
+
+    Args:
+        model: left in training mode.
+        held_out: the examples.
+        n_workers: processes that prepare them, where they are many.
     """
     if not len(held_out):
         return {}
     device = model.mean.device
     model.eval()
     outputs, truth = [], []
-    for start in range(0, len(held_out), _MEASURE_BATCH):
-        places = range(start, min(start + _MEASURE_BATCH, len(held_out)))
-        batch = collate([held_out[0, i] for i in places])
+    for batch in in_order(held_out, _MEASURE_BATCH, n_workers if len(held_out) > _MANY else 0):
         outputs.append(model(batch.pixels.to(device)).float().cpu())
         truth.append(batch.truth)
     model.train()

@@ -71,6 +71,7 @@ def test_a_world_of_one_changes_nothing():
     model = nn.Sequential(nn.BatchNorm2d(3))
     share_batch_norms(model, ALONE)
     assert type(model[0]) is nn.BatchNorm2d
+    assert ALONE.from_first(lambda: 3) == 3
     with joined("cpu") as world:
         assert world == ALONE and world.leads
 

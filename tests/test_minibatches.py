@@ -8,7 +8,7 @@ import pytest
 from bladescan.distributed import ALONE, World
 from bladescan.errors import DataError, UsageError
 from bladescan.exif import EXIF_TASKS
-from bladescan.minibatches import Sampler, Stream, split
+from bladescan.minibatches import Sampler, Stream, check_shares, split
 from bladescan.photographs import Entry
 from bladescan.recipe import DataRecipe, InnerRecipe, ManipulationRecipe, OuterRecipe, Recipe
 from bladescan.tasks import TASKS
@@ -46,8 +46,9 @@ def test_no_photograph_is_in_two_parts_and_none_is_lost():
 def test_the_split_follows_from_the_photographs_not_from_their_order():
     entries = faces(100)
     assert split(RECIPE, entries) == split(RECIPE, entries[::-1])
-    fewer = split(RECIPE, entries[:80])
-    assert digests(fewer.held_out) <= digests(split(RECIPE, entries).held_out)
+    by_content = with_data(held_out_by="content")
+    fewer, more = (split(by_content, some) for some in (entries[:80], entries))
+    assert digests(fewer.held_out) <= digests(more.held_out)
 
 
 def test_no_camera_model_is_on_both_sides():
@@ -57,6 +58,14 @@ def test_no_camera_model_is_on_both_sides():
     assert seen and kept and not seen & kept
     by_content = split(with_data(held_out_by="content"), faces(600, n_cameras=50))
     assert {e.camera for e in by_content.train} & {e.camera for e in by_content.held_out}
+
+
+def test_a_camera_that_made_most_photographs_is_never_kept_out():
+    one = [entry(i, tags=ALL_TAGS, camera="apple iphone 5") for i in range(200)]
+    assert split(RECIPE, one).held_out == ()
+    many = [*one, *(entry(f"o{i}", tags=ALL_TAGS, camera=f"other {i}") for i in range(100))]
+    kept = split(RECIPE, many).held_out
+    assert len(kept) == 60 and {e.camera for e in kept} <= {e.camera for e in many} - {"apple iphone 5"}
 
 
 def test_validation_photographs_are_kept_out_of_training_unless_the_recipe_takes_them_from_it():
@@ -167,3 +176,15 @@ def test_processes_share_a_minibatch_out_in_order():
     assert [*train, *validation] == whole
     with pytest.raises(UsageError, match="cannot be shared by 3 processes"):
         keys(RECIPE, entries, 2, World(0, 3))
+
+
+def test_sizes_that_cannot_be_shared_are_found_before_the_work():
+    check_shares(RECIPE, World(0, 8))
+    with pytest.raises(UsageError, match="inner.batch_size: 16 examples cannot be shared by 3 processes"):
+        check_shares(RECIPE, World(0, 3))
+    odd = dataclasses.replace(RECIPE, outer=OuterRecipe(batch_size=6))
+    with pytest.raises(UsageError, match="outer.batch_size: 6 examples cannot be shared by 4"):
+        check_shares(odd, World(0, 4))
+    pairs = dataclasses.replace(RECIPE, manipulations=ManipulationRecipe(pairs=True))
+    with pytest.raises(UsageError, match="16 examples cannot be shared by 16 processes, pairs whole"):
+        check_shares(pairs, World(0, 16))

@@ -24,6 +24,34 @@ def test_similarities_are_bounded_by_the_inverse_temperature(model):
     assert math.exp(model.head.logit_scale.item()) == pytest.approx(limit)
 
 
+def test_the_temperature_is_held_within_clips_bound_and_can_come_back(model):
+    from bladescan.pretext import MAX_SCALE
+
+    head = PretextModel(TINY).head
+    with torch.no_grad():
+        head.logit_scale.fill_(9.0)
+    head.bound()
+    assert head.scale().item() == pytest.approx(MAX_SCALE)
+    head.scale().backward()
+    assert head.logit_scale.grad != 0
+
+
+def test_a_frozen_text_encoder_learns_only_its_last_layer():
+    text = dataclasses.replace(TINY.text, name="clip", frozen=True)
+    head = PretextModel(dataclasses.replace(TINY, text=text)).head
+    learned = {name for name, p in head.named_parameters() if p.requires_grad}
+    assert learned == {"logit_scale", "text.text_fc.weight", "text.text_fc.bias"}
+
+
+def test_under_autocast_prompts_and_similarities_are_not_rounded(model):
+    torch.manual_seed(1)
+    frozen = PretextModel(dataclasses.replace(TINY, text=dataclasses.replace(TINY.text, frozen=True)))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert frozen(batch().pixels).dtype == torch.float32
+    exact = frozen.head.text()
+    assert torch.equal(frozen.head.prompts(), torch.nn.functional.normalize(exact, dim=1))
+
+
 def test_a_task_that_is_left_out_has_no_prompt_and_no_loss():
     recipe = dataclasses.replace(TINY, tasks={"coarse_manipulation": 1.0})
     model = PretextModel(recipe)

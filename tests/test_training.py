@@ -231,6 +231,54 @@ def test_a_folder_in_use_and_a_changed_recipe_are_refused(finished, photographs)
         train(dataclasses.replace(TINY, seed=5), index, entries, finished[0], resume=True)
 
 
+def test_other_photographs_or_another_face_finder_cannot_go_on_with_a_run(finished, photographs, tmp_path):
+    index, entries = photographs
+    for others in (entries[1:], [*entries[:-1], dataclasses.replace(entries[-1], digest="f" * 64)]):
+        with pytest.raises(UsageError, match="started with other photographs"):
+            train(TINY, index, others, finished[0], resume=True)
+    other = PhotographIndex(index.path, "another finder")
+    with pytest.raises(UsageError, match="another face finder"):
+        train(TINY, other, entries, finished[0], resume=True)
+
+
+def test_a_start_that_failed_may_be_mended(photographs, tmp_path):
+    index, entries = photographs
+    large = dataclasses.replace(TINY, inner=dataclasses.replace(TINY.inner, batch_size=512))
+    with pytest.raises(DataError, match="but a minibatch takes 256"):
+        train(large, index, entries, tmp_path / "run")
+    one = dataclasses.replace(TINY, inner=dataclasses.replace(TINY.inner, epochs=1))
+    train(one, index, entries, tmp_path / "run")
+    assert load_recipe(str(tmp_path / "run" / runs.RECIPE_FILE)) == one
+
+
+def test_a_folder_that_is_no_run_cannot_be_resumed(photographs, tmp_path):
+    index, entries = photographs
+    (tmp_path / "diary.txt").write_text("dear diary")
+    with pytest.raises(UsageError, match="holds no run to resume"):
+        train(TINY, index, entries, tmp_path, resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["diary.txt"]
+
+
+def test_weights_to_start_from_are_not_needed_any_more_to_resume(finished, photographs, tmp_path):
+    index, entries = photographs
+    source = tmp_path / "start.safetensors"
+    source.write_bytes((finished[0] / runs.ENCODER_FILE).read_bytes())
+    recipe = dataclasses.replace(TINY, encoder=dataclasses.replace(TINY.encoder, weights=str(source)))
+    train(recipe, index, entries, tmp_path / "run")
+    source.unlink()
+    said = []
+    train(recipe, index, entries, tmp_path / "run", resume=True, say=said.append)
+    assert len(said) == 1 and said[0].startswith("resumed after step")
+
+
+def test_a_photograph_that_left_the_index_is_one_clear_line(photographs, tmp_path):
+    index, entries = photographs
+    gone = [dataclasses.replace(e, digest=e.digest[:-1] + "f") for e in entries]
+    recipe = dataclasses.replace(TINY, workers=1)
+    with pytest.raises(DataError, match=r"^[^\n]*holds neither face nor patch[^\n]*$"):
+        train(recipe, index, gone, tmp_path / "run")
+
+
 @pytest.mark.parametrize("damage", ["truncated", "pickle", "foreign"])
 def test_a_broken_encoder_file_gets_one_clear_line(finished, tmp_path, damage):
     whole = (finished[0] / runs.ENCODER_FILE).read_bytes()
@@ -249,8 +297,9 @@ def test_a_broken_encoder_file_gets_one_clear_line(finished, tmp_path, damage):
 
 def test_a_broken_checkpoint_and_history_get_one_clear_line(finished, photographs, tmp_path):
     index, entries = photographs
-    for file, content in ((runs.CHECKPOINT_FILE, b"cut"), (runs.HISTORY_FILE, b"{")):
-        out = tmp_path / file
+    damages = ((runs.CHECKPOINT_FILE, b"cut"), (runs.HISTORY_FILE, b"{"), (runs.HISTORY_FILE, b"{}"))
+    for number, (file, content) in enumerate(damages):
+        out = tmp_path / str(number)
         out.mkdir()
         for name in (runs.RECIPE_FILE, runs.HISTORY_FILE, runs.CHECKPOINT_FILE):
             (out / name).write_bytes((finished[0] / name).read_bytes())
@@ -364,6 +413,16 @@ def test_every_shipped_recipe_trains_a_few_steps(name, photographs, tmp_path):
     assert runs.load_encoder_run(out).manifest.encoder.normalise == recipe.normalise
 
 
+def test_ties_move_the_levels_but_never_empty_them():
+    """ISO 100 in seventy photographs, 200 and 400 in fifteen each: no cut falls between equal values."""
+    recipe = dataclasses.replace(TINY, losses=LossRecipe(ordinal=OrdinalRecipe(target="level")))
+    values = [100.0] * 70 + [200.0] * 15 + [400.0] * 15
+    tags = [dict.fromkeys(ORDINAL, value) for value in values]
+    edges = new_trainee(recipe, ALONE.device, tags).level_edges["iso_speed"]
+    levels = as_classes(torch.tensor([100.0, 200.0, 400.0], dtype=torch.float64), edges).tolist()
+    assert levels[0] == 0 and levels[0] < levels[1] <= levels[2]
+
+
 def test_a_tag_that_is_aligned_has_its_terciles_as_classes():
     aligned = LossRecipe(ordinal=OrdinalRecipe(target="level"))
     recipe = dataclasses.replace(TINY, losses=aligned)
@@ -382,7 +441,7 @@ def test_a_tag_that_is_aligned_has_its_terciles_as_classes():
         2,
         -1,
     ]
-    with pytest.raises(DataError, match="no photograph has the tag iso_speed"):
+    with pytest.raises(DataError, match="no two photographs differ in iso_speed"):
         new_trainee(recipe, ALONE.device)
 
 
