@@ -22,7 +22,7 @@ LAYERS = """
     workers fdf photographs indexing examples contact_sheet plots
     measures minibatches trainee runs board training
     mixture classifier detector fitting export features fit_job train_job authors
-    evaluation
+    degradations evaluation
     describe doctor demo command_inputs learning_commands cli __main__
 """.split()
 SCAN_SIDE = set(LAYERS[LAYERS.index("records") : LAYERS.index("manipulations")]) - {"tasks", "recipe"}
