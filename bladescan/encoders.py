@@ -100,12 +100,16 @@ class VisionEncoder(nn.Module):
         name: a key of `VISION_ENCODERS`.
         width: channels of the stem; the four stages have 1, 2, 4 and 8 times as many.
         embedding_dim: outputs of the last layer ``fc``.
+        zero_init: start every residual branch at zero (Goyal et al., 2017): a deep network begins as a shallow
+            one. Else as torchvision does.
 
     Raises:
         UnknownNameError: no encoder is called ``name``.
     """
 
-    def __init__(self, name: str = "resnet50", width: int = 64, embedding_dim: int = 768) -> None:
+    def __init__(
+        self, name: str = "resnet50", width: int = 64, embedding_dim: int = 768, *, zero_init: bool = False
+    ) -> None:
         super().__init__()
         if name not in VISION_ENCODERS:
             raise UnknownNameError("vision encoder", name, VISION_ENCODERS)
@@ -121,7 +125,8 @@ class VisionEncoder(nn.Module):
         self.layer4, n_in = _stage(block, n_in, 8 * width, depths[3], stride=2)
         self.fc = nn.Linear(n_in, embedding_dim)
         self.apply(_initialise)
-        self.apply(_close_branch)
+        if zero_init:
+            self.apply(_close_branch)
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed images.
@@ -297,11 +302,7 @@ def _initialise(module: nn.Module) -> None:
 
 
 def _close_branch(module: nn.Module) -> None:
-    """Let every residual branch start at zero: the network begins as a shallow one (Goyal et al., 2017).
-
-    With open branches the gradients of a deep one that has learned nothing grow from block to block, until
-    float32 determines the gradient of the task weights only to tens of percent.
-    """
+    """Let a residual branch add nothing yet: the weight of its last batch norm is 0."""
     last = (
         module.bn3
         if isinstance(module, Bottleneck)

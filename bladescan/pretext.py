@@ -136,7 +136,9 @@ class PretextModel(nn.Module):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         encoder, preprocessing = recipe.encoder, Preprocessing()
-        self.vision = VisionEncoder(encoder.name, encoder.width, encoder.embedding_dim)
+        self.vision = VisionEncoder(
+            encoder.name, encoder.width, encoder.embedding_dim, zero_init=encoder.zero_init
+        )
         self.head = _head(recipe)
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)

@@ -71,12 +71,14 @@ class EncoderRecipe:
         width: channels of the stem; 64 is torchvision's.
         embedding_dim: length of the embedding.
         weights: to start from: a run, a file of torchvision's names, or ``hub:OWNER/NAME``; null is random.
+        zero_init: from random weights, start every residual branch at zero.
     """
 
     name: Literal["resnet10", "resnet18", "resnet34", "resnet50"] = "resnet50"
     width: Annotated[int, msgspec.Meta(ge=8, le=256)] = 64
     embedding_dim: Annotated[int, msgspec.Meta(ge=8, le=4096)] = 768
     weights: str | None = None
+    zero_init: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,3 +111,15 @@ def test_complexity_leaves_mode_and_hooks_alone():
     assert complexity(encoder) == complexity(encoder)
     assert encoder.training
     assert int(encoder.bn1.num_batches_tracked) == 0
+
+
+@pytest.mark.parametrize("name", ["resnet10", "resnet50"])
+def test_branches_that_start_at_zero_add_nothing_but_their_shortcut(name):
+    torch.manual_seed(0)
+    encoder = VisionEncoder(name, 8, 16, zero_init=True).eval()
+    block = encoder.layer1[-1] if name == "resnet50" else encoder.layer1[0]
+    x = torch.rand(1, block.conv1.in_channels, 8, 8)
+    assert torch.equal(block(x), x)
+    last = "bn3" if name == "resnet50" else "bn2"
+    assert all(not p.any() for key, p in encoder.named_parameters() if f"{last}.weight" in key)
+    assert VisionEncoder(name, 8, 16).layer1[0].bn2.weight.all()
