@@ -7,8 +7,11 @@ independent evidence.
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -186,3 +189,242 @@ class Scored:
 def anomaly_scores(head: HeadName, raw: NDArray[np.float64]) -> NDArray[np.float64]:
     """Raw scores of a head turned so that higher is more AI-generated, of the same shape."""
     return -raw if head == "one-class" else raw
+
+
+# --------------------------------------------------------------------------------------------------- metrics
+
+
+class Sample(NamedTuple):
+    """The faces of one set under one head.
+
+    Attributes:
+        anomaly: ``[n]``, higher is more AI-generated.
+        flagged: bool ``[n]``, by the detector's own threshold.
+        files: ``[n]``, what names the file of each face.
+    """
+
+    anomaly: NDArray[np.float64]
+    flagged: NDArray[np.bool_]
+    files: NDArray[Any]
+
+
+def measure(
+    photographs: Sample, generators: Mapping[str, Sample], *, n_draws: int = 1000, seed: int = 0
+) -> VariantReport:
+    """All metrics of one head, each with the central 95% of what redrawn files would have given.
+
+    A draw takes as many files as there are, with replacement, from the photographs and from each generator
+    by itself. All generators meet the same drawn photographs, so the interval of the mean holds what they
+    have in common.
+
+    Args:
+        photographs: at least one face.
+        generators: at least one, by name, each with a face.
+        n_draws: of the bootstrap.
+        seed: of the draws.
+    """
+    samples = {PHOTOGRAPHS: photographs, **generators}
+    rows: dict[str, list[NDArray[np.float64]]] = {name: [] for name in generators}
+    for weights in _draws(samples, n_draws, seed):
+        for name, sample in generators.items():
+            rows[name].append(_values(photographs, sample, weights[PHOTOGRAPHS], weights[name]))
+    values = {name: np.concatenate(parts) for name, parts in rows.items()}
+    n_faces = {name: len(sample.anomaly) for name, sample in samples.items()}
+    each = {name: _metrics(n_faces[PHOTOGRAPHS], n_faces[name], values[name]) for name in generators}
+    mean = np.mean(list(values.values()), axis=0)
+    return VariantReport(
+        each, _metrics(n_faces[PHOTOGRAPHS], sum(n_faces[name] for name in generators), mean)
+    )
+
+
+def wilson(count: int, n: int) -> Interval | None:
+    """A share and its 95% Wilson score interval; None of nothing."""
+    if n == 0:
+        return None
+    share, z2 = count / n, _Z95**2
+    centre = (count + z2 / 2) / (n + z2)
+    reach = _Z95 / (n + z2) * math.sqrt(n * share * (1 - share) + z2 / 4)
+    return Interval(share, max(0.0, min(centre - reach, share)), min(1.0, max(centre + reach, share)))
+
+
+_Z95 = 1.959963984540054
+_LARGEST_BLOCK = 2_000_000
+_MEASURES = tuple(name for name, kind in Metrics.__annotations__.items() if kind == "Interval")
+
+
+def _draws(
+    samples: Mapping[str, Sample], n_draws: int, seed: int
+) -> Iterator[dict[str, NDArray[np.float64]]]:
+    """How often each face counts, ``[draws, n_faces]`` by set: once as it is, then drawn anew, in blocks."""
+    yield {name: np.ones((1, len(sample.anomaly))) for name, sample in samples.items()}
+    codes = {name: np.unique(sample.files, return_inverse=True)[1] for name, sample in samples.items()}
+    rngs = dict(zip(samples, np.random.default_rng(seed).spawn(len(samples)), strict=True))
+    block = max(1, _LARGEST_BLOCK // sum(len(code) for code in codes.values()))
+    for start in range(0, n_draws, block):
+        n = min(block, n_draws - start)
+        yield {name: _redrawn(code, n, rngs[name]) for name, code in codes.items()}
+
+
+def _redrawn(code: NDArray[np.intp], n_draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    n_files = int(code.max()) + 1
+    times = rng.multinomial(n_files, np.full(n_files, 1 / n_files), size=n_draws)
+    return times[:, code].astype(np.float64)
+
+
+def _values(
+    photographs: Sample, generated: Sample, ours: NDArray[np.float64], theirs: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Every measure in the order of `_MEASURES`, ``[draws, measures]``, for weights ``[draws, n_faces]``."""
+    thresholds = np.unique(np.concatenate([photographs.anomaly, generated.anomaly]))[::-1]
+    fpr = _share_at_least(photographs.anomaly, ours, thresholds)
+    tpr = _share_at_least(generated.anomaly, theirs, thresholds)
+    false_alarm = ours @ photographs.flagged / ours.sum(1)
+    found = theirs @ generated.flagged / theirs.sum(1)
+    measured = {
+        "accuracy": (1 - false_alarm + found) / 2,
+        "auc": (np.diff(fpr) * (tpr[:, 1:] + tpr[:, :-1]) / 2).sum(1),
+        "average_precision": (np.diff(tpr) * _ratio(tpr, tpr + fpr)[:, 1:]).sum(1),
+        "tpr_at_5": _tpr_at(0.05, fpr, tpr),
+        "tpr_at_1": _tpr_at(0.01, fpr, tpr),
+        "tnr": 1 - false_alarm,
+        "fpr": false_alarm,
+        "fnr": 1 - found,
+        "f_score": _ratio(2 * found, found + false_alarm + 1),
+    }
+    return np.stack([measured[name] for name in _MEASURES], axis=1)
+
+
+def _share_at_least(
+    scores: NDArray[np.float64], weights: NDArray[np.float64], thresholds: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Share of the weight at or above each threshold, ``[draws, 1 + thresholds]``; the first is zero."""
+    order = np.argsort(-scores, kind="stable")
+    total = np.cumsum(weights[:, order], axis=1)
+    counts = np.searchsorted(-scores[order], -thresholds, side="right")
+    shares = np.hstack([np.zeros((len(weights), 1)), total / total[:, -1:]])
+    return shares[:, np.concatenate([[0], counts])]
+
+
+def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+
+
+def _tpr_at(rate: float, fpr: NDArray[np.float64], tpr: NDArray[np.float64]) -> NDArray[np.float64]:
+    allowed: NDArray[np.float64] = np.where(fpr <= rate + 1e-12, tpr, 0.0).max(axis=1)
+    return allowed
+
+
+def _metrics(n_photographs: int, n_ai_generated: int, values: NDArray[np.float64]) -> Metrics:
+    low, high = np.percentile(values[1:], [2.5, 97.5], axis=0)
+    columns = zip(_MEASURES, values[0].tolist(), low.tolist(), high.tolist(), strict=True)
+    return Metrics(
+        n_photographs, n_ai_generated, **{name: Interval(v, lo, hi) for name, v, lo, hi in columns}
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- strata
+
+
+def by_size(
+    photographs: Sample,
+    generated: Sample,
+    photograph_sides: NDArray[np.float64],
+    generated_sides: NDArray[np.float64],
+) -> list[Stratum]:
+    """Flagged shares by terciles of the face side in pixels, over the faces of both classes."""
+    edges = np.unique(np.percentile(np.concatenate([photograph_sides, generated_sides]), [100 / 3, 200 / 3]))
+    ours, theirs = (np.searchsorted(edges, sides) for sides in (photograph_sides, generated_sides))
+    bounds = ["0", *(f"{edge:.0f}" for edge in edges)]
+    names = [f"{low} to {high} px" for low, high in zip(bounds, bounds[1:], strict=False)]
+    strata = [
+        _stratum(name, photographs.flagged[ours == place], generated.flagged[theirs == place])
+        for place, name in enumerate([*names, f"above {bounds[-1]} px"])
+    ]
+    return [stratum for stratum in strata if stratum.n_photographs + stratum.n_ai_generated]
+
+
+def by_make(photographs: Sample, makes: Sequence[str | None]) -> list[Stratum]:
+    """Flagged shares of photographs by camera make, most faces first; faces without one are left out."""
+    known = Counter(make for make in makes if make is not None)
+    named = np.asarray(makes, object)
+    nothing = np.zeros(0, np.bool_)
+    return [_stratum(make, photographs.flagged[named == make], nothing) for make, _ in known.most_common()]
+
+
+def _stratum(name: str, ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> Stratum:
+    false_alarm = wilson(int(ours.sum()), len(ours))
+    return Stratum(name, len(ours), len(theirs), false_alarm, wilson(int(theirs.sum()), len(theirs)))
+
+
+# ------------------------------------------------------------------------------------------------- baselines
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What can be known of an image without looking at it.
+
+    Attributes:
+        n_bytes: of the file.
+        width, height: of its first frame in pixels.
+        format: as the decoder names it.
+        quantisation: mean of each JPEG quantisation table, in order; empty for other formats.
+        make: camera make of `bladescan.exif`; None where there is none. No baseline sees it.
+    """
+
+    n_bytes: int
+    width: int
+    height: int
+    format: str
+    quantisation: tuple[float, ...] = ()
+    make: str | None = None
+
+
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF")
+"""Formats that the baseline tells apart; all others are one more."""
+MIN_FILES = 5
+"""Fewest files with a face in each set: one for each fold."""
+
+
+def file_features(facts: Sequence[FileFacts]) -> NDArray[np.float64]:
+    """File size, dimensions, format and quantisation as numbers, ``[n, d]``."""
+    return np.asarray([_file_row(fact) for fact in facts], np.float64)
+
+
+def _file_row(fact: FileFacts) -> list[float]:
+    tables = [*fact.quantisation[:2], 0.0, 0.0][:2]
+    formats = [float(fact.format == name) for name in FORMATS]
+    per_pixel = fact.n_bytes / (fact.width * fact.height)
+    return [fact.n_bytes, per_pixel, fact.width, fact.height, *tables, *formats]
+
+
+def baseline_auc(
+    photographs: NDArray[np.float64],
+    generated: NDArray[np.float64],
+    photograph_files: NDArray[Any],
+    generated_files: NDArray[Any],
+    *,
+    seed: int = 0,
+) -> Interval:
+    """AUC of boosted trees on some features, each file judged by trees that were grown without it.
+
+    Args:
+        photographs: ``[n, d]``.
+        generated: ``[m, d]``.
+        photograph_files: ``[n]``, what must not be split between folds; at least `MIN_FILES` different ones.
+        generated_files: ``[m]``, the same.
+        seed: of folds and trees.
+    """
+    from sklearn.ensemble import GradientBoostingClassifier
+    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+
+    x = np.concatenate([photographs, generated])
+    y = np.r_[np.zeros(len(photographs)), np.ones(len(generated))]
+    codes = [np.unique(files, return_inverse=True)[1] for files in (photograph_files, generated_files)]
+    groups = np.r_[codes[0], codes[1] + codes[0].max() + 1]
+    trees = GradientBoostingClassifier(n_estimators=50, max_depth=2, random_state=seed)
+    folds = StratifiedGroupKFold(MIN_FILES, shuffle=True, random_state=seed)
+    guessed = cross_val_predict(trees, x, y, groups=groups, cv=folds, method="predict_proba")[:, 1]
+    n, never = len(photographs), np.zeros(len(x), np.bool_)
+    ours = Sample(guessed[:n], never[:n], groups[:n])
+    theirs = Sample(guessed[n:], never[n:], groups[n:])
+    return measure(ours, {"": theirs}, seed=seed).mean.auc
