@@ -4,7 +4,7 @@
 
 Runs ``bladescan train`` twice in real processes: once undisturbed, once killed with SIGKILL (loaders
 included) ten times at random moments between its first step and its end, each time followed by ``--resume``.
-Says when it was killed and whether encoder and history of the two runs are equal byte by byte, and the tensors
+Says when it was killed and whether encoder and history of the two runs are equal byte by byte, and tensors
 of their checkpoints bit by bit; exit code 1 if not. Options after ``--`` go to both runs.
 """
 

@@ -25,7 +25,7 @@ from bladescan.indexing import index_photographs, open_index
 from bladescan.measures import Measure, measure_tasks
 from bladescan.minibatches import examples, split, split_digest
 from bladescan.photographs import Entry
-from bladescan.recipe import load_recipe
+from bladescan.recipe_files import load_recipe
 from bladescan.sources import SourceQuery, list_sources
 from bladescan.trainee import Trainee, new_trainee
 

@@ -100,7 +100,7 @@ class VisionEncoder(nn.Module):
         name: a key of `VISION_ENCODERS`.
         width: channels of the stem; the four stages have 1, 2, 4 and 8 times as many.
         embedding_dim: outputs of the last layer ``fc``.
-        zero_init: start every residual branch at zero (Goyal et al., 2017): a deep network begins as a shallow
+        zero_init: start every residual branch at zero (Goyal et al., 2017): a deep network begins as a flat
             one. Else as torchvision does.
 
     Raises:

@@ -149,7 +149,7 @@ def train(
     On several GPUs: `torchrun --nproc-per-node 4 -m bladescan train ...`
     """
     need_learning_side("train")
-    from bladescan.recipe import load_recipe
+    from bladescan.recipe_files import load_recipe
     from bladescan.sources import list_sources
     from bladescan.train_job import TrainOptions, run_train
 
@@ -207,7 +207,7 @@ def contact_sheet(
     """Draw what the encoder sees in a training: manipulated faces, augmented, with labels and tags."""
     need_learning_side("contact-sheet")
     from bladescan.contact_sheet import recipe_sheet
-    from bladescan.recipe import load_recipe
+    from bladescan.recipe_files import load_recipe
     from bladescan.sources import list_sources
     from bladescan.train_job import INDEX_FILE, fill_index
 
@@ -274,7 +274,7 @@ def recipes(
     name: Annotated[str, typer.Argument(help="Print this recipe, resolved.")] = "", debug: o.Debug = False
 ) -> None:
     """List the recipes that ship, or print one with all its defaults."""
-    from bladescan.recipe import dump_recipe, load_recipe, shipped_recipes
+    from bladescan.recipe_files import dump_recipe, load_recipe, shipped_recipes
 
     if name:
         print(dump_recipe(load_recipe(name)), end="")

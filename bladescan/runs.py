@@ -36,7 +36,8 @@ from bladescan.encoders import (
 from bladescan.errors import DetectorError, OutputError, UsageError
 from bladescan.manifest import METADATA_KEY, Encoder, Manifest, decode_manifest, encode_manifest
 from bladescan.pretext import JointHead
-from bladescan.recipe import Recipe, dump_recipe, load_recipe, recipe_digest
+from bladescan.recipe import Recipe
+from bladescan.recipe_files import dump_recipe, load_recipe, recipe_digest
 from bladescan.targets import write_file
 from bladescan.text_encoders import TextEncoder
 from bladescan.trainee import Trainee

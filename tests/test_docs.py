@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bladescan import __version__
-from bladescan.recipe import shipped_recipes
+from bladescan.recipe_files import shipped_recipes
 from bladescan.records import Reason, Verdict
 from bladescan.sinks import COLUMNS, SUFFIXES, RunInfo, RunSummary
 

@@ -9,7 +9,8 @@ from test_training import TINY, batch
 
 from bladescan import losses, tasks
 from bladescan.pretext import LinearHead, PretextModel, ScalarHead, coarse_outputs, levels, task_losses
-from bladescan.recipe import LossRecipe, OrdinalRecipe, Recipe, load_recipe
+from bladescan.recipe import LossRecipe, OrdinalRecipe, Recipe
+from bladescan.recipe_files import load_recipe
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,8 @@ import yaml
 
 from bladescan import manipulations
 from bladescan.errors import RecipeError, UnknownNameError
-from bladescan.recipe import (
-    ManipulationRecipe,
-    Recipe,
-    dump_recipe,
-    load_recipe,
-    recipe_digest,
-    shipped_recipes,
-)
+from bladescan.recipe import ManipulationRecipe, Recipe
+from bladescan.recipe_files import dump_recipe, load_recipe, recipe_digest, shipped_recipes
 from bladescan.tasks import TASKS
 
 

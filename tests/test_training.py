@@ -29,9 +29,8 @@ from bladescan.recipe import (
     OuterRecipe,
     Recipe,
     TextRecipe,
-    load_recipe,
-    shipped_recipes,
 )
+from bladescan.recipe_files import load_recipe, shipped_recipes
 from bladescan.trainee import new_trainee
 from bladescan.training import as_classes, learning_rate, step, train
 from bladescan.weights import read_safetensors
