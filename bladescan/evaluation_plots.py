@@ -1,0 +1,699 @@
+"""Pictures of an evaluation: ROC curves, histograms of the scores, embeddings by t-SNE, robustness.
+
+Every picture is a figure builder and a writer of that figure, as in `plots`. A generator has the same colour
+in all of them, its place in the order given. Scores and embeddings that are not finite are left out, except
+that an infinite score keeps its rank; where nothing is left to draw, the picture says so.
+
+It measures nothing for the report: the AUC beside a ROC curve is the area under what is drawn.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bladescan.errors import MissingDependencyError
+from bladescan.evaluation import PHOTOGRAPHS, Interval, Report, Scored, anomaly_scores
+from bladescan.manifest import HeadName
+from bladescan.plots import spread
+from bladescan.targets import write_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Numbers = NDArray[np.float64]
+
+RATES = (0.01, 0.05)
+"""False-alarm rates that the ROC curves mark."""
+MAX_POINTS = 2000
+"""Most faces in a t-SNE: its time grows faster than their number."""
+FEWEST_POINTS = 10
+"""Fewest faces of which a t-SNE says anything."""
+
+_DPI = 150
+_GREY = "#767676"
+_PHOTOGRAPHIC = "#5A5A5A"
+_PALE = "#A0A0A0"
+_MEAN = "#000000"
+# Colours of Okabe and Ito, which people with any colour vision tell apart, dark enough for thin lines on
+# white; once they are used up, a dash tells the second and third round from the first.
+_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#B8558F", "#B38600")
+_DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)))
+_LONGEST_NAME = 24
+
+_N_BINS = 60
+_FAR = 3.0
+_MARGIN = 0.04
+_TSNE_COLUMNS = 4
+_PCA_COMPONENTS = 50
+_PERPLEXITY = 30.0
+_DODGE = 0.4
+_LABEL_GAP = 0.052
+_NOTHING = Interval(math.nan, math.nan, math.nan)
+
+
+def plot_roc(scored: Scored, path: Path) -> None:
+    """Write `roc_figure` as a PNG file.
+
+    Raises:
+        MissingDependencyError: matplotlib or scikit-learn is not installed.
+        OutputError: the file cannot be written.
+    """
+    write_file(path, _png(roc_figure(scored)))
+
+
+def plot_scores(scored: Scored, report: Report, path: Path) -> None:
+    """Write `scores_figure` as a PNG file.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+        OutputError: the file cannot be written.
+    """
+    write_file(path, _png(scores_figure(scored, report)))
+
+
+def plot_tsne(scored: Scored, path: Path, *, seed: int = 0) -> None:
+    """Write `tsne_figure` as a PNG file.
+
+    Raises:
+        MissingDependencyError: matplotlib or scikit-learn is not installed.
+        OutputError: the file cannot be written.
+    """
+    write_file(path, _png(tsne_figure(scored, seed=seed)))
+
+
+def plot_robustness(report: Report, path: Path) -> None:
+    """Write `robustness_figure` as a PNG file.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+        OutputError: the file cannot be written.
+    """
+    write_file(path, _png(robustness_figure(report)))
+
+
+def roc_figure(scored: Scored) -> Figure:
+    """One panel per head, one curve per generator against the photographs, best first in the key.
+
+    The axis of the false alarms is drawn in square roots, for a detector is used at its left end; a dot marks
+    the curve where 1% and 5% of the photographs are flagged.
+
+    Args:
+        scored: of one variant.
+
+    Raises:
+        MissingDependencyError: matplotlib or scikit-learn is not installed.
+    """
+    if not scored.scores:
+        return _nothing("no scores")
+    figure = _figure(6.2 * len(scored.scores), 4.6)
+    for i, (head, sets) in enumerate(scored.scores.items()):
+        axes = figure.add_subplot(1, len(scored.scores), i + 1)
+        photographs, generators = _split(sets)
+        _draw_roc(axes, head, photographs, generators)
+        axes.set_title(f"{_head(head)}, {_faces(len(photographs), 'photographic')}", fontsize=10, loc="left")
+    figure.suptitle("ROC curves by generator", fontsize=11, x=0.01, ha="left")
+    return figure
+
+
+def scores_figure(scored: Scored, report: Report) -> Figure:
+    """Histograms of the score: a column per head, a row per set, one line for the detector's threshold.
+
+    What is flagged is drawn dark. Scores far outside the others' range are drawn at the edge, and counted
+    there. P(AI-generated) is drawn by its log-odds, for most of it lies next to 0 and 1.
+
+    Args:
+        scored: of one variant.
+        report: for the threshold of every head.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    heads = [head for head in scored.scores if head in report.heads]
+    if not heads:
+        return _nothing("no scores")
+    n_rows = max(len({PHOTOGRAPHS, *scored.scores[head]}) for head in heads)
+    figure = _figure(5.6 * len(heads), 1.3 + 0.62 * n_rows)
+    grid = figure.add_gridspec(n_rows, len(heads))
+    for column, head in enumerate(heads):
+        panels = [figure.add_subplot(grid[row, column]) for row in range(n_rows)]
+        _draw_histograms(panels, head, scored.scores[head], report.heads[head].threshold)
+        panels[0].set_title(_head(head), fontsize=10, loc="left")
+    said = f"Scores; dark: flagged, {100 * report.false_alarm:.3g}% false alarms asked"
+    figure.suptitle(said, fontsize=11, x=0.01, ha="left")
+    return figure
+
+
+def tsne_figure(scored: Scored, *, seed: int = 0) -> Figure:
+    """Embeddings by t-SNE, photographs against each generator, after the paper's Fig. 3.
+
+    All sets are laid out together, so that photographs stand at the same places in every panel. Of more than
+    `MAX_POINTS` faces a part is drawn by lot, half of it photographs.
+
+    Args:
+        scored: with embeddings.
+        seed: of the lot and of the layout.
+
+    Raises:
+        MissingDependencyError: matplotlib or scikit-learn is not installed.
+    """
+    sets = _chosen(scored.embeddings, seed)
+    n = sum(len(rows) for rows in sets.values())
+    if n < FEWEST_POINTS:
+        return _nothing(f"{_faces(n)} with embeddings are too few for a t-SNE: it takes {FEWEST_POINTS}")
+    together = np.concatenate(list(sets.values()))
+    if not np.ptp(together, axis=0).any():
+        return _nothing(f"no t-SNE: all {n} embeddings are equal")
+    places = _tsne(together, seed)
+    cuts = np.cumsum([len(rows) for rows in sets.values()])[:-1]
+    return _scatter(dict(zip(sets, np.split(places, cuts), strict=True)), scored)
+
+
+def robustness_figure(report: Report) -> Figure:
+    """AUC by variant of the crops: a panel per head, a line per generator with intervals, the mean thick.
+
+    Args:
+        report: its variants are drawn in the order that they have there.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    courses = {head: _courses(report, head) for head in report.heads}
+    drawn = {head: lines for head, lines in courses.items() if lines}
+    if not drawn:
+        return _nothing("no variants")
+    n_variants = max(len(report.heads[head].variants) for head in drawn)
+    figure = _figure(max(4.8, 3.2 + 0.55 * n_variants) * len(drawn), 4.8)
+    ends = np.concatenate([[*line.value, *line.low] for lines in drawn.values() for line in lines])
+    for i, (head, lines) in enumerate(drawn.items()):
+        axes = figure.add_subplot(1, len(drawn), i + 1)
+        axes.set_ylim(max(-0.01, np.nanmin(ends, initial=0.5) - 0.03), 1.01)
+        _draw_courses(axes, lines, list(report.heads[head].variants))
+        axes.set_title(_head(head), fontsize=10, loc="left")
+    figure.suptitle("AUC on degraded crops, with 95% intervals", fontsize=11, x=0.01, ha="left")
+    return figure
+
+
+class _Roc(NamedTuple):
+    """Shares of photographs and AI-generated faces flagged, from the strictest threshold, and the area."""
+
+    false_alarms: Numbers
+    found: Numbers
+    area: float
+
+
+def _roc(photographs: Numbers, generator: Numbers) -> _Roc:
+    """The curve of anomaly scores, NaN-free and not empty."""
+    try:
+        from sklearn.metrics import auc, roc_curve
+    except ImportError as exc:
+        raise _missing("a ROC curve", "scikit-learn") from exc
+    # Ranks make the same curve, and infinite scores have one.
+    ranks = np.unique(np.concatenate([photographs, generator]), return_inverse=True)[1]
+    labels = np.repeat([0, 1], [len(photographs), len(generator)])
+    false_alarms, found, _ = roc_curve(labels, ranks, drop_intermediate=False)
+    return _Roc(false_alarms, found, float(auc(false_alarms, found)))
+
+
+def _draw_roc(axes: Axes, head: HeadName, photographs: Numbers, generators: Mapping[str, Numbers]) -> None:
+    if not len(photographs) or not generators:
+        _say(axes, "no scores of photographs" if generators else "no generator")
+        return
+    curves = {
+        name: _roc(anomaly_scores(head, photographs), anomaly_scores(head, scores))
+        for name, scores in generators.items()
+        if len(scores)
+    }
+    _draw_roc_axes(axes)
+    styles = _styles(generators)
+    for name, curve in curves.items():
+        colour, dash = styles[name]
+        axes.plot(*_filled(curve), color=colour, linestyle=dash, linewidth=1.5, label=name)
+        at = np.searchsorted(curve.false_alarms, np.array(RATES) + 1e-12, side="right") - 1
+        axes.plot(RATES, curve.found[at], "o", color=colour, markersize=4.5, label=f"{name}, marked")
+    areas = {name: curves[name].area if name in curves else math.nan for name in generators}
+    _draw_key(axes, areas, styles)
+
+
+def _filled(curve: _Roc) -> tuple[Numbers, Numbers]:
+    """The curve with points in between: a slope, where scores tie, is no straight line on this axis."""
+    between = np.linspace(0, 1, 101) ** 2
+    x = np.concatenate([curve.false_alarms, between])
+    y = np.concatenate([curve.found, np.interp(between, curve.false_alarms, curve.found)])
+    order = np.lexsort((y, x))
+    return x[order], y[order]
+
+
+def _draw_roc_axes(axes: Axes) -> None:
+    axes.set_xscale("function", functions=(_signed_root, _signed_square))
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.01)
+    ticks = (0.0, *RATES, 0.2, 0.5, 1.0)
+    axes.set_xticks(ticks, [f"{tick:.0%}" for tick in ticks])
+    axes.set_yticks(np.linspace(0, 1, 6), [f"{tick:.0%}" for tick in np.linspace(0, 1, 6)])
+    axes.tick_params(labelsize=8)
+    for rate in RATES:
+        axes.axvline(rate, color=_GREY, linewidth=0.8, linestyle=(0, (1, 2)))
+    chance = np.linspace(0, 1, 201)
+    axes.plot(chance, chance, color=_GREY, linewidth=0.8, label="chance")
+    axes.text(0.5, 0.47, "chance", color=_GREY, fontsize=8, va="top")
+    _plain(axes)
+    axes.set_xlabel("photographic faces flagged (square-root scale)", fontsize=9)
+    axes.set_ylabel("AI-generated faces flagged", fontsize=9)
+
+
+def _signed_root(x: Numbers) -> Numbers:
+    return np.sign(x) * np.sqrt(np.abs(x))
+
+
+def _signed_square(x: Numbers) -> Numbers:
+    return np.sign(x) * np.square(x)
+
+
+def _draw_key(axes: Axes, areas: Mapping[str, float], styles: Mapping[str, tuple[str, Any]]) -> None:
+    """To the right of the axes, the largest area on top: a piece of the line, the area, the name."""
+    axes.text(1.115, 0.985, "AUC", transform=axes.transAxes, fontsize=8, color=_GREY, va="center")
+    names = sorted(areas, key=lambda name: -areas[name] if math.isfinite(areas[name]) else math.inf)
+    for i, name in enumerate(names):
+        colour, dash = styles[name]
+        height = 0.92 - i * min(0.065, 0.9 / len(names))
+        axes.plot(
+            (1.03, 1.1),
+            (height, height),
+            color=colour,
+            linestyle=dash,
+            transform=axes.transAxes,
+            clip_on=False,
+        )
+        area = f"{areas[name]:.3f}" if math.isfinite(areas[name]) else "none"
+        axes.text(
+            1.115,
+            height,
+            f"{area}  {_short(name)}",
+            transform=axes.transAxes,
+            color=colour,
+            fontsize=8.5,
+            va="center",
+            parse_math=False,
+        )
+
+
+def _draw_histograms(
+    panels: Sequence[Axes], head: HeadName, sets: Mapping[str, Numbers], threshold: float
+) -> None:
+    """One panel per set, from the top; all of them over the same range."""
+    photographs, generators = _split(sets)
+    colours = {name: colour for name, (colour, _) in _styles(generators).items()}
+    rows = {PHOTOGRAPHS: photographs, **generators}
+    scale = _Scale(head)
+    line = float(scale.place(np.array([threshold]))[0])
+    edges = _edges([scale.place(scores) for scores in rows.values()], line)
+    for panel, (name, scores) in zip(panels, rows.items(), strict=False):
+        flagged = anomaly_scores(head, scores) > anomaly_scores(head, np.array([threshold]))
+        _draw_row(panel, scale.place(scores), flagged, edges, colours.get(name, _PHOTOGRAPHIC))
+        if math.isfinite(line):
+            panel.axvline(line, color=_MEAN, linewidth=1.1)
+        share = f"{flagged.mean():.0%} of {len(scores):,} flagged" if len(scores) else "no scores"
+        _name_row(panel, name, share, colours.get(name, _PHOTOGRAPHIC))
+    for panel in panels[len(rows) :]:
+        panel.set_axis_off()
+    _label_range(panels[len(rows) - 1], scale, edges, line)
+
+
+class _Scale:
+    """Where the scores of a head stand on its axis."""
+
+    def __init__(self, head: HeadName) -> None:
+        self.log_odds = head == "binary"
+        self.label = "P(AI-generated), by log-odds" if self.log_odds else "log-likelihood"
+
+    def place(self, scores: Numbers) -> Numbers:
+        if not self.log_odds:
+            return scores
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.log(scores) - np.log1p(-scores)
+
+    def score(self, place: float) -> str:
+        """The score at a place, in as many digits as tell it from its neighbours."""
+        if not self.log_odds:
+            return f"{place:,.4g}" if abs(place) < 1e5 else f"{place:.3g}"
+        p = 1.0 / (1.0 + math.exp(-place)) if place > -700.0 else 0.0
+        rest = 1.0 / (1.0 + math.exp(place)) if place < 700.0 else 0.0
+        small = f"{p:.1g}" if p < 0.01 else f"1 - {rest:.1g}"
+        return f"{p:.2g}" if min(p, rest) >= 0.01 else small.replace("e-0", "e-")
+
+    def ticks(self, low: float, high: float) -> list[float]:
+        """Places of round P, about six of them, symmetric about a half."""
+        powers = np.arange(-15, 16)
+        logits = np.sign(powers) * np.log(np.maximum(10.0 ** np.abs(powers), 2.0) - 1.0)
+        inside = (logits >= low) & (logits <= high)
+        step = max(1, math.ceil(inside.sum() / 7))
+        return [float(x) for x in logits[inside & (powers % step == 0)]]
+
+
+def _edges(sets: Sequence[Numbers], threshold: float) -> Numbers:
+    """Edges of the bins ``[n + 1]``, the threshold among them so that no bin is flagged in part.
+
+    They reach over the middle 98% of every set, but from the photographs (the first set) no further than
+    `_FAR` times the width that those have.
+    """
+    known = [part[np.isfinite(part)] for part in sets]
+    known = [part for part in known if len(part)]
+    if not known:
+        return np.linspace(0, 1, _N_BINS + 1)
+    spans = np.array([np.quantile(part, (0.01, 0.99)) for part in known])
+    low, high = spans[0]
+    reach = _FAR * (max(high - low, 1e-3 * abs(high)) or 1.0)
+    first, last = max(low - reach, spans[:, 0].min()), min(high + reach, spans[:, 1].max())
+    if math.isfinite(threshold):
+        first, last = min(first, threshold), max(last, threshold)
+    width = max(last - first, 1e-3 * abs(high)) or 1.0
+    first, last = first - _MARGIN * width, last + _MARGIN * width
+    if not math.isfinite(threshold):
+        return np.linspace(first, last, _N_BINS + 1)
+    size = (last - first) / _N_BINS
+    below, above = math.ceil((threshold - first) / size), math.ceil((last - threshold) / size)
+    edges: Numbers = threshold + size * np.arange(-below, above + 1)
+    return edges
+
+
+def _draw_row(panel: Axes, places: Numbers, flagged: NDArray[np.bool_], edges: Numbers, colour: str) -> None:
+    """Two histograms on top of each other, the flagged dark; what lies outside the edges is counted there."""
+    inner = np.clip(places, 0.5 * (edges[0] + edges[1]), 0.5 * (edges[-2] + edges[-1]))
+    counts = [np.histogram(inner[part], edges)[0] for part in (~flagged, flagged)]
+    for part, alpha in zip(counts, (0.4, 1.0), strict=True):
+        panel.stairs(part, edges, fill=True, color=colour, alpha=alpha, linewidth=0)
+    top = 1.4 * max(1, *(int(part.max()) for part in counts))
+    panel.set_ylim(0, top)
+    panel.set_xlim(edges[0], edges[-1])
+    below, above = int((places < edges[0]).sum()), int((places > edges[-1]).sum())
+    for count, x, side in ((below, 0.005, "left"), (above, 0.995, "right")):
+        if count:
+            said = f"◂ {count:,} lower" if side == "left" else f"{count:,} higher ▸"
+            panel.text(x, 0.99, said, transform=panel.transAxes, ha=side, va="top", fontsize=7, color=_GREY)
+    panel.set_yticks([])
+    panel.spines[["top", "right", "left"]].set_visible(False)
+    panel.tick_params(axis="x", labelbottom=False, length=0)
+
+
+def _name_row(panel: Axes, name: str, share: str, colour: str) -> None:
+    for height, said, size in ((0.52, _short(name), 9.0), (0.4, share, 7.5)):
+        panel.text(
+            -0.015,
+            height,
+            said,
+            transform=panel.transAxes,
+            ha="right",
+            va="bottom" if size > 8 else "top",
+            fontsize=size,
+            color=colour if size > 8 else _GREY,
+            parse_math=False,
+        )
+
+
+def _label_range(panel: Axes, scale: _Scale, edges: Numbers, line: float) -> None:
+    """Ticks and label below the last row, and the threshold in the label."""
+    panel.tick_params(axis="x", labelbottom=True, length=3, labelsize=8)
+    if scale.log_odds:
+        ticks = scale.ticks(edges[0], edges[-1])
+        panel.set_xticks(ticks, [scale.score(tick) for tick in ticks])
+    else:
+        panel.locator_params(axis="x", nbins=6)
+    threshold = f"; line: threshold {scale.score(line)}" if math.isfinite(line) else ""
+    panel.set_xlabel(scale.label + threshold, fontsize=9)
+
+
+def _chosen(embeddings: Mapping[str, NDArray[np.float32]], seed: int) -> dict[str, Numbers]:
+    """Finite embeddings, at most `MAX_POINTS`, half of them photographs; photographs first."""
+    rng = np.random.default_rng(seed)
+    names = [PHOTOGRAPHS, *(name for name in embeddings if name != PHOTOGRAPHS)]
+    finite = {name: _finite_rows(embeddings[name]) for name in names if name in embeddings}
+    places = _shares([len(rows) for rows in finite.values()], PHOTOGRAPHS in finite)
+    return {
+        name: rows[np.sort(rng.permutation(len(rows))[:n])]
+        for (name, rows), n in zip(finite.items(), places, strict=True)
+    }
+
+
+def _finite_rows(rows: NDArray[np.float32]) -> Numbers:
+    return np.asarray(rows[np.isfinite(rows).all(axis=1)], np.float64)
+
+
+def _shares(sizes: Sequence[int], photographs_first: bool) -> list[int]:
+    """How many of every set are drawn: photographs weigh as much as all generators together."""
+    weights = np.ones(len(sizes))
+    if photographs_first:
+        weights[0] = max(1, len(sizes) - 1)
+    left, open_sets, given = MAX_POINTS, set(range(len(sizes))), [0] * len(sizes)
+    while open_sets:
+        unit = left / sum(weights[i] for i in open_sets)
+        small = {i for i in open_sets if sizes[i] <= unit * weights[i]}
+        for i in small or open_sets:
+            given[i] = sizes[i] if small else int(unit * weights[i])
+        if not small:
+            break
+        left -= sum(sizes[i] for i in small)
+        open_sets -= small
+    return given
+
+
+def _tsne(rows: Numbers, seed: int) -> Numbers:
+    """Places ``[n, 2]`` of embeddings ``[n, d]`` that are not all equal."""
+    try:
+        from sklearn.decomposition import PCA
+        from sklearn.manifold import TSNE
+        from threadpoolctl import threadpool_limits
+    except ImportError as exc:
+        raise _missing("a t-SNE", "scikit-learn") from exc
+    n, d = rows.shape
+    reduced = PCA(min(_PCA_COMPONENTS, n, d), random_state=seed).fit_transform(rows)
+    perplexity = min(_PERPLEXITY, (n - 1) / 3.0)
+    init = "pca" if d > 1 else "random"
+    # Threads that wait for each other on a busy machine make it ten times as long.
+    with threadpool_limits(limits=1):
+        places = TSNE(perplexity=perplexity, init=init, random_state=seed).fit_transform(reduced)
+    return np.asarray(places, np.float64)
+
+
+def _scatter(places: Mapping[str, Numbers], scored: Scored) -> Figure:
+    """One panel per generator, photographs below it."""
+    generators = [name for name in places if name != PHOTOGRAPHS]
+    colours = _styles(generators)
+    n_rows = math.ceil(max(1, len(generators)) / _TSNE_COLUMNS)
+    n_columns = math.ceil(max(1, len(generators)) / n_rows)
+    figure = _figure(max(5.2, 2.7 * n_columns), 2.75 * n_rows + 0.5)
+    everything = np.concatenate(list(places.values()))
+    for i, name in enumerate(generators or [PHOTOGRAPHS]):
+        panel = figure.add_subplot(n_rows, n_columns, i + 1)
+        for drawn, colour, marker in _layers(name, places, colours):
+            x, y = places[drawn].T
+            panel.scatter(x, y, s=9, c=colour, marker=marker, alpha=0.65, linewidths=0, label=drawn)
+        _frame(panel, everything)
+        n_all = len(scored.embeddings[name])
+        part = f"{len(places[name]):,}" + (f" of {n_all:,}" if n_all > len(places[name]) else "")
+        panel.set_title(
+            f"▲ {_short(name)} ({part})" if generators else f"photographs ({part})",
+            fontsize=9,
+            loc="left",
+            color=colours[name][0] if generators else _PHOTOGRAPHIC,
+            parse_math=False,
+        )
+    said = f"t-SNE: ● {_faces(len(places.get(PHOTOGRAPHS, ())), 'photographic')}, ▲ AI-generated"
+    figure.suptitle(said, fontsize=11, x=0.01, ha="left")
+    return figure
+
+
+def _frame(panel: Axes, places: Numbers) -> None:
+    """The same part of the plane in every panel, square and without numbers, which mean nothing here."""
+    low, high = places.min(axis=0), places.max(axis=0)
+    margin = _MARGIN * (high - low)
+    panel.set_xlim(low[0] - margin[0], high[0] + margin[0])
+    panel.set_ylim(low[1] - margin[1], high[1] + margin[1])
+    panel.set_box_aspect(1)
+    panel.set_xticks([])
+    panel.set_yticks([])
+    panel.spines[:].set_color(_PALE)
+
+
+class _Course(NamedTuple):
+    """AUC by variant with its interval, NaN where it is not known, and how it is drawn."""
+
+    name: str
+    value: Numbers
+    low: Numbers
+    high: Numbers
+    colour: str
+    dash: Any
+    is_mean: bool
+
+
+def _courses(report: Report, head: HeadName) -> list[_Course]:
+    """Of every generator and, of two or more, their mean, which is drawn last and so on top."""
+    variants = list(report.heads[head].variants.values())
+    names = list(dict.fromkeys(name for variant in variants for name in variant.generators))
+    courses = []
+    for name, (colour, dash) in _styles(names).items():
+        rows = [
+            variant.generators[name].auc if name in variant.generators else _NOTHING for variant in variants
+        ]
+        courses.append(_course(name, rows, colour, dash))
+    if len(names) > 1:
+        rows = [variant.mean.auc for variant in variants]
+        courses.append(_course("mean", rows, _MEAN, "-", is_mean=True))
+    return courses
+
+
+def _course(
+    name: str, intervals: Sequence[Interval], colour: str, dash: Any, *, is_mean: bool = False
+) -> _Course:
+    value, low, high = np.array(intervals, np.float64).T
+    return _Course(name, value, low, high, colour, dash, is_mean)
+
+
+def _draw_courses(axes: Axes, courses: Sequence[_Course], variants: Sequence[str]) -> None:
+    """Lines side by side, so that their intervals can be told apart."""
+    axes.set_xlim(-0.5, len(variants) - 0.7)
+    axes.set_xticks(range(len(variants)), [_short(name) for name in variants], rotation=35, ha="right")
+    axes.tick_params(labelsize=8)
+    axes.axhline(0.5, color=_GREY, linewidth=1.0, linestyle=(0, (1, 2)))
+    axes.text(-0.45, 0.503, "chance", color=_GREY, fontsize=8, va="bottom")
+    dodge = np.linspace(-0.5, 0.5, len(courses)) * _DODGE if len(courses) > 1 else (0.0,)
+    for course, shift in zip(courses, dodge, strict=True):
+        x = np.arange(len(variants)) + (0.0 if course.is_mean else shift)
+        width = 2.8 if course.is_mean else 1.3
+        # An end of an interval that is not known, or not around the value, would stop matplotlib.
+        bars = [np.fmax(course.value - course.low, 0), np.fmax(course.high - course.value, 0)]
+        axes.errorbar(
+            x,
+            course.value,
+            yerr=bars,
+            color=course.colour,
+            linestyle=course.dash,
+            linewidth=width,
+            elinewidth=0.45 * width,
+            marker="o",
+            markersize=2.2 + 1.2 * width,
+            label=course.name,
+        )
+    _label_ends(axes, courses)
+    _plain(axes)
+    axes.set_ylabel("AUC", fontsize=9)
+
+
+def _label_ends(axes: Axes, courses: Sequence[_Course]) -> None:
+    """Name of every line to the right of the axes, joined by a leader to its last value."""
+    low, high = axes.get_ylim()
+    known = [(course, course.value[np.isfinite(course.value)]) for course in courses]
+    lasts = sorted(((float(v[-1]), course) for course, v in known if len(v)), key=lambda last: last[0])
+    ends = [(value - low) / (high - low) for value, _ in lasts]
+    for (value, course), end, height in zip(lasts, ends, spread(ends, _LABEL_GAP), strict=True):
+        axes.annotate(
+            f"{_short(course.name)}  {value:.3f}",
+            xy=(1.0, end),
+            xytext=(1.07, height),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            va="center",
+            fontsize=8.5,
+            fontweight="bold" if course.is_mean else "normal",
+            color=course.colour,
+            parse_math=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": course.colour,
+                "linestyle": course.dash,
+                "linewidth": 0.9,
+                "relpos": (0.0, 0.5),
+                "shrinkA": 3,
+                "shrinkB": 0,
+            },
+        )
+
+
+def _layers(
+    name: str, places: Mapping[str, Numbers], colours: Mapping[str, tuple[str, Any]]
+) -> Iterator[tuple[str, str, str]]:
+    """What a panel shows, from the back: set, colour and marker."""
+    if PHOTOGRAPHS in places:
+        yield PHOTOGRAPHS, _PALE, "o"
+    if name != PHOTOGRAPHS:
+        yield name, colours[name][0], "^"
+
+
+def _split(sets: Mapping[str, Numbers]) -> tuple[Numbers, dict[str, Numbers]]:
+    """Scores of the photographs, and of every generator, without NaN."""
+    known = {name: scores[~np.isnan(scores)] for name, scores in sets.items()}
+    return known.pop(PHOTOGRAPHS, np.empty(0)), known
+
+
+def _styles(generators: Iterable[str]) -> dict[str, tuple[str, Any]]:
+    """Colour and dash of every generator, by its place."""
+    return {
+        name: (_COLOURS[i % len(_COLOURS)], _DASHES[i // len(_COLOURS) % len(_DASHES)])
+        for i, name in enumerate(generators)
+    }
+
+
+def _head(head: HeadName) -> str:
+    return f"{head} head"
+
+
+def _faces(n: int, kind: str = "") -> str:
+    return " ".join(word for word in (f"{n:,}", kind, "face" if n == 1 else "faces") if word)
+
+
+def _short(name: str) -> str:
+    """A name from the command line, as a font can draw it and a label can hold it."""
+    clean = " ".join(name.encode("utf-8", "replace").decode().split())
+    return clean if len(clean) <= _LONGEST_NAME else f"{clean[: _LONGEST_NAME - 1]}…"
+
+
+def _missing(what: str, package: str) -> MissingDependencyError:
+    return MissingDependencyError(what, package, "pip install 'bladescan[train]'")
+
+
+def _figure(width: float, height: float) -> Figure:
+    """An empty figure, its size in inches, that draws to memory."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as exc:
+        raise _missing("a plot", "matplotlib") from exc
+    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _nothing(said: str) -> Figure:
+    figure = _figure(5.6, 2.0)
+    figure.text(0.5, 0.5, said, ha="center", va="center", color=_GREY, fontsize=9)
+    return figure
+
+
+def _say(panel: Axes, said: str) -> None:
+    panel.set_xticks([])
+    panel.set_yticks([])
+    panel.text(0.5, 0.5, said, transform=panel.transAxes, ha="center", va="center", color=_GREY)
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#E5E5E5", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # A generator may be named in letters that the font lacks: boxes then, and no word on the terminal.
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)
+        figure.savefig(buffer, format="png", dpi=_DPI)
+    return buffer.getvalue()
