@@ -71,6 +71,12 @@ def falling(n_generators=3):
     }
 
 
+@pytest.fixture
+def coarse(monkeypatch):
+    """Small pictures, for tests that write many and count no pixels."""
+    monkeypatch.setattr(plots, "_DPI", 50)
+
+
 def texts(figure):
     figure.draw_without_rendering()
     return [text.get_text() for text in figure.findobj(matplotlib.text.Text) if text.get_text()]
@@ -227,7 +233,7 @@ def test_the_points_of_a_set_far_from_another_stand_apart():
         assert (own < np.linalg.norm(places[name] - centres[other], axis=1)).all()
 
 
-def test_the_same_seed_gives_the_same_picture_and_another_draws_other_faces(monkeypatch, tmp_path):
+def test_the_same_seed_gives_the_same_picture_and_another_draws_other_faces(coarse, monkeypatch, tmp_path):
     monkeypatch.setattr(plots, "MAX_POINTS", 30)
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         plots.plot_tsne(scored(), tmp_path / name, seed=seed)
@@ -390,12 +396,12 @@ def test_no_two_of_ten_generators_are_drawn_alike_and_each_is_the_same_in_all_pi
     ],
     ids=str,
 )
-def test_scores_without_much_in_them_still_give_pictures(given, tmp_path):
+def test_scores_without_much_in_them_still_give_pictures(given, coarse, tmp_path):
     plots.plot_roc(given, tmp_path / "roc.png")
     plots.plot_scores(given, report(), tmp_path / "scores.png")
     plots.plot_tsne(given, tmp_path / "tsne.png")
     for name in ("roc", "scores", "tsne"):
-        assert min(size(tmp_path / f"{name}.png")) > 100
+        assert min(size(tmp_path / f"{name}.png")) > 50
 
 
 @pytest.mark.parametrize(
@@ -408,8 +414,8 @@ def test_a_report_without_much_in_it_still_gives_a_picture(variants, tmp_path):
     assert min(size(tmp_path / "x.png")) > 100
 
 
-@pytest.mark.parametrize("name", ["$x_{", "_a\n\udc80", "生成", "n" * 300, "mean"], ids=range(5))
-def test_a_generator_may_have_any_name(name, tmp_path):
+@pytest.mark.parametrize("name", ["_$x_{\n\udc80", "生成", "n" * 300, "mean"], ids=range(4))
+def test_a_generator_may_have_any_name(name, coarse, tmp_path):
     rng = np.random.default_rng(0)
     given = one_class([1, 2, 3], **{name: [0, 1]})
     given.embeddings[name] = rng.normal(size=(12, 3)).astype(np.float32)
@@ -419,7 +425,7 @@ def test_a_generator_may_have_any_name(name, tmp_path):
     found = {"none": {name: metrics(0.9), "other": metrics(0.8)}}
     plots.plot_robustness(report(found), tmp_path / "robustness.png")
     for picture in ("roc", "scores", "tsne", "robustness"):
-        assert max(size(tmp_path / f"{picture}.png")) < 2600
+        assert max(size(tmp_path / f"{picture}.png")) < 800
 
 
 def size(path):
@@ -429,12 +435,21 @@ def size(path):
         return image.size
 
 
+def test_the_files_are_pictures_of_a_size_to_read(tmp_path):
+    plots.plot_roc(scored(1), tmp_path / "roc.png")
+    plots.plot_robustness(report(falling(1)), tmp_path / "robustness.png")
+    for name in ("roc", "robustness"):
+        width, height = size(tmp_path / f"{name}.png")
+        assert 900 <= width <= 2400
+        assert 500 <= height <= 1200
+
+
 def test_a_folder_that_is_not_there_is_an_output_error(tmp_path):
     with pytest.raises(OutputError, match="no folder"):
         plots.plot_roc(scored(1), tmp_path / "none" / "x.png")
 
 
-def test_plotting_leaves_matplotlib_as_it_was(tmp_path):
+def test_plotting_leaves_matplotlib_as_it_was(coarse, tmp_path):
     before = dict(matplotlib.rcParams)
     plots.plot_scores(scored(1), report(), tmp_path / "x.png")
     assert dict(matplotlib.rcParams) == before
