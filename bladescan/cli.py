@@ -275,6 +275,7 @@ _LEARNING: dict[str, Callable[..., None]] = {
     "recipes": learning_commands.recipes,
     "fit": learning_commands.fit,
     "export": learning_commands.export,
+    "evaluate": learning_commands.evaluate,
     "import": learning_commands.import_checkpoint,
 }
 for _name, _command in _LEARNING.items():

@@ -66,6 +66,26 @@ def check_output(path: Path, suffix: str) -> None:
         raise UsageError(f"--output {path}: no folder {path.parent}")
 
 
+def check_new_folder(path: Path) -> None:
+    """Make the folder of an output, or fail now where that would mix it with something else."""
+    if not path.parent.is_dir():
+        raise UsageError(f"--output {path}: no folder {path.parent}")
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UsageError(f"--output {path}: expected a new or empty folder")
+    path.mkdir(exist_ok=True)
+
+
+def named_folders(pairs: list[str], option: str) -> dict[str, list[str]]:
+    """``NAME=DIR`` options as folders by name; a name given twice has two folders."""
+    found: dict[str, list[str]] = {}
+    for pair in pairs:
+        name, equals, folder = pair.partition("=")
+        if not (name.strip() and equals and folder):
+            raise UsageError(f"{option} {pair!r}: expected NAME=DIR, for example sdxl=images/sdxl")
+        found.setdefault(name.strip(), []).append(folder)
+    return found
+
+
 def need_learning_side(what: str) -> None:
     """Raise MissingDependencyError unless the extra ``train`` is installed."""
     from importlib.util import find_spec

@@ -9,7 +9,9 @@ import typer
 
 from bladescan import options as o
 from bladescan.command_inputs import (
+    check_new_folder,
     check_output,
+    named_folders,
     need_learning_side,
     printable_lines,
     raw_stdin,
@@ -123,6 +125,66 @@ def export(
     report = export_onnx(load_detector(detector), output)
     size = output.stat().st_size
     print(as_text({"export": str(output), "bytes": size, "largest difference": asdict(report)}))
+
+
+@guarded
+def evaluate(
+    photos: o.Photos,
+    ai_generated: o.Generators,
+    output: o.ReportOutput,
+    detector: Annotated[
+        Path | None,
+        typer.Argument(help="Detector file (.onnx or .safetensors). Default: the one that ships."),
+    ] = None,
+    match: o.Matched = False,
+    false_alarm: o.FalseAlarm = None,
+    faces: o.Faces = "auto",
+    min_face: o.MinFace = 32,
+    backend: o.BackendName = "auto",
+    device: o.Device = "auto",
+    seed: o.Seed = 0,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Measure a detector on photographs against the images of each generator.
+
+    Prints the main table; the folder gets report.md, report.json and plots. Needs the extra `train`.
+    """
+    need_learning_side("evaluate")
+    from bladescan.backend import BackendSettings
+    from bladescan.decoder_process import DecoderSettings
+    from bladescan.evaluate_job import EvaluateOptions, run_evaluation, write_evaluation
+    from bladescan.evaluation_page import summary
+    from bladescan.scan_job import n_cores
+    from bladescan.sources import list_sources
+
+    asked = EvaluateOptions(
+        detector=detector,
+        backend=backend,
+        runtime=BackendSettings(device),
+        decoder=DecoderSettings(faces=faces, min_face=min_face),
+        false_alarm=false_alarm,
+        match=match,
+        n_decoders=n_cores(),
+        seed=seed,
+    )
+    folders, stdin = named_folders(ai_generated, "--ai-generated"), raw_stdin()
+    photographs = list_sources(source_query(photos), stdin=stdin)
+    sets = {name: list_sources(source_query(paths), stdin=stdin) for name, paths in folders.items()}
+    check_new_folder(output)
+    with ProgressLine("finding faces", quiet=quiet) as line:
+        found = run_evaluation(
+            asked,
+            photographs,
+            sets,
+            seen=line.advance,
+            progress=lambda stage, done, total: line.set(done, total, stage),
+        )
+    write_evaluation(found, output, seed=seed)
+    print(printable_lines(summary(found.report)))
+    for warning in () if quiet else found.report.warnings:
+        say(f"bladescan: note: {warning}")
+    say(f"report: {output / 'report.md'}")
 
 
 @guarded

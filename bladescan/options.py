@@ -160,6 +160,23 @@ AiGenerated = Annotated[
     list[str] | None,
     Option(metavar="DIR", help="Labelled AI-generated faces: adds the binary head. Repeatable."),
 ]
+Generators = Annotated[
+    list[str],
+    Option(
+        "--ai-generated",
+        metavar="NAME=DIR",
+        help="AI-generated images of one generator, and its name in the report. Repeatable.",
+    ),
+]
+ReportOutput = Annotated[
+    Path, Option("--output", "-o", metavar="FOLDER", help="Where the report goes: a new or empty folder.")
+]
+Matched = Annotated[
+    bool,
+    Option(
+        "--match", help="First bring all crops to one size and one JPEG quality, so that files tell nothing."
+    ),
+]
 Calibrate = Annotated[
     list[str] | None,
     Option(metavar="DIR", help="Photographs that only set the threshold. Default: a share of --photos."),
