@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bladescan.errors import UsageError
+from bladescan.errors import OutputError, UsageError
 from bladescan.guard import is_closed
 from bladescan.terminal import printable
 
@@ -67,12 +67,15 @@ def check_output(path: Path, suffix: str) -> None:
 
 
 def check_new_folder(path: Path) -> None:
-    """Make the folder of an output, or fail now where that would mix it with something else."""
+    """Make the folder of an output, or fail now where that cannot be or would mix it with something else."""
     if not path.parent.is_dir():
         raise UsageError(f"--output {path}: no folder {path.parent}")
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UsageError(f"--output {path}: expected a new or empty folder")
-    path.mkdir(exist_ok=True)
+    try:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UsageError(f"--output {path}: expected a new or empty folder")
+        path.mkdir(exist_ok=True)
+    except OSError as exc:
+        raise OutputError(f"--output {path}: {exc.strerror or exc}") from exc
 
 
 def named_folders(pairs: list[str], option: str) -> dict[str, list[str]]:

@@ -119,7 +119,10 @@ def run_evaluation(
         thresholds = _thresholds(manifest, rate)
         images = _cut(options, manifest, {PHOTOGRAPHS: photographs, **ai_generated}, seen)
         variants = _told(list(VARIANTS), "scoring variants", progress)
-        scored = {variant: _score(images.sets, variant, backend, options.batch_size) for variant in variants}
+        scored = {
+            variant: _score(images.sets, variant, backend, list(thresholds), options.batch_size)
+            for variant in variants
+        }
     finally:
         backend.close()
     heads: dict[HeadName, HeadReport] = {}
@@ -233,10 +236,12 @@ def _told(names: Iterable[_Name], stage: str, progress: Callable[[str, int, int]
     progress(stage, len(steps), len(steps))
 
 
-def _score(sets: Mapping[str, Faces], variant: str, backend: Backend, batch_size: int) -> Scored:
+def _score(
+    sets: Mapping[str, Faces], variant: str, backend: Backend, heads: list[HeadName], batch_size: int
+) -> Scored:
     found = {name: _scores(faces.crops, variant, backend, batch_size) for name, faces in sets.items()}
     raw: dict[HeadName, dict[str, NDArray[np.float64]]] = {}
-    for head in backend.manifest.heads:
+    for head in heads:
         sign = 1.0 if head == "one-class" else -1.0
         raw[head] = {name: sign * photographic_scores(scores, head) for name, scores in found.items()}
     plain = variant == NO_VARIANT

@@ -151,6 +151,8 @@ def evaluate(
     Prints the main table; the folder gets report.md, report.json and plots. Needs the extra `train`.
     """
     need_learning_side("evaluate")
+    folders, stdin = named_folders(ai_generated, "--ai-generated"), raw_stdin()
+    check_new_folder(output)
     from bladescan.backend import BackendSettings
     from bladescan.decoder_process import DecoderSettings
     from bladescan.evaluate_job import EvaluateOptions, run_evaluation, write_evaluation
@@ -168,10 +170,8 @@ def evaluate(
         n_decoders=n_cores(),
         seed=seed,
     )
-    folders, stdin = named_folders(ai_generated, "--ai-generated"), raw_stdin()
     photographs = list_sources(source_query(photos), stdin=stdin)
     sets = {name: list_sources(source_query(paths), stdin=stdin) for name, paths in folders.items()}
-    check_new_folder(output)
     with ProgressLine("finding faces", quiet=quiet) as line:
         found = run_evaluation(
             asked,
