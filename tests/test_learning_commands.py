@@ -11,7 +11,7 @@ from PIL import Image, ImageEnhance
 
 from bladescan.exit_codes import ExitCode
 
-TINY = ["encoder.width=8", "inner.epochs=1", "inner.batch_size=4", "held_out=0.2", "workers=0"]
+TINY = ["encoder.width=8", "inner.epochs=1", "inner.batch_size=4", "data.held_out=0.2", "workers=0"]
 
 
 @pytest.fixture(scope="module")
