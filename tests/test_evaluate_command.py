@@ -13,11 +13,13 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
+from bladescan.command_inputs import named_folders
 from bladescan.decoder_process import DecoderSettings
 from bladescan.degradations import VARIANTS
 from bladescan.errors import DataError, UsageError
 from bladescan.evaluate_job import EvaluateOptions, Evaluation, run_evaluation
 from bladescan.evaluation import Metrics, Report, anomaly_scores
+from bladescan.evaluation_page import as_markdown
 from bladescan.exit_codes import ExitCode
 from bladescan.sources import Source, SourceQuery, list_sources
 
@@ -179,6 +181,18 @@ def test_makes_are_read_where_there_is_exif(tmp_path, folders):
     found = run({**folders, "photographs": folder}, "smooth").report
     makes = found.heads["one-class"].by_make
     assert [(part.name, part.n_photographs) for part in makes] == [("Nikon", 6)]
+
+
+def test_a_name_given_twice_has_two_folders_and_a_folder_may_hold_an_equals_sign():
+    pairs = ["sdxl=a", "flux=x=1", "sdxl=b"]
+    assert named_folders(pairs, "--ai-generated") == {"sdxl": ["a", "b"], "flux": ["x=1"]}
+
+
+def test_no_name_breaks_a_table_of_the_page(as_found):
+    text = msgspec.json.encode(as_found.report).replace(b'"smooth"', rb'"a|b\n\u001b[2Jc"')
+    page = as_markdown(msgspec.json.decode(text, type=Report))
+    rows = [line for line in page.splitlines() if "|b" in line]
+    assert rows and all("a\\|b" in row and "\x1b" not in row and row.endswith("|") for row in rows)
 
 
 def test_too_few_images_are_an_error_that_says_what_was_skipped(tmp_path, folders):
