@@ -296,7 +296,11 @@ def _report(
         ai_generated=counts,
         heads=heads,
         baselines=baselines,
-        warnings=[*_finder_notes(images.ready, manifest), *_baseline_notes(heads, baselines, images.match)],
+        warnings=[
+            *_finder_notes(images.ready, manifest),
+            *_duplicate_notes(images.facts),
+            *_baseline_notes(heads, baselines, images.match),
+        ],
     )
 
 
@@ -353,6 +357,16 @@ def _finder_notes(ready: Ready, manifest: Manifest) -> list[str]:
     return notes
 
 
+def _duplicate_notes(facts: Mapping[str, list[FileFacts]]) -> list[str]:
+    ours = {fact.digest for fact in facts[PHOTOGRAPHS]}
+    shared = {name: sum(fact.digest in ours for fact in part) for name, part in _generators(facts).items()}
+    return [
+        f"{n} of the files of {name} are among the photographs as well: no number about {name} holds"
+        for name, n in shared.items()
+        if n
+    ]
+
+
 _SEES = {
     "files": "file size, dimensions, format and JPEG quantisation",
     "compressed-size": "the bytes that a JPEG of the crop takes",
@@ -406,6 +420,7 @@ def _file_facts(name: str, decoded: Decoded, limits: Limits) -> FileFacts:
         format=decoded.format or "",
         quantisation=_quantisation(data) if decoded.format in JPEG_FORMATS else (),
         make=None if make is None else str(make),
+        digest=hashlib.blake2b(data, digest_size=16).digest(),
     )
 
 

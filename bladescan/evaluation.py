@@ -369,6 +369,7 @@ class FileFacts:
         format: as the decoder names it.
         quantisation: mean of each JPEG quantisation table, in order; empty for other formats.
         make: camera make of `bladescan.exif`; None where there is none. No baseline sees it.
+        digest: of the bytes, to tell the same file in two sets. No baseline sees it.
     """
 
     n_bytes: int
@@ -377,6 +378,7 @@ class FileFacts:
     format: str
     quantisation: tuple[float, ...] = ()
     make: str | None = None
+    digest: bytes = b""
 
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF")

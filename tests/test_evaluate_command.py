@@ -195,6 +195,13 @@ def test_no_name_breaks_a_table_of_the_page(as_found):
     assert rows and all("a\\|b" in row and "\x1b" not in row and row.endswith("|") for row in rows)
 
 
+def test_a_file_in_both_classes_is_told(folders, as_found):
+    found = run({**folders, "same": folders["photographs"]}, "same").report
+    assert found.warnings[0].startswith("12 of the files of same are among the photographs as well")
+    assert found.heads["one-class"].variants["none"].mean.auc.value == pytest.approx(0.5)
+    assert not any("as well: no number" in line for line in as_found.report.warnings)
+
+
 def test_too_few_images_are_an_error_that_says_what_was_skipped(tmp_path, folders):
     few = pictures(tmp_path / "few", 3, 4)
     (few / "notes.txt").write_text("no image")
