@@ -22,6 +22,7 @@ from bladescan.decoder_process import Decoded, DecoderSettings, Ready
 from bladescan.decoders import DecoderPool
 from bladescan.degradations import MATCH_QUALITY, VARIANTS, compressed_sizes, degrade, match, match_side
 from bladescan.detectors import default_detector
+from bladescan.embedding_plot import plot_tsne
 from bladescan.errors import DataError, DetectorError, ImageError, UsageError
 from bladescan.evaluation import (
     MIN_FILES,
@@ -43,7 +44,7 @@ from bladescan.evaluation import (
     measure,
 )
 from bladescan.evaluation_page import as_markdown
-from bladescan.evaluation_plots import plot_robustness, plot_roc, plot_scores, plot_tsne
+from bladescan.evaluation_plots import plot_robustness, plot_roc, plot_scores
 from bladescan.exif import read_exif
 from bladescan.features import Faces, cut_faces, listed
 from bladescan.images import Limits, read_file

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: ROC curves, histograms of the scores, embeddings by t-SNE, robustness.
+"""Pictures of an evaluation: ROC curves, histograms of the scores, robustness.
 
 Every picture is a figure builder and a writer of that figure, as in `plots`. A generator has the same colour
 in all of them, its place in the order given. Scores and embeddings that are not finite are left out, except
@@ -9,18 +9,16 @@ It measures nothing for the report: the AUC beside a ROC curve is the area under
 
 from __future__ import annotations
 
-import io
 import math
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bladescan.errors import MissingDependencyError
 from bladescan.evaluation import PHOTOGRAPHS, Interval, Report, Scored, anomaly_scores
+from bladescan.figures import GREY, as_png, make_plain, missing, new_figure, nothing_to_draw, say_in
 from bladescan.manifest import HeadName
 from bladescan.plots import spread
 from bladescan.targets import write_file
@@ -33,15 +31,9 @@ Numbers = NDArray[np.float64]
 
 RATES = (0.01, 0.05)
 """False-alarm rates that the ROC curves mark."""
-MAX_POINTS = 2000
-"""Most faces in a t-SNE: its time grows faster than their number."""
-FEWEST_POINTS = 10
-"""Fewest faces of which a t-SNE says anything."""
 
-_DPI = 150
-_GREY = "#767676"
-_PHOTOGRAPHIC = "#5A5A5A"
-_PALE = "#A0A0A0"
+PHOTOGRAPHIC = "#5A5A5A"
+PALE = "#A0A0A0"
 _MEAN = "#000000"
 # Colours of Okabe and Ito, which people with any colour vision tell apart, dark enough for thin lines on
 # white; once they are used up, a dash tells the second and third round from the first.
@@ -51,10 +43,7 @@ _LONGEST_NAME = 24
 
 _N_BINS = 60
 _FAR = 3.0
-_MARGIN = 0.04
-_TSNE_COLUMNS = 4
-_PCA_COMPONENTS = 50
-_PERPLEXITY = 30.0
+MARGIN = 0.04
 _DODGE = 0.4
 _LABEL_GAP = 0.052
 _NOTHING = Interval(math.nan, math.nan, math.nan)
@@ -67,7 +56,7 @@ def plot_roc(scored: Scored, path: Path) -> None:
         MissingDependencyError: matplotlib or scikit-learn is not installed.
         OutputError: the file cannot be written.
     """
-    write_file(path, _png(roc_figure(scored)))
+    write_file(path, as_png(roc_figure(scored)))
 
 
 def plot_scores(scored: Scored, report: Report, path: Path) -> None:
@@ -77,17 +66,7 @@ def plot_scores(scored: Scored, report: Report, path: Path) -> None:
         MissingDependencyError: matplotlib is not installed.
         OutputError: the file cannot be written.
     """
-    write_file(path, _png(scores_figure(scored, report)))
-
-
-def plot_tsne(scored: Scored, path: Path, *, seed: int = 0) -> None:
-    """Write `tsne_figure` as a PNG file.
-
-    Raises:
-        MissingDependencyError: matplotlib or scikit-learn is not installed.
-        OutputError: the file cannot be written.
-    """
-    write_file(path, _png(tsne_figure(scored, seed=seed)))
+    write_file(path, as_png(scores_figure(scored, report)))
 
 
 def plot_robustness(report: Report, path: Path) -> None:
@@ -97,7 +76,7 @@ def plot_robustness(report: Report, path: Path) -> None:
         MissingDependencyError: matplotlib is not installed.
         OutputError: the file cannot be written.
     """
-    write_file(path, _png(robustness_figure(report)))
+    write_file(path, as_png(robustness_figure(report)))
 
 
 def roc_figure(scored: Scored) -> Figure:
@@ -113,13 +92,13 @@ def roc_figure(scored: Scored) -> Figure:
         MissingDependencyError: matplotlib or scikit-learn is not installed.
     """
     if not scored.scores:
-        return _nothing("no scores")
-    figure = _figure(6.2 * len(scored.scores), 4.6)
+        return nothing_to_draw("no scores")
+    figure = new_figure(6.2 * len(scored.scores), 4.6)
     for i, (head, sets) in enumerate(scored.scores.items()):
         axes = figure.add_subplot(1, len(scored.scores), i + 1)
         photographs, generators = _split(sets)
         _draw_roc(axes, head, photographs, generators)
-        axes.set_title(f"{_head(head)}, {_faces(len(photographs), 'photographic')}", fontsize=10, loc="left")
+        axes.set_title(f"{_head(head)}, {n_faces(len(photographs), 'photographic')}", fontsize=10, loc="left")
     figure.suptitle("ROC curves by generator", fontsize=11, x=0.01, ha="left")
     return figure
 
@@ -139,9 +118,9 @@ def scores_figure(scored: Scored, report: Report) -> Figure:
     """
     heads = [head for head in scored.scores if head in report.heads]
     if not heads:
-        return _nothing("no scores")
+        return nothing_to_draw("no scores")
     n_rows = max(len({PHOTOGRAPHS, *scored.scores[head]}) for head in heads)
-    figure = _figure(5.6 * len(heads), 1.3 + 0.62 * n_rows)
+    figure = new_figure(5.6 * len(heads), 1.3 + 0.62 * n_rows)
     grid = figure.add_gridspec(n_rows, len(heads))
     for column, head in enumerate(heads):
         panels = [figure.add_subplot(grid[row, column]) for row in range(n_rows)]
@@ -150,31 +129,6 @@ def scores_figure(scored: Scored, report: Report) -> Figure:
     said = f"Scores; dark: flagged, {100 * report.false_alarm:.3g}% false alarms asked"
     figure.suptitle(said, fontsize=11, x=0.01, ha="left")
     return figure
-
-
-def tsne_figure(scored: Scored, *, seed: int = 0) -> Figure:
-    """Embeddings by t-SNE, photographs against each generator, after the paper's Fig. 3.
-
-    All sets are laid out together, so that photographs stand at the same places in every panel. Of more than
-    `MAX_POINTS` faces a part is drawn by lot, half of it photographs.
-
-    Args:
-        scored: with embeddings.
-        seed: of the lot and of the layout.
-
-    Raises:
-        MissingDependencyError: matplotlib or scikit-learn is not installed.
-    """
-    sets = _chosen(scored.embeddings, seed)
-    n = sum(len(rows) for rows in sets.values())
-    if n < FEWEST_POINTS:
-        return _nothing(f"{_faces(n)} with embeddings are too few for a t-SNE: it takes {FEWEST_POINTS}")
-    together = np.concatenate(list(sets.values()))
-    if not np.ptp(together, axis=0).any():
-        return _nothing(f"no t-SNE: all {n} embeddings are equal")
-    places = _tsne(together, seed)
-    cuts = np.cumsum([len(rows) for rows in sets.values()])[:-1]
-    return _scatter(dict(zip(sets, np.split(places, cuts), strict=True)), scored)
 
 
 def robustness_figure(report: Report) -> Figure:
@@ -189,9 +143,9 @@ def robustness_figure(report: Report) -> Figure:
     courses = {head: _courses(report, head) for head in report.heads}
     drawn = {head: lines for head, lines in courses.items() if lines}
     if not drawn:
-        return _nothing("no variants")
+        return nothing_to_draw("no variants")
     n_variants = max(len(report.heads[head].variants) for head in drawn)
-    figure = _figure(max(4.8, 3.2 + 0.55 * n_variants) * len(drawn), 4.8)
+    figure = new_figure(max(4.8, 3.2 + 0.55 * n_variants) * len(drawn), 4.8)
     ends = np.concatenate([[*line.value, *line.low] for lines in drawn.values() for line in lines])
     for i, (head, lines) in enumerate(drawn.items()):
         axes = figure.add_subplot(1, len(drawn), i + 1)
@@ -215,7 +169,7 @@ def _roc(photographs: Numbers, generator: Numbers) -> _Roc:
     try:
         from sklearn.metrics import auc, roc_curve
     except ImportError as exc:
-        raise _missing("a ROC curve", "scikit-learn") from exc
+        raise missing("a ROC curve", "scikit-learn") from exc
     # Ranks make the same curve, and infinite scores have one.
     ranks = np.unique(np.concatenate([photographs, generator]), return_inverse=True)[1]
     labels = np.repeat([0, 1], [len(photographs), len(generator)])
@@ -225,7 +179,7 @@ def _roc(photographs: Numbers, generator: Numbers) -> _Roc:
 
 def _draw_roc(axes: Axes, head: HeadName, photographs: Numbers, generators: Mapping[str, Numbers]) -> None:
     if not len(photographs) or not generators:
-        _say(axes, "no scores of photographs" if generators else "no generator")
+        say_in(axes, "no scores of photographs" if generators else "no generator")
         return
     curves = {
         name: _roc(anomaly_scores(head, photographs), anomaly_scores(head, scores))
@@ -233,7 +187,7 @@ def _draw_roc(axes: Axes, head: HeadName, photographs: Numbers, generators: Mapp
         if len(scores)
     }
     _draw_roc_axes(axes)
-    styles = _styles(generators)
+    styles = generator_styles(generators)
     for name, curve in curves.items():
         colour, dash = styles[name]
         axes.plot(*_filled(curve), color=colour, linestyle=dash, linewidth=1.5, label=name)
@@ -261,11 +215,11 @@ def _draw_roc_axes(axes: Axes) -> None:
     axes.set_yticks(np.linspace(0, 1, 6), [f"{tick:.0%}" for tick in np.linspace(0, 1, 6)])
     axes.tick_params(labelsize=8)
     for rate in RATES:
-        axes.axvline(rate, color=_GREY, linewidth=0.8, linestyle=(0, (1, 2)))
+        axes.axvline(rate, color=GREY, linewidth=0.8, linestyle=(0, (1, 2)))
     chance = np.linspace(0, 1, 201)
-    axes.plot(chance, chance, color=_GREY, linewidth=0.8, label="chance")
-    axes.text(0.5, 0.47, "chance", color=_GREY, fontsize=8, va="top")
-    _plain(axes)
+    axes.plot(chance, chance, color=GREY, linewidth=0.8, label="chance")
+    axes.text(0.5, 0.47, "chance", color=GREY, fontsize=8, va="top")
+    make_plain(axes)
     axes.set_xlabel("photographic faces flagged (square-root scale)", fontsize=9)
     axes.set_ylabel("AI-generated faces flagged", fontsize=9)
 
@@ -280,7 +234,7 @@ def _signed_square(x: Numbers) -> Numbers:
 
 def _draw_key(axes: Axes, areas: Mapping[str, float], styles: Mapping[str, tuple[str, Any]]) -> None:
     """To the right of the axes, the largest area on top: a piece of the line, the area, the name."""
-    axes.text(1.115, 0.985, "AUC", transform=axes.transAxes, fontsize=8, color=_GREY, va="center")
+    axes.text(1.115, 0.985, "AUC", transform=axes.transAxes, fontsize=8, color=GREY, va="center")
     names = sorted(areas, key=lambda name: -areas[name] if math.isfinite(areas[name]) else math.inf)
     for i, name in enumerate(names):
         colour, dash = styles[name]
@@ -297,7 +251,7 @@ def _draw_key(axes: Axes, areas: Mapping[str, float], styles: Mapping[str, tuple
         axes.text(
             1.115,
             height,
-            f"{area}  {_short(name)}",
+            f"{area}  {short_name(name)}",
             transform=axes.transAxes,
             color=colour,
             fontsize=8.5,
@@ -311,18 +265,18 @@ def _draw_histograms(
 ) -> None:
     """One panel per set, from the top; all of them over the same range."""
     photographs, generators = _split(sets)
-    colours = {name: colour for name, (colour, _) in _styles(generators).items()}
+    colours = {name: colour for name, (colour, _) in generator_styles(generators).items()}
     rows = {PHOTOGRAPHS: photographs, **generators}
     scale = _Scale(head)
     line = float(scale.place(np.array([threshold]))[0])
     edges = _edges([scale.place(scores) for scores in rows.values()], line)
     for panel, (name, scores) in zip(panels, rows.items(), strict=False):
         flagged = anomaly_scores(head, scores) > anomaly_scores(head, np.array([threshold]))
-        _draw_row(panel, scale.place(scores), flagged, edges, colours.get(name, _PHOTOGRAPHIC))
+        _draw_row(panel, scale.place(scores), flagged, edges, colours.get(name, PHOTOGRAPHIC))
         if math.isfinite(line):
             panel.axvline(line, color=_MEAN, linewidth=1.1)
         share = f"{flagged.mean():.0%} of {len(scores):,} flagged" if len(scores) else "no scores"
-        _name_row(panel, name, share, colours.get(name, _PHOTOGRAPHIC))
+        _name_row(panel, name, share, colours.get(name, PHOTOGRAPHIC))
     for panel in panels[len(rows) :]:
         panel.set_axis_off()
     _label_range(panels[len(rows) - 1], scale, edges, line)
@@ -376,7 +330,7 @@ def _edges(sets: Sequence[Numbers], threshold: float) -> Numbers:
     if math.isfinite(threshold):
         first, last = min(first, threshold), max(last, threshold)
     width = max(last - first, 1e-3 * abs(high)) or 1.0
-    first, last = first - _MARGIN * width, last + _MARGIN * width
+    first, last = first - MARGIN * width, last + MARGIN * width
     if not math.isfinite(threshold):
         return np.linspace(first, last, _N_BINS + 1)
     size = (last - first) / _N_BINS
@@ -398,14 +352,14 @@ def _draw_row(panel: Axes, places: Numbers, flagged: NDArray[np.bool_], edges: N
     for count, x, side in ((below, 0.005, "left"), (above, 0.995, "right")):
         if count:
             said = f"◂ {count:,} lower" if side == "left" else f"{count:,} higher ▸"
-            panel.text(x, 0.99, said, transform=panel.transAxes, ha=side, va="top", fontsize=7, color=_GREY)
+            panel.text(x, 0.99, said, transform=panel.transAxes, ha=side, va="top", fontsize=7, color=GREY)
     panel.set_yticks([])
     panel.spines[["top", "right", "left"]].set_visible(False)
     panel.tick_params(axis="x", labelbottom=False, length=0)
 
 
 def _name_row(panel: Axes, name: str, share: str, colour: str) -> None:
-    for height, said, size in ((0.52, _short(name), 9.0), (0.4, share, 7.5)):
+    for height, said, size in ((0.52, short_name(name), 9.0), (0.4, share, 7.5)):
         panel.text(
             -0.015,
             height,
@@ -414,7 +368,7 @@ def _name_row(panel: Axes, name: str, share: str, colour: str) -> None:
             ha="right",
             va="bottom" if size > 8 else "top",
             fontsize=size,
-            color=colour if size > 8 else _GREY,
+            color=colour if size > 8 else GREY,
             parse_math=False,
         )
 
@@ -429,98 +383,6 @@ def _label_range(panel: Axes, scale: _Scale, edges: Numbers, line: float) -> Non
         panel.locator_params(axis="x", nbins=6)
     threshold = f"; line: threshold {scale.score(line)}" if math.isfinite(line) else ""
     panel.set_xlabel(scale.label + threshold, fontsize=9)
-
-
-def _chosen(embeddings: Mapping[str, NDArray[np.float32]], seed: int) -> dict[str, Numbers]:
-    """Finite embeddings, at most `MAX_POINTS`, half of them photographs; photographs first."""
-    rng = np.random.default_rng(seed)
-    names = [PHOTOGRAPHS, *(name for name in embeddings if name != PHOTOGRAPHS)]
-    finite = {name: _finite_rows(embeddings[name]) for name in names if name in embeddings}
-    places = _shares([len(rows) for rows in finite.values()], PHOTOGRAPHS in finite)
-    return {
-        name: rows[np.sort(rng.permutation(len(rows))[:n])]
-        for (name, rows), n in zip(finite.items(), places, strict=True)
-    }
-
-
-def _finite_rows(rows: NDArray[np.float32]) -> Numbers:
-    return np.asarray(rows[np.isfinite(rows).all(axis=1)], np.float64)
-
-
-def _shares(sizes: Sequence[int], photographs_first: bool) -> list[int]:
-    """How many of every set are drawn: photographs weigh as much as all generators together."""
-    weights = np.ones(len(sizes))
-    if photographs_first:
-        weights[0] = max(1, len(sizes) - 1)
-    left, open_sets, given = MAX_POINTS, set(range(len(sizes))), [0] * len(sizes)
-    while open_sets:
-        unit = left / sum(weights[i] for i in open_sets)
-        small = {i for i in open_sets if sizes[i] <= unit * weights[i]}
-        for i in small or open_sets:
-            given[i] = sizes[i] if small else int(unit * weights[i])
-        if not small:
-            break
-        left -= sum(sizes[i] for i in small)
-        open_sets -= small
-    return given
-
-
-def _tsne(rows: Numbers, seed: int) -> Numbers:
-    """Places ``[n, 2]`` of embeddings ``[n, d]`` that are not all equal."""
-    try:
-        from sklearn.decomposition import PCA
-        from sklearn.manifold import TSNE
-        from threadpoolctl import threadpool_limits
-    except ImportError as exc:
-        raise _missing("a t-SNE", "scikit-learn") from exc
-    n, d = rows.shape
-    reduced = PCA(min(_PCA_COMPONENTS, n, d), random_state=seed).fit_transform(rows)
-    perplexity = min(_PERPLEXITY, (n - 1) / 3.0)
-    init = "pca" if d > 1 else "random"
-    # Threads that wait for each other on a busy machine make it ten times as long.
-    with threadpool_limits(limits=1):
-        places = TSNE(perplexity=perplexity, init=init, random_state=seed).fit_transform(reduced)
-    return np.asarray(places, np.float64)
-
-
-def _scatter(places: Mapping[str, Numbers], scored: Scored) -> Figure:
-    """One panel per generator, photographs below it."""
-    generators = [name for name in places if name != PHOTOGRAPHS]
-    colours = _styles(generators)
-    n_rows = math.ceil(max(1, len(generators)) / _TSNE_COLUMNS)
-    n_columns = math.ceil(max(1, len(generators)) / n_rows)
-    figure = _figure(max(5.2, 2.7 * n_columns), 2.75 * n_rows + 0.5)
-    everything = np.concatenate(list(places.values()))
-    for i, name in enumerate(generators or [PHOTOGRAPHS]):
-        panel = figure.add_subplot(n_rows, n_columns, i + 1)
-        for drawn, colour, marker in _layers(name, places, colours):
-            x, y = places[drawn].T
-            panel.scatter(x, y, s=9, c=colour, marker=marker, alpha=0.65, linewidths=0, label=drawn)
-        _frame(panel, everything)
-        n_all = len(scored.embeddings[name])
-        part = f"{len(places[name]):,}" + (f" of {n_all:,}" if n_all > len(places[name]) else "")
-        panel.set_title(
-            f"▲ {_short(name)} ({part})" if generators else f"photographs ({part})",
-            fontsize=9,
-            loc="left",
-            color=colours[name][0] if generators else _PHOTOGRAPHIC,
-            parse_math=False,
-        )
-    said = f"t-SNE: ● {_faces(len(places.get(PHOTOGRAPHS, ())), 'photographic')}, ▲ AI-generated"
-    figure.suptitle(said, fontsize=11, x=0.01, ha="left")
-    return figure
-
-
-def _frame(panel: Axes, places: Numbers) -> None:
-    """The same part of the plane in every panel, square and without numbers, which mean nothing here."""
-    low, high = places.min(axis=0), places.max(axis=0)
-    margin = _MARGIN * (high - low)
-    panel.set_xlim(low[0] - margin[0], high[0] + margin[0])
-    panel.set_ylim(low[1] - margin[1], high[1] + margin[1])
-    panel.set_box_aspect(1)
-    panel.set_xticks([])
-    panel.set_yticks([])
-    panel.spines[:].set_color(_PALE)
 
 
 class _Course(NamedTuple):
@@ -540,7 +402,7 @@ def _courses(report: Report, head: HeadName) -> list[_Course]:
     variants = list(report.heads[head].variants.values())
     names = list(dict.fromkeys(name for variant in variants for name in variant.generators))
     courses = []
-    for name, (colour, dash) in _styles(names).items():
+    for name, (colour, dash) in generator_styles(names).items():
         rows = [
             variant.generators[name].auc if name in variant.generators else _NOTHING for variant in variants
         ]
@@ -561,10 +423,10 @@ def _course(
 def _draw_courses(axes: Axes, courses: Sequence[_Course], variants: Sequence[str]) -> None:
     """Lines side by side, so that their intervals can be told apart."""
     axes.set_xlim(-0.5, len(variants) - 0.7)
-    axes.set_xticks(range(len(variants)), [_short(name) for name in variants], rotation=35, ha="right")
+    axes.set_xticks(range(len(variants)), [short_name(name) for name in variants], rotation=35, ha="right")
     axes.tick_params(labelsize=8)
-    axes.axhline(0.5, color=_GREY, linewidth=1.0, linestyle=(0, (1, 2)))
-    axes.text(-0.45, 0.503, "chance", color=_GREY, fontsize=8, va="bottom")
+    axes.axhline(0.5, color=GREY, linewidth=1.0, linestyle=(0, (1, 2)))
+    axes.text(-0.45, 0.503, "chance", color=GREY, fontsize=8, va="bottom")
     dodge = np.linspace(-0.5, 0.5, len(courses)) * _DODGE if len(courses) > 1 else (0.0,)
     for course, shift in zip(courses, dodge, strict=True):
         x = np.arange(len(variants)) + (0.0 if course.is_mean else shift)
@@ -584,7 +446,7 @@ def _draw_courses(axes: Axes, courses: Sequence[_Course], variants: Sequence[str
             label=course.name,
         )
     _label_ends(axes, courses)
-    _plain(axes)
+    make_plain(axes)
     axes.set_ylabel("AUC", fontsize=9)
 
 
@@ -596,7 +458,7 @@ def _label_ends(axes: Axes, courses: Sequence[_Course]) -> None:
     ends = [(value - low) / (high - low) for value, _ in lasts]
     for (value, course), end, height in zip(lasts, ends, spread(ends, _LABEL_GAP), strict=True):
         axes.annotate(
-            f"{_short(course.name)}  {value:.3f}",
+            f"{short_name(course.name)}  {value:.3f}",
             xy=(1.0, end),
             xytext=(1.07, height),
             xycoords="axes fraction",
@@ -618,23 +480,13 @@ def _label_ends(axes: Axes, courses: Sequence[_Course]) -> None:
         )
 
 
-def _layers(
-    name: str, places: Mapping[str, Numbers], colours: Mapping[str, tuple[str, Any]]
-) -> Iterator[tuple[str, str, str]]:
-    """What a panel shows, from the back: set, colour and marker."""
-    if PHOTOGRAPHS in places:
-        yield PHOTOGRAPHS, _PALE, "o"
-    if name != PHOTOGRAPHS:
-        yield name, colours[name][0], "^"
-
-
 def _split(sets: Mapping[str, Numbers]) -> tuple[Numbers, dict[str, Numbers]]:
     """Scores of the photographs, and of every generator, without NaN."""
     known = {name: scores[~np.isnan(scores)] for name, scores in sets.items()}
     return known.pop(PHOTOGRAPHS, np.empty(0)), known
 
 
-def _styles(generators: Iterable[str]) -> dict[str, tuple[str, Any]]:
+def generator_styles(generators: Iterable[str]) -> dict[str, tuple[str, Any]]:
     """Colour and dash of every generator, by its place."""
     return {
         name: (_COLOURS[i % len(_COLOURS)], _DASHES[i // len(_COLOURS) % len(_DASHES)])
@@ -646,54 +498,12 @@ def _head(head: HeadName) -> str:
     return f"{head} head"
 
 
-def _faces(n: int, kind: str = "") -> str:
+def n_faces(n: int, kind: str = "") -> str:
+    """A count in words."""
     return " ".join(word for word in (f"{n:,}", kind, "face" if n == 1 else "faces") if word)
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
     """A name from the command line, as a font can draw it and a label can hold it."""
     clean = " ".join(name.encode("utf-8", "replace").decode().split())
     return clean if len(clean) <= _LONGEST_NAME else f"{clean[: _LONGEST_NAME - 1]}…"
-
-
-def _missing(what: str, package: str) -> MissingDependencyError:
-    return MissingDependencyError(what, package, "pip install 'bladescan[train]'")
-
-
-def _figure(width: float, height: float) -> Figure:
-    """An empty figure, its size in inches, that draws to memory."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as exc:
-        raise _missing("a plot", "matplotlib") from exc
-    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _nothing(said: str) -> Figure:
-    figure = _figure(5.6, 2.0)
-    figure.text(0.5, 0.5, said, ha="center", va="center", color=_GREY, fontsize=9)
-    return figure
-
-
-def _say(panel: Axes, said: str) -> None:
-    panel.set_xticks([])
-    panel.set_yticks([])
-    panel.text(0.5, 0.5, said, transform=panel.transAxes, ha="center", va="center", color=_GREY)
-
-
-def _plain(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#E5E5E5", linewidth=0.6)
-    axes.set_axisbelow(True)
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # A generator may be named in letters that the font lacks: boxes then, and no word on the terminal.
-        warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)
-        figure.savefig(buffer, format="png", dpi=_DPI)
-    return buffer.getvalue()

@@ -9,7 +9,6 @@ a gap in its line; a history without numbers gives a picture that says so.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bladescan import tasks
-from bladescan.errors import MissingDependencyError
+from bladescan.figures import GREY, as_png, make_plain, new_figure, nothing_to_draw, say_in
 from bladescan.targets import write_file
 from bladescan.tasks import Kind
 
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 History = Sequence[Mapping[str, Any]]
 Course = NDArray[np.float64]
 
-_DPI = 150
-_GREY = "#767676"
 _PALE = "#B4B4B4"
 _BAR = "#0072B2"
 _SMOOTH_SHARE = 0.05
@@ -66,7 +63,7 @@ def plot_losses(history: History, path: Path) -> None:
         MissingDependencyError: matplotlib is not installed.
         OutputError: the file cannot be written.
     """
-    write_file(path, _png(losses_figure(history)))
+    write_file(path, as_png(losses_figure(history)))
 
 
 def plot_weights(history: History, path: Path) -> None:
@@ -76,7 +73,7 @@ def plot_weights(history: History, path: Path) -> None:
         MissingDependencyError: matplotlib is not installed.
         OutputError: the file cannot be written.
     """
-    write_file(path, _png(weights_figure(history)))
+    write_file(path, as_png(weights_figure(history)))
 
 
 def plot_tags(rows: Sequence[TagSummary], path: Path) -> None:
@@ -86,7 +83,7 @@ def plot_tags(rows: Sequence[TagSummary], path: Path) -> None:
         MissingDependencyError: matplotlib is not installed.
         OutputError: the file cannot be written.
     """
-    write_file(path, _png(tags_figure(rows)))
+    write_file(path, as_png(tags_figure(rows)))
 
 
 def losses_figure(history: History) -> Figure:
@@ -100,7 +97,7 @@ def losses_figure(history: History) -> Figure:
     """
     steps, courses = _courses(history, "losses")
     if not any(np.isfinite(course).any() for course in courses.values()):
-        return _nothing("no losses yet")
+        return nothing_to_draw("no losses yet")
     figure, panels = _grid([1.9] * len(courses), n_columns=4, width=2.9)
     for panel, (name, course) in zip(panels, courses.items(), strict=True):
         smooth = running_mean(course, max(1, round(_SMOOTH_SHARE * len(course))))
@@ -110,7 +107,7 @@ def losses_figure(history: History) -> Figure:
         panel.set_title(_title(name, _last(smooth)), fontsize=9, loc="left")
         panel.set_ylim(bottom=0)
         if not np.isfinite(course).any():
-            _say(panel, "no numbers")
+            say_in(panel, "no numbers")
     figure.supxlabel("step", fontsize=9)
     figure.suptitle("Losses of the pretext tasks, with their running means", fontsize=11, x=0.01, ha="left")
     return figure
@@ -127,8 +124,8 @@ def weights_figure(history: History) -> Figure:
     """
     steps, courses = _courses(history, "weights")
     if not any(np.isfinite(course).any() for course in courses.values()):
-        return _nothing("no task weights yet")
-    figure = _figure(9.0, 5.2)
+        return nothing_to_draw("no task weights yet")
+    figure = new_figure(9.0, 5.2)
     axes = figure.add_subplot()
     for name, course in courses.items():
         colour, dash = _style(name)
@@ -136,7 +133,8 @@ def weights_figure(history: History) -> Figure:
         axes.plot(steps, course, color=colour, linestyle=dash, linewidth=width, label=name)
     _mark_lone_points(axes)
     _label_ends(axes, courses)
-    _plain(axes)
+    make_plain(axes)
+    axes.locator_params(axis="x", integer=True, min_n_ticks=1)
     axes.set_xlabel("step")
     axes.set_ylabel("task weight λ")
     axes.set_title("Weights of the pretext tasks", fontsize=11, loc="left")
@@ -153,7 +151,7 @@ def tags_figure(rows: Sequence[TagSummary]) -> Figure:
         MissingDependencyError: matplotlib is not installed.
     """
     if not rows:
-        return _nothing("no tags")
+        return nothing_to_draw("no tags")
     n_bars = [len(_bars(row)) for row in rows]
     figure, panels = _grid([0.55 + 0.19 * n for n in n_bars], n_columns=_TAG_COLUMNS, width=3.8)
     for i, (panel, row) in enumerate(zip(panels, rows, strict=True)):
@@ -235,51 +233,21 @@ def _title(name: str, value: float) -> str:
 
 
 def _style(name: str) -> tuple[str, Any]:
-    return _STYLES.get(name, (_GREY, "-."))
-
-
-def _figure(width: float, height: float) -> Figure:
-    """An empty figure, its size in inches, that draws to memory."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as exc:
-        raise MissingDependencyError("a plot", "matplotlib", "pip install 'bladescan[train]'") from exc
-    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return _STYLES.get(name, (GREY, "-."))
 
 
 def _grid(heights: Sequence[float], *, n_columns: int, width: float) -> tuple[Figure, list[Axes]]:
     """A figure with one panel per height, row by row; sizes in inches, a row as high as its highest."""
     n_columns = min(n_columns, len(heights))
     rows = [max(heights[i : i + n_columns]) for i in range(0, len(heights), n_columns)]
-    figure = _figure(width * n_columns + 0.4, sum(rows) + 0.5)
+    figure = new_figure(width * n_columns + 0.4, sum(rows) + 0.5)
     grid = figure.add_gridspec(len(rows), n_columns, height_ratios=rows)
     panels = [figure.add_subplot(grid[divmod(i, n_columns)]) for i in range(len(heights))]
     for panel in panels:
-        _plain(panel)
+        make_plain(panel)
+        panel.locator_params(axis="x", integer=True, min_n_ticks=1)
         panel.tick_params(labelsize=7)
     return figure, panels
-
-
-def _plain(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#E5E5E5", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.locator_params(axis="x", integer=True, min_n_ticks=1)
-
-
-def _nothing(said: str) -> Figure:
-    figure = _figure(4.0, 2.0)
-    figure.text(0.5, 0.5, said, ha="center", va="center", color=_GREY)
-    return figure
-
-
-def _say(panel: Axes, said: str) -> None:
-    panel.set_xticks([])
-    panel.set_yticks([])
-    panel.text(0.5, 0.5, said, transform=panel.transAxes, ha="center", va="center", color=_GREY)
 
 
 def _mark_lone_points(axes: Axes) -> None:
@@ -342,7 +310,7 @@ def _bars(row: TagSummary) -> list[tuple[str, int]]:
 def _draw_bars(panel: Axes, bars: Sequence[tuple[str, int]], *, room: int) -> None:
     """Bars from the top, as thick as if there were ``room`` of them."""
     labels, counts = [label for label, _ in bars], [count for _, count in bars]
-    colours = [_BAR] * (len(bars) - 1) + [_GREY]
+    colours = [_BAR] * (len(bars) - 1) + [GREY]
     drawn = panel.barh(range(len(bars)), counts, color=colours, height=0.75)
     panel.bar_label(drawn, fmt="{:,.0f}", fontsize=7, padding=2)
     panel.set_yticks(range(len(bars)), labels)
@@ -352,9 +320,3 @@ def _draw_bars(panel: Axes, bars: Sequence[tuple[str, int]], *, room: int) -> No
     panel.set_xlim(0, 1.2 * max([*counts, 1]))
     panel.spines["bottom"].set_visible(False)
     panel.spines["left"].set_bounds(-0.5, len(bars) - 0.5)
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI)
-    return buffer.getvalue()

@@ -9,6 +9,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
+from bladescan import embedding_plot, figures
 from bladescan import evaluation_plots as plots
 from bladescan.errors import MissingDependencyError, OutputError
 from bladescan.evaluation import (
@@ -74,7 +75,7 @@ def falling(n_generators=3):
 @pytest.fixture
 def coarse(monkeypatch):
     """Small pictures, for tests that write many and count no pixels."""
-    monkeypatch.setattr(plots, "_DPI", 50)
+    monkeypatch.setattr(figures, "DPI", 50)
 
 
 def texts(figure):
@@ -214,7 +215,7 @@ def clouds(panel):
 
 
 def test_every_generator_has_a_panel_in_which_the_photographs_stand_at_the_same_places():
-    panels = plots.tsne_figure(scored(3, n=24)).axes
+    panels = embedding_plot.tsne_figure(scored(3, n=24)).axes
     found = [clouds(panel) for panel in panels]
     assert [list(cloud) for cloud in found] == [[PHOTOGRAPHS, f"g{k}"] for k in range(3)]
     for cloud in found:
@@ -225,7 +226,7 @@ def test_every_generator_has_a_panel_in_which_the_photographs_stand_at_the_same_
 def test_the_points_of_a_set_far_from_another_stand_apart():
     rng = np.random.default_rng(0)
     far = {PHOTOGRAPHS: rng.normal(0, 1, (40, 5)), "g": rng.normal(50, 1, (40, 5))}
-    (panel,) = plots.tsne_figure(Scored({}, far)).axes
+    (panel,) = embedding_plot.tsne_figure(Scored({}, far)).axes
     places = clouds(panel)
     centres = {name: cloud.mean(axis=0) for name, cloud in places.items()}
     for name, other in ((PHOTOGRAPHS, "g"), ("g", PHOTOGRAPHS)):
@@ -234,16 +235,16 @@ def test_the_points_of_a_set_far_from_another_stand_apart():
 
 
 def test_the_same_seed_gives_the_same_picture_and_another_draws_other_faces(coarse, monkeypatch, tmp_path):
-    monkeypatch.setattr(plots, "MAX_POINTS", 30)
+    monkeypatch.setattr(embedding_plot, "MAX_POINTS", 30)
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        plots.plot_tsne(scored(), tmp_path / name, seed=seed)
+        embedding_plot.plot_tsne(scored(), tmp_path / name, seed=seed)
     files = [(tmp_path / name).read_bytes() for name in "abc"]
     assert files[0] == files[1] != files[2]
 
 
 def test_of_many_faces_a_part_is_drawn_and_the_title_says_so(monkeypatch):
-    monkeypatch.setattr(plots, "MAX_POINTS", 40)
-    figure = plots.tsne_figure(scored(2, n=60))
+    monkeypatch.setattr(embedding_plot, "MAX_POINTS", 40)
+    figure = embedding_plot.tsne_figure(scored(2, n=60))
     drawn = [{name: len(cloud) for name, cloud in clouds(panel).items()} for panel in figure.axes]
     assert drawn == [{PHOTOGRAPHS: 20, "g0": 10}, {PHOTOGRAPHS: 20, "g1": 10}]
     assert "▲ g0 (10 of 30)" in texts(figure)
@@ -260,33 +261,33 @@ def test_of_many_faces_a_part_is_drawn_and_the_title_says_so(monkeypatch):
     ],
 )
 def test_room_that_small_sets_leave_goes_to_the_others(sizes, expected):
-    assert plots._shares(sizes, True) == expected
+    assert embedding_plot._shares(sizes, True) == expected
 
 
 def test_embeddings_that_are_not_finite_are_left_out():
     given = scored(1, n=24)
     given.embeddings["g0"][3, 2] = NAN
-    figure = plots.tsne_figure(given)
+    figure = embedding_plot.tsne_figure(given)
     assert len(clouds(figure.axes[0])["g0"]) == 11
     assert "▲ g0 (11 of 12)" in texts(figure)
 
 
 def test_three_faces_are_too_few_for_a_tsne_and_the_picture_says_so():
     given = {PHOTOGRAPHS: np.ones((2, 4), np.float32), "g": np.zeros((1, 4), np.float32)}
-    assert texts(plots.tsne_figure(Scored({}, given))) == [
+    assert texts(embedding_plot.tsne_figure(Scored({}, given))) == [
         "3 faces with embeddings are too few for a t-SNE: it takes 10"
     ]
 
 
 @pytest.mark.parametrize("n", [10, 11])
 def test_the_fewest_faces_do(n):
-    (panel,) = plots.tsne_figure(Scored({}, {"g": np.eye(n, 4, dtype=np.float32)})).axes
+    (panel,) = embedding_plot.tsne_figure(Scored({}, {"g": np.eye(n, 4, dtype=np.float32)})).axes
     assert clouds(panel)["g"].shape == (n, 2)
 
 
 def test_embeddings_that_are_all_equal_are_said_to_be():
     given = {PHOTOGRAPHS: np.ones((20, 4), np.float32)}
-    assert texts(plots.tsne_figure(Scored({}, given))) == ["no t-SNE: all 20 embeddings are equal"]
+    assert texts(embedding_plot.tsne_figure(Scored({}, given))) == ["no t-SNE: all 20 embeddings are equal"]
 
 
 def courses(axes):
@@ -399,7 +400,7 @@ def test_no_two_of_ten_generators_are_drawn_alike_and_each_is_the_same_in_all_pi
 def test_scores_without_much_in_them_still_give_pictures(given, coarse, tmp_path):
     plots.plot_roc(given, tmp_path / "roc.png")
     plots.plot_scores(given, report(), tmp_path / "scores.png")
-    plots.plot_tsne(given, tmp_path / "tsne.png")
+    embedding_plot.plot_tsne(given, tmp_path / "tsne.png")
     for name in ("roc", "scores", "tsne"):
         assert min(size(tmp_path / f"{name}.png")) > 50
 
@@ -421,7 +422,7 @@ def test_a_generator_may_have_any_name(name, coarse, tmp_path):
     given.embeddings[name] = rng.normal(size=(12, 3)).astype(np.float32)
     plots.plot_roc(given, tmp_path / "roc.png")
     plots.plot_scores(given, report(), tmp_path / "scores.png")
-    plots.plot_tsne(given, tmp_path / "tsne.png")
+    embedding_plot.plot_tsne(given, tmp_path / "tsne.png")
     found = {"none": {name: metrics(0.9), "other": metrics(0.8)}}
     plots.plot_robustness(report(found), tmp_path / "robustness.png")
     for picture in ("roc", "scores", "tsne", "robustness"):
@@ -460,7 +461,7 @@ def test_plotting_leaves_matplotlib_as_it_was(coarse, tmp_path):
     [
         ("matplotlib.figure", "matplotlib", lambda: plots.scores_figure(scored(1), report())),
         ("sklearn.metrics", "scikit-learn", lambda: plots.roc_figure(scored(1))),
-        ("sklearn.manifold", "scikit-learn", lambda: plots.tsne_figure(scored(1))),
+        ("sklearn.manifold", "scikit-learn", lambda: embedding_plot.tsne_figure(scored(1))),
     ],
 )
 def test_without_a_package_the_error_names_it_and_the_install(module, package, draw, monkeypatch):

@@ -19,10 +19,10 @@ LAYERS = """
     images faces backend sources targets sinks detectors
     decoder_process decoders scanning scan_job
     manipulations losses bilevel distributed weights encoders vocabularies tokenisers text_encoders pretext
-    workers fdf photographs indexing examples contact_sheet plots
+    workers fdf photographs indexing examples contact_sheet figures plots
     measures minibatches trainee runs board training
     mixture classifier detector fitting export features fit_job train_job authors
-    degradations evaluation evaluation_plots evaluation_page evaluate_job
+    degradations evaluation evaluation_plots embedding_plot evaluation_page evaluate_job
     describe doctor demo command_inputs learning_commands cli __main__
 """.split()
 LEARNING_NOUNS = {"tasks", "exif_bytes", "exif", "recipe", "recipe_files"}

@@ -12,6 +12,7 @@ from PIL import Image
 
 from bladescan import plots, tasks
 from bladescan.errors import MissingDependencyError, OutputError
+from bladescan.figures import as_png
 from bladescan.indexing import TagSummary
 
 NAMES = list(tasks.TASKS)
@@ -183,7 +184,7 @@ def test_a_folder_that_is_not_there_is_an_output_error(tmp_path):
 
 def test_plotting_leaves_matplotlib_as_it_was():
     before = dict(matplotlib.rcParams)
-    plots._png(plots.losses_figure(history(3)))
+    as_png(plots.losses_figure(history(3)))
     assert dict(matplotlib.rcParams) == before
 
 
@@ -221,7 +222,7 @@ def test_a_tag_of_many_values_sums_up_those_that_do_not_fit():
 def test_tags_of_no_photograph_give_a_picture():
     figure = plots.tags_figure([TagSummary("make", "categorical", 0, 0, {})])
     assert figure.axes[0].get_title(loc="left") == "make: 0 of 0 (none)"
-    assert Image.open(io.BytesIO(plots._png(figure))).size[0] > 100
+    assert Image.open(io.BytesIO(as_png(figure))).size[0] > 100
 
 
 def test_the_running_mean_is_that_of_a_naive_loop():
