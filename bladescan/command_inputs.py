@@ -79,13 +79,13 @@ def check_new_folder(path: Path) -> None:
 
 
 def named_folders(pairs: list[str], option: str) -> dict[str, list[str]]:
-    """``NAME=DIR`` options as folders by name; a name given twice has two folders."""
+    """``NAME=DIR`` options as folders by printable name; a name given twice has two folders."""
     found: dict[str, list[str]] = {}
     for pair in pairs:
         name, equals, folder = pair.partition("=")
         if not (name.strip() and equals and folder):
             raise UsageError(f"{option} {pair!r}: expected NAME=DIR, for example sdxl=images/sdxl")
-        found.setdefault(name.strip(), []).append(folder)
+        found.setdefault(printable(name.strip()), []).append(folder)
     return found
 
 

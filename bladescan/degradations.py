@@ -7,7 +7,7 @@ crop. JPEG is Pillow's, with 4:2:0 colour; rescaling is bicubic with antialiasin
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 import numpy as np
@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageFilter
 
 from bladescan.errors import UnknownNameError
-from bladescan.records import CROP_SIZE
 
 Crops = NDArray[np.uint8]
 """uint8 RGB ``[n, h, w, 3]``."""
@@ -23,6 +22,9 @@ Crops = NDArray[np.uint8]
 MATCH_QUALITY = 90
 MATCH_PERCENTILE = 10
 SMALLEST_MATCH = 64
+LARGEST_MATCH = 160
+"""Pictures are often enlarged before they are published, and then hold less detail than their pixels promise.
+Below this side the finest detail of a crop goes from every set in any case."""
 
 
 def degrade(crops: Crops, variant: str) -> Crops:
@@ -43,31 +45,33 @@ def degrade(crops: Crops, variant: str) -> Crops:
     return _each(crops, VARIANTS[variant])
 
 
-def match(crops: Crops, side: int, quality: int = MATCH_QUALITY) -> Crops:
+def match(crops: Crops, side: int, quality: int = MATCH_QUALITY, *, out: Crops | None = None) -> Crops:
     """Crops rescaled to ``side`` pixels, compressed, and rescaled back: what differs above that is gone.
 
     Args:
         crops: ``[n, h, w, 3]``.
         side: from `match_side`.
         quality: of the JPEG.
+        out: where the result goes, ``crops`` itself if they are not needed any more; None for a new array.
 
     Returns:
-        A new array of the same shape.
+        Crops of the same shape.
     """
-    return _each(crops, partial(_matched, side=side, quality=quality))
+    return _each(crops, partial(_matched, side=side, quality=quality), out)
 
 
-def match_side(crop_sides: ArrayLike) -> int:
-    """The side that nearly all crops of both classes had at least, before they were brought to one size.
+def match_side(crop_sides: Iterable[ArrayLike]) -> int:
+    """The side that nearly all crops of every set had at least, before they were brought to one size.
 
     Args:
-        crop_sides: in pixels of the images, of all faces of both classes, ``[n]``, n >= 1.
+        crop_sides: of each set (the photographs, each generator) those of its faces in pixels of the images,
+            ``[n]``, n >= 1. Sets stand apart, for a small one would not count among many large faces.
 
     Returns:
-        Their 10th percentile, kept between `SMALLEST_MATCH` and the size of a crop.
+        The smallest of their 10th percentiles, kept between `SMALLEST_MATCH` and `LARGEST_MATCH`.
     """
-    side = round(float(np.percentile(np.asarray(crop_sides, np.float64), MATCH_PERCENTILE)))
-    return min(max(side, SMALLEST_MATCH), CROP_SIZE)
+    side = min(float(np.percentile(np.asarray(sides), MATCH_PERCENTILE)) for sides in crop_sides)
+    return min(max(round(side), SMALLEST_MATCH), LARGEST_MATCH)
 
 
 def compressed_sizes(crops: Crops, quality: int = MATCH_QUALITY) -> NDArray[np.int64]:
@@ -76,8 +80,8 @@ def compressed_sizes(crops: Crops, quality: int = MATCH_QUALITY) -> NDArray[np.i
     return np.asarray(sizes, np.int64)
 
 
-def _each(crops: Crops, change: Callable[[Image.Image], Image.Image]) -> Crops:
-    changed = np.empty_like(crops)
+def _each(crops: Crops, change: Callable[[Image.Image], Image.Image], out: Crops | None = None) -> Crops:
+    changed = np.empty_like(crops) if out is None else out
     for index, crop in enumerate(crops):
         changed[index] = np.asarray(change(Image.fromarray(crop)))
     return changed

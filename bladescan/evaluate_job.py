@@ -6,7 +6,7 @@ import hashlib
 import io
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -28,28 +28,30 @@ from bladescan.evaluation import (
     MIN_FILES,
     NO_VARIANT,
     PHOTOGRAPHS,
+    Baseline,
     Counts,
+    Features,
     FileFacts,
     HeadReport,
-    Interval,
     Match,
     Report,
     Sample,
     Scored,
     anomaly_scores,
-    baseline_auc,
     by_make,
     by_size,
     file_features,
     measure,
+    measure_baseline,
 )
 from bladescan.evaluation_page import as_markdown
-from bladescan.evaluation_plots import plot_robustness, plot_roc, plot_scores
+from bladescan.evaluation_plots import plot_roc, plot_scores
 from bladescan.exif import read_exif
 from bladescan.features import Faces, cut_faces, listed
 from bladescan.images import Limits, read_file
 from bladescan.manifest import Head, HeadName, Manifest
 from bladescan.records import Scores
+from bladescan.robustness_plot import plot_robustness
 from bladescan.scanning import score_in_batches
 from bladescan.sources import Source
 from bladescan.targets import write_file
@@ -129,7 +131,7 @@ def run_evaluation(
     heads: dict[HeadName, HeadReport] = {}
     for head in _told(thresholds, "measuring heads", progress):
         samples = {
-            variant: _samples(part, head, manifest.heads[head], rate, images.sets)
+            variant: _samples(part, head, manifest.heads[head], rate, images.files)
             for variant, part in scored.items()
         }
         heads[head] = _head_report(thresholds[head], samples, images, options)
@@ -178,11 +180,19 @@ def _thresholds(manifest: Manifest, rate: float) -> dict[HeadName, float]:
 
 
 class _Images(NamedTuple):
-    """What was cut out of the images, matched if that was asked, and what is known of their files."""
+    """What was cut out of the images, matched if that was asked, and what is known of their files.
+
+    Attributes:
+        sets: faces by set.
+        sides: by set, of every face in pixels of its image.
+        facts: by set, of every image with a face.
+        files: by set, a number for the file of every face; copies of a file share it.
+    """
 
     sets: dict[str, Faces]
     sides: dict[str, NDArray[np.float64]]
     facts: dict[str, list[FileFacts]]
+    files: dict[str, NDArray[np.intp]]
     ready: Ready
     match: Match | None
 
@@ -195,35 +205,44 @@ def _cut(
 ) -> _Images:
     rule = manifest.face_rule
     decoder = msgspec.structs.replace(options.decoder, crop_scale=rule.scale, crop_resize=rule.resize)
-    sets = {}
+    sets, facts = {}, {}
     with DecoderPool(options.n_decoders, decoder) as pool:
         ready = pool.start()
         for name, images in sources.items():
             sets[name] = cut_faces(images, pool, rule.scale, progress=seen)
-            _check_enough(name, sets[name])
-    facts = {name: _facts(faces, decoder.limits) for name, faces in sets.items()}
-    sides = {name: faces.crop_sides / rule.scale for name, faces in sets.items()}
-    matched = _match_of(sets) if options.match else None
-    if matched is not None:
-        sets = {name: _matched(faces, matched) for name, faces in sets.items()}
-    return _Images(sets, sides, facts, ready, matched)
+            facts[name] = _facts(sets[name], decoder.limits)
+            _check_enough(name, sets[name], facts[name])
+    sides = {name: _face_sides(faces) for name, faces in sets.items()}
+    files = {name: _codes(facts[name])[faces.images] for name, faces in sets.items()}
+    matched = None
+    if options.match:
+        matched = Match(match_side(faces.crop_sides for faces in sets.values()), MATCH_QUALITY)
+        for faces in sets.values():
+            # In their place, for there may be gigabytes of them.
+            match(faces.crops, matched.side, matched.quality, out=faces.crops)
+    return _Images(sets, sides, facts, files, ready, matched)
 
 
-def _check_enough(name: str, faces: Faces) -> None:
-    if len(faces.names) < MIN_FILES:
+def _check_enough(name: str, faces: Faces, facts: Iterable[FileFacts]) -> None:
+    n_different = len({fact.digest for fact in facts})
+    if n_different < MIN_FILES:
         raise DataError(
-            f"{name}: {len(faces.names)} images with a face (skipped: {listed(faces.skipped)}); "
+            f"{name}: {n_different} different images with a face (skipped: {listed(faces.skipped)}); "
             f"an evaluation needs at least {MIN_FILES} in every set"
         )
 
 
-def _match_of(sets: Mapping[str, Faces]) -> Match:
-    sides = np.concatenate([faces.crop_sides for faces in sets.values()])
-    return Match(match_side(sides), MATCH_QUALITY)
+def _face_sides(faces: Faces) -> NDArray[np.float64]:
+    """Side of every face; of the crop, where no finder said where the face is."""
+    boxes = [face.box for decoded in faces.decoded for face in decoded.faces]
+    return np.asarray(
+        [side if box is None else box.side for box, side in zip(boxes, faces.crop_sides, strict=True)]
+    )
 
 
-def _matched(faces: Faces, rule: Match) -> Faces:
-    return replace(faces, crops=match(faces.crops, rule.side, rule.quality))
+def _codes(facts: Iterable[FileFacts]) -> NDArray[np.intp]:
+    places: dict[bytes, int] = {}
+    return np.asarray([places.setdefault(fact.digest, len(places)) for fact in facts], np.intp)
 
 
 # ---------------------------------------------------------------------------------------------------- scores
@@ -262,12 +281,12 @@ def _scores(crops: NDArray[np.uint8], variant: str, backend: Backend, batch_size
 
 
 def _samples(
-    scored: Scored, name: HeadName, head: Head, rate: float, sets: Mapping[str, Faces]
+    scored: Scored, name: HeadName, head: Head, rate: float, files: Mapping[str, NDArray[np.intp]]
 ) -> dict[str, Sample]:
     samples = {}
     for part, raw in scored.scores[name].items():
         anomaly = anomaly_scores(name, raw)
-        samples[part] = Sample(anomaly, p_values(head, -anomaly) <= rate, sets[part].images)
+        samples[part] = Sample(anomaly, p_values(head, -anomaly) <= rate, files[part])
     return samples
 
 
@@ -283,7 +302,7 @@ def _report(
 ) -> Report:
     path, manifest = _path(options), backend.manifest
     counts = {name: _counts(faces) for name, faces in images.sets.items()}
-    baselines = _baselines(images, options.seed)
+    baselines = _baselines(images, options)
     return Report(
         version=__version__,
         detector=manifest.name,
@@ -330,20 +349,15 @@ def _counts(faces: Faces) -> Counts:
     return Counts(with_face + sum(faces.skipped.values()), with_face, len(faces.crops), faces.skipped)
 
 
-def _baselines(images: _Images, seed: int) -> dict[str, dict[str, Interval]]:
-    files = {name: (file_features(part), np.arange(len(part))) for name, part in images.facts.items()}
+def _baselines(images: _Images, options: EvaluateOptions) -> dict[str, Baseline]:
+    files = {name: Features(file_features(part), _codes(part)) for name, part in images.facts.items()}
     sizes = {
-        name: (compressed_sizes(faces.crops)[:, None].astype(np.float64), faces.images)
+        name: Features(compressed_sizes(faces.crops)[:, None].astype(np.float64), images.files[name])
         for name, faces in images.sets.items()
     }
-    return {"files": _against(files, seed), "compressed-size": _against(sizes, seed)}
-
-
-def _against(sets: Mapping[str, tuple[NDArray[np.float64], NDArray[Any]]], seed: int) -> dict[str, Interval]:
-    ours, our_files = sets[PHOTOGRAPHS]
     return {
-        name: baseline_auc(ours, theirs, our_files, files, seed=seed)
-        for name, (theirs, files) in _generators(sets).items()
+        name: measure_baseline(sets, n_draws=options.n_draws, seed=options.seed)
+        for name, sets in (("files", files), ("compressed-size", sizes))
     }
 
 
@@ -361,10 +375,18 @@ def _finder_notes(ready: Ready, manifest: Manifest) -> list[str]:
 def _duplicate_notes(facts: Mapping[str, list[FileFacts]]) -> list[str]:
     ours = {fact.digest for fact in facts[PHOTOGRAPHS]}
     shared = {name: sum(fact.digest in ours for fact in part) for name, part in _generators(facts).items()}
+    copies = {name: len(part) - len({fact.digest for fact in part}) for name, part in facts.items()}
     return [
-        f"{n} of the files of {name} are among the photographs as well: no number about {name} holds"
-        for name, n in shared.items()
-        if n
+        *(
+            f"{n} of the files of {name} are among the photographs as well: no number about {name} holds"
+            for name, n in shared.items()
+            if n
+        ),
+        *(
+            f"{n} of the files of {name} are copies of others there: intervals count them as one file"
+            for name, n in copies.items()
+            if n
+        ),
     ]
 
 
@@ -376,15 +398,16 @@ _SEES = {
 
 def _baseline_notes(
     heads: Mapping[HeadName, HeadReport],
-    baselines: Mapping[str, Mapping[str, Interval]],
+    baselines: Mapping[str, Baseline],
     matched: Match | None,
 ) -> list[str]:
     """One line for each head that a baseline beats, and the way out."""
     notes = []
-    for baseline, areas in baselines.items():
+    for baseline, found in baselines.items():
         for head, report in heads.items():
             measured = report.variants[NO_VARIANT].generators
-            beaten = [name for name, area in areas.items() if area.value >= measured[name].auc.value]
+            areas = found.generators.items()
+            beaten = [name for name, area in areas if area.value >= measured[name].auc.value]
             if beaten:
                 notes.append(
                     f"{_SEES[baseline]} alone reach the AUC of the {head} head or more on "

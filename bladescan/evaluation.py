@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -20,6 +20,8 @@ from bladescan.manifest import HeadName
 
 PHOTOGRAPHS = "photographs"
 """Name of the photographic set beside the names of the generators."""
+UNKNOWN_MAKE = "unknown make"
+"""Name of the photographs whose EXIF names no camera make."""
 NO_VARIANT = "none"
 """Name of the variant that leaves the crops as they are."""
 
@@ -104,13 +106,26 @@ class HeadReport:
             P(AI-generated) above it (binary).
         variants: by name, `NO_VARIANT` first.
         by_size: by the side of the face, smallest first.
-        by_make: photographs by camera make, most faces first; empty where no EXIF was found.
+        by_make: photographs by camera make, most faces first, those of an `UNKNOWN_MAKE` last.
     """
 
     threshold: float
     variants: dict[str, VariantReport]
     by_size: list[Stratum] = field(default_factory=list)
     by_make: list[Stratum] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """AUC of what sees no face.
+
+    Attributes:
+        generators: by name.
+        mean: of the generators' values.
+    """
+
+    generators: dict[str, Interval]
+    mean: Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +167,8 @@ class Report:
         photographs: counts.
         ai_generated: counts by generator, in the order given.
         heads: by name.
-        baselines: AUC by generator of what sees no face: ``files`` (size, dimensions, format and JPEG
-            quantisation of the file), ``compressed-size`` (bytes of a JPEG of the crop that was scored).
+        baselines: by name: ``files`` (size, dimensions, format and JPEG quantisation of the file),
+            ``compressed-size`` (bytes of a JPEG of the crop that was scored).
         warnings: one line each.
     """
 
@@ -168,7 +183,7 @@ class Report:
     photographs: Counts
     ai_generated: dict[str, Counts]
     heads: dict[HeadName, HeadReport]
-    baselines: dict[str, dict[str, Interval]]
+    baselines: dict[str, Baseline]
     warnings: list[str]
 
 
@@ -213,28 +228,51 @@ def measure(
 ) -> VariantReport:
     """All metrics of one head, each with the central 95% of what redrawn files would have given.
 
-    A draw takes as many files as there are, with replacement, from the photographs and from each generator
-    by itself. All generators meet the same drawn photographs, so the interval of the mean holds what they
-    have in common.
-
     Args:
         photographs: at least one face.
         generators: at least one, by name, each with a face.
         n_draws: of the bootstrap.
         seed: of the draws.
     """
-    samples = {PHOTOGRAPHS: photographs, **generators}
-    rows: dict[str, list[NDArray[np.float64]]] = {name: [] for name in generators}
-    for weights in _draws(samples, n_draws, seed):
-        for name, sample in generators.items():
-            rows[name].append(_values(photographs, sample, weights[PHOTOGRAPHS], weights[name]))
-    values = {name: np.concatenate(parts) for name, parts in rows.items()}
-    n_faces = {name: len(sample.anomaly) for name, sample in samples.items()}
-    each = {name: _metrics(n_faces[PHOTOGRAPHS], n_faces[name], values[name]) for name in generators}
-    mean = np.mean(list(values.values()), axis=0)
+    values = draw_values({name: (photographs, sample) for name, sample in generators.items()}, n_draws, seed)
+    each = {name: _metrics(photographs, [sample], values[name]) for name, sample in generators.items()}
     return VariantReport(
-        each, _metrics(n_faces[PHOTOGRAPHS], sum(n_faces[name] for name in generators), mean)
+        each, _metrics(photographs, generators.values(), np.mean(list(values.values()), axis=0))
     )
+
+
+def draw_values(
+    pairs: Mapping[str, tuple[Sample, Sample]], n_draws: int = 1000, seed: int = 0
+) -> dict[str, NDArray[np.float64]]:
+    """Every measure of every generator, as it is and as redrawn files give it.
+
+    A draw takes as many files as there are, with replacement, from the photographs and from each generator
+    by itself. All generators meet the same drawn photographs, so the interval of the mean holds what they
+    have in common. The draws depend on the files and the seed alone: two detectors of the same faces meet the
+    same ones, and their difference may be taken draw by draw.
+
+    Args:
+        pairs: photographs and AI-generated faces by the generator's name; the photographs of all of them are
+            the same faces, but may have other scores.
+        n_draws: of the bootstrap.
+        seed: of the draws.
+
+    Returns:
+        By generator ``[1 + n_draws, measures]``, in the order of `MEASURES`; the first row is what was seen.
+    """
+    files = {PHOTOGRAPHS: next(iter(pairs.values()))[0].files}
+    files |= {name: theirs.files for name, (_, theirs) in pairs.items()}
+    rows: dict[str, list[NDArray[np.float64]]] = {name: [] for name in pairs}
+    for weights in _draws(files, n_draws, seed):
+        for name, (ours, theirs) in pairs.items():
+            rows[name].append(_values(ours, theirs, weights[PHOTOGRAPHS], weights[name]))
+    return {name: np.concatenate(parts) for name, parts in rows.items()}
+
+
+def interval_of(draws: NDArray[np.float64]) -> Interval:
+    """The first of some values and the central 95% of the others, ``[1 + n_draws]``."""
+    low, high = np.percentile(draws[1:], [2.5, 97.5])
+    return Interval(float(draws[0]), float(low), float(high))
 
 
 def wilson(count: int, n: int) -> Interval | None:
@@ -249,16 +287,18 @@ def wilson(count: int, n: int) -> Interval | None:
 
 _Z95 = 1.959963984540054
 _LARGEST_BLOCK = 2_000_000
-_MEASURES = tuple(name for name, kind in Metrics.__annotations__.items() if kind == "Interval")
+MEASURES = tuple(name for name, kind in Metrics.__annotations__.items() if kind == "Interval")
+"""Names of the measures in `Metrics`, in order."""
+_SHARES = ("tnr", "fpr", "fnr")
 
 
 def _draws(
-    samples: Mapping[str, Sample], n_draws: int, seed: int
+    files: Mapping[str, NDArray[Any]], n_draws: int, seed: int
 ) -> Iterator[dict[str, NDArray[np.float64]]]:
     """How often each face counts, ``[draws, n_faces]`` by set: once as it is, then drawn anew, in blocks."""
-    yield {name: np.ones((1, len(sample.anomaly))) for name, sample in samples.items()}
-    codes = {name: np.unique(sample.files, return_inverse=True)[1] for name, sample in samples.items()}
-    rngs = dict(zip(samples, np.random.default_rng(seed).spawn(len(samples)), strict=True))
+    yield {name: np.ones((1, len(named))) for name, named in files.items()}
+    codes = {name: np.unique(named, return_inverse=True)[1] for name, named in files.items()}
+    rngs = dict(zip(files, np.random.default_rng(seed).spawn(len(files)), strict=True))
     block = max(1, _LARGEST_BLOCK // sum(len(code) for code in codes.values()))
     for start in range(0, n_draws, block):
         n = min(block, n_draws - start)
@@ -274,7 +314,7 @@ def _redrawn(code: NDArray[np.intp], n_draws: int, rng: np.random.Generator) -> 
 def _values(
     photographs: Sample, generated: Sample, ours: NDArray[np.float64], theirs: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Every measure in the order of `_MEASURES`, ``[draws, measures]``, for weights ``[draws, n_faces]``."""
+    """Every measure in the order of `MEASURES`, ``[draws, measures]``, for weights ``[draws, n_faces]``."""
     thresholds = np.unique(np.concatenate([photographs.anomaly, generated.anomaly]))[::-1]
     fpr = _share_at_least(photographs.anomaly, ours, thresholds)
     tpr = _share_at_least(generated.anomaly, theirs, thresholds)
@@ -291,7 +331,7 @@ def _values(
         "fnr": 1 - found,
         "f_score": _ratio(2 * found, found + false_alarm + 1),
     }
-    return np.stack([measured[name] for name in _MEASURES], axis=1)
+    return np.stack([measured[name] for name in MEASURES], axis=1)
 
 
 def _share_at_least(
@@ -314,12 +354,23 @@ def _tpr_at(rate: float, fpr: NDArray[np.float64], tpr: NDArray[np.float64]) -> 
     return allowed
 
 
-def _metrics(n_photographs: int, n_ai_generated: int, values: NDArray[np.float64]) -> Metrics:
-    low, high = np.percentile(values[1:], [2.5, 97.5], axis=0)
-    columns = zip(_MEASURES, values[0].tolist(), low.tolist(), high.tolist(), strict=True)
-    return Metrics(
-        n_photographs, n_ai_generated, **{name: Interval(v, lo, hi) for name, v, lo, hi in columns}
-    )
+def _metrics(photographs: Sample, generated: Iterable[Sample], values: NDArray[np.float64]) -> Metrics:
+    parts = list(generated)
+    found = {name: interval_of(draws) for name, draws in zip(MEASURES, values.T, strict=True)}
+    n_files = dict.fromkeys(_SHARES, _n_files([photographs])) | {"fnr": _n_files(parts)}
+    found |= {name: _not_certain(found[name], n_files[name]) for name in _SHARES}
+    return Metrics(len(photographs.anomaly), sum(len(part.anomaly) for part in parts), **found)
+
+
+def _n_files(samples: Iterable[Sample]) -> int:
+    return sum(len(np.unique(sample.files)) for sample in samples)
+
+
+def _not_certain(share: Interval, n_files: int) -> Interval:
+    """A share of none or of all has nothing that a draw could vary: Wilson's interval for the files."""
+    if share.value not in (0.0, 1.0):
+        return share
+    return wilson(round(share.value * n_files), n_files) or share
 
 
 # ---------------------------------------------------------------------------------------------------- strata
@@ -344,11 +395,11 @@ def by_size(
 
 
 def by_make(photographs: Sample, makes: Sequence[str | None]) -> list[Stratum]:
-    """Flagged shares of photographs by camera make, most faces first; faces without one are left out."""
-    known = Counter(make for make in makes if make is not None)
-    named = np.asarray(makes, object)
+    """Flagged shares of photographs by camera make, most faces first, those without one last."""
+    named = np.asarray([make or UNKNOWN_MAKE for make in makes], object)
+    order = sorted(Counter(named).items(), key=lambda item: (item[0] == UNKNOWN_MAKE, -item[1]))
     nothing = np.zeros(0, np.bool_)
-    return [_stratum(make, photographs.flagged[named == make], nothing) for make, _ in known.most_common()]
+    return [_stratum(make, photographs.flagged[named == make], nothing) for make, _ in order]
 
 
 def _stratum(name: str, ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> Stratum:
@@ -384,7 +435,19 @@ class FileFacts:
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF")
 """Formats that the baseline tells apart; all others are one more."""
 MIN_FILES = 5
-"""Fewest files with a face in each set: one for each fold."""
+"""Fewest different files with a face in each set: one for each fold."""
+
+
+class Features(NamedTuple):
+    """What a baseline sees of one set.
+
+    Attributes:
+        rows: ``[n, d]``.
+        files: ``[n]``, what must not be split between folds; at least `MIN_FILES` different ones.
+    """
+
+    rows: NDArray[np.float64]
+    files: NDArray[Any]
 
 
 def file_features(facts: Sequence[FileFacts]) -> NDArray[np.float64]:
@@ -399,34 +462,35 @@ def _file_row(fact: FileFacts) -> list[float]:
     return [fact.n_bytes, per_pixel, fact.width, fact.height, *tables, *formats]
 
 
-def baseline_auc(
-    photographs: NDArray[np.float64],
-    generated: NDArray[np.float64],
-    photograph_files: NDArray[Any],
-    generated_files: NDArray[Any],
-    *,
-    seed: int = 0,
-) -> Interval:
+def measure_baseline(sets: Mapping[str, Features], *, n_draws: int = 1000, seed: int = 0) -> Baseline:
     """AUC of boosted trees on some features, each file judged by trees that were grown without it.
 
+    Intervals are those of redrawn files, as a head's; the trees are not grown again.
+
     Args:
-        photographs: ``[n, d]``.
-        generated: ``[m, d]``.
-        photograph_files: ``[n]``, what must not be split between folds; at least `MIN_FILES` different ones.
-        generated_files: ``[m]``, the same.
-        seed: of folds and trees.
+        sets: `PHOTOGRAPHS` and at least one generator.
+        n_draws: of the bootstrap.
+        seed: of folds, trees and draws.
     """
+    ours = sets[PHOTOGRAPHS]
+    guessed = {name: _guessed(ours, theirs, seed) for name, theirs in sets.items() if name != PHOTOGRAPHS}
+    column = MEASURES.index("auc")
+    values = {name: draws[:, column] for name, draws in draw_values(guessed, n_draws, seed).items()}
+    mean = interval_of(np.mean(list(values.values()), axis=0))
+    return Baseline({name: interval_of(draws) for name, draws in values.items()}, mean)
+
+
+def _guessed(ours: Features, theirs: Features, seed: int) -> tuple[Sample, Sample]:
     from sklearn.ensemble import GradientBoostingClassifier
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 
-    x = np.concatenate([photographs, generated])
-    y = np.r_[np.zeros(len(photographs)), np.ones(len(generated))]
-    codes = [np.unique(files, return_inverse=True)[1] for files in (photograph_files, generated_files)]
+    n = len(ours.rows)
+    truth = np.repeat([0.0, 1.0], [n, len(theirs.rows)])
+    codes = [np.unique(part.files, return_inverse=True)[1] for part in (ours, theirs)]
     groups = np.r_[codes[0], codes[1] + codes[0].max() + 1]
     trees = GradientBoostingClassifier(n_estimators=50, max_depth=2, random_state=seed)
     folds = StratifiedGroupKFold(MIN_FILES, shuffle=True, random_state=seed)
-    guessed = cross_val_predict(trees, x, y, groups=groups, cv=folds, method="predict_proba")[:, 1]
-    n, never = len(photographs), np.zeros(len(x), np.bool_)
-    ours = Sample(guessed[:n], never[:n], groups[:n])
-    theirs = Sample(guessed[n:], never[n:], groups[n:])
-    return measure(ours, {"": theirs}, seed=seed).mean.auc
+    rows = np.concatenate([ours.rows, theirs.rows])
+    p = cross_val_predict(trees, rows, truth, groups=groups, cv=folds, method="predict_proba")[:, 1]
+    never = np.zeros(len(p), np.bool_)
+    return Sample(p[:n], never[:n], groups[:n]), Sample(p[n:], never[n:], groups[n:])

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: ROC curves, histograms of the scores, robustness.
+"""Pictures of an evaluation: ROC curves and histograms of the scores; what its other pictures share.
 
 Every picture is a figure builder and a writer of that figure, as in `plots`. A generator has the same colour
 in all of them, its place in the order given. Scores and embeddings that are not finite are left out, except
@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bladescan.evaluation import PHOTOGRAPHS, Interval, Report, Scored, anomaly_scores
+from bladescan.evaluation import PHOTOGRAPHS, Report, Scored, anomaly_scores
 from bladescan.figures import GREY, as_png, make_plain, missing, new_figure, nothing_to_draw, say_in
 from bladescan.manifest import HeadName
-from bladescan.plots import spread
 from bladescan.targets import write_file
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ RATES = (0.01, 0.05)
 
 PHOTOGRAPHIC = "#5A5A5A"
 PALE = "#A0A0A0"
-_MEAN = "#000000"
+_LINE = "#000000"
 # Colours of Okabe and Ito, which people with any colour vision tell apart, dark enough for thin lines on
 # white; once they are used up, a dash tells the second and third round from the first.
 _COLOURS = ("#D55E00", "#0072B2", "#009E73", "#B8558F", "#B38600")
@@ -44,9 +43,6 @@ _LONGEST_NAME = 24
 _N_BINS = 60
 _FAR = 3.0
 MARGIN = 0.04
-_DODGE = 0.4
-_LABEL_GAP = 0.052
-_NOTHING = Interval(math.nan, math.nan, math.nan)
 
 
 def plot_roc(scored: Scored, path: Path) -> None:
@@ -69,16 +65,6 @@ def plot_scores(scored: Scored, report: Report, path: Path) -> None:
     write_file(path, as_png(scores_figure(scored, report)))
 
 
-def plot_robustness(report: Report, path: Path) -> None:
-    """Write `robustness_figure` as a PNG file.
-
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
-        OutputError: the file cannot be written.
-    """
-    write_file(path, as_png(robustness_figure(report)))
-
-
 def roc_figure(scored: Scored) -> Figure:
     """One panel per head, one curve per generator against the photographs, best first in the key.
 
@@ -98,7 +84,8 @@ def roc_figure(scored: Scored) -> Figure:
         axes = figure.add_subplot(1, len(scored.scores), i + 1)
         photographs, generators = _split(sets)
         _draw_roc(axes, head, photographs, generators)
-        axes.set_title(f"{_head(head)}, {n_faces(len(photographs), 'photographic')}", fontsize=10, loc="left")
+        shown = n_faces(len(photographs), "photographic")
+        axes.set_title(f"{head_title(head)}, {shown}", fontsize=10, loc="left")
     figure.suptitle("ROC curves by generator", fontsize=11, x=0.01, ha="left")
     return figure
 
@@ -125,34 +112,9 @@ def scores_figure(scored: Scored, report: Report) -> Figure:
     for column, head in enumerate(heads):
         panels = [figure.add_subplot(grid[row, column]) for row in range(n_rows)]
         _draw_histograms(panels, head, scored.scores[head], report.heads[head].threshold)
-        panels[0].set_title(_head(head), fontsize=10, loc="left")
+        panels[0].set_title(head_title(head), fontsize=10, loc="left")
     said = f"Scores; dark: flagged, {100 * report.false_alarm:.3g}% false alarms asked"
     figure.suptitle(said, fontsize=11, x=0.01, ha="left")
-    return figure
-
-
-def robustness_figure(report: Report) -> Figure:
-    """AUC by variant of the crops: a panel per head, a line per generator with intervals, the mean thick.
-
-    Args:
-        report: its variants are drawn in the order that they have there.
-
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
-    """
-    courses = {head: _courses(report, head) for head in report.heads}
-    drawn = {head: lines for head, lines in courses.items() if lines}
-    if not drawn:
-        return nothing_to_draw("no variants")
-    n_variants = max(len(report.heads[head].variants) for head in drawn)
-    figure = new_figure(max(4.8, 3.2 + 0.55 * n_variants) * len(drawn), 4.8)
-    ends = np.concatenate([[*line.value, *line.low] for lines in drawn.values() for line in lines])
-    for i, (head, lines) in enumerate(drawn.items()):
-        axes = figure.add_subplot(1, len(drawn), i + 1)
-        axes.set_ylim(max(-0.01, np.nanmin(ends, initial=0.5) - 0.03), 1.01)
-        _draw_courses(axes, lines, list(report.heads[head].variants))
-        axes.set_title(_head(head), fontsize=10, loc="left")
-    figure.suptitle("AUC on degraded crops, with 95% intervals", fontsize=11, x=0.01, ha="left")
     return figure
 
 
@@ -192,7 +154,8 @@ def _draw_roc(axes: Axes, head: HeadName, photographs: Numbers, generators: Mapp
         colour, dash = styles[name]
         axes.plot(*_filled(curve), color=colour, linestyle=dash, linewidth=1.5, label=name)
         at = np.searchsorted(curve.false_alarms, np.array(RATES) + 1e-12, side="right") - 1
-        axes.plot(RATES, curve.found[at], "o", color=colour, markersize=4.5, label=f"{name}, marked")
+        (dots,) = axes.plot(RATES, curve.found[at], "o", color=colour, label=f"{name}, marked")
+        dots.set(markersize=4.5, clip_on=False, zorder=4)
     areas = {name: curves[name].area if name in curves else math.nan for name in generators}
     _draw_key(axes, areas, styles)
 
@@ -218,7 +181,7 @@ def _draw_roc_axes(axes: Axes) -> None:
         axes.axvline(rate, color=GREY, linewidth=0.8, linestyle=(0, (1, 2)))
     chance = np.linspace(0, 1, 201)
     axes.plot(chance, chance, color=GREY, linewidth=0.8, label="chance")
-    axes.text(0.5, 0.47, "chance", color=GREY, fontsize=8, va="top")
+    label_chance(axes, 0.53, 0.43)
     make_plain(axes)
     axes.set_xlabel("photographic faces flagged (square-root scale)", fontsize=9)
     axes.set_ylabel("AI-generated faces flagged", fontsize=9)
@@ -274,7 +237,7 @@ def _draw_histograms(
         flagged = anomaly_scores(head, scores) > anomaly_scores(head, np.array([threshold]))
         _draw_row(panel, scale.place(scores), flagged, edges, colours.get(name, PHOTOGRAPHIC))
         if math.isfinite(line):
-            panel.axvline(line, color=_MEAN, linewidth=1.1)
+            panel.axvline(line, color=_LINE, linewidth=1.1)
         share = f"{flagged.mean():.0%} of {len(scores):,} flagged" if len(scores) else "no scores"
         _name_row(panel, name, share, colours.get(name, PHOTOGRAPHIC))
     for panel in panels[len(rows) :]:
@@ -305,10 +268,14 @@ class _Scale:
         return f"{p:.2g}" if min(p, rest) >= 0.01 else small.replace("e-0", "e-")
 
     def ticks(self, low: float, high: float) -> list[float]:
-        """Places of round P, about six of them, symmetric about a half."""
+        """Places of round P, three to seven of them, symmetric about a half."""
         powers = np.arange(-15, 16)
         logits = np.sign(powers) * np.log(np.maximum(10.0 ** np.abs(powers), 2.0) - 1.0)
         inside = (logits >= low) & (logits <= high)
+        if inside.sum() < 3:
+            tenths = [self.place(np.array(p)) for p in np.arange(5, 100, 5) / 100]
+            near = [float(x) for x in tenths if low <= x <= high]
+            return near[:: max(1, math.ceil(len(near) / 7))]
         step = max(1, math.ceil(inside.sum() / 7))
         return [float(x) for x in logits[inside & (powers % step == 0)]]
 
@@ -385,101 +352,6 @@ def _label_range(panel: Axes, scale: _Scale, edges: Numbers, line: float) -> Non
     panel.set_xlabel(scale.label + threshold, fontsize=9)
 
 
-class _Course(NamedTuple):
-    """AUC by variant with its interval, NaN where it is not known, and how it is drawn."""
-
-    name: str
-    value: Numbers
-    low: Numbers
-    high: Numbers
-    colour: str
-    dash: Any
-    is_mean: bool
-
-
-def _courses(report: Report, head: HeadName) -> list[_Course]:
-    """Of every generator and, of two or more, their mean, which is drawn last and so on top."""
-    variants = list(report.heads[head].variants.values())
-    names = list(dict.fromkeys(name for variant in variants for name in variant.generators))
-    courses = []
-    for name, (colour, dash) in generator_styles(names).items():
-        rows = [
-            variant.generators[name].auc if name in variant.generators else _NOTHING for variant in variants
-        ]
-        courses.append(_course(name, rows, colour, dash))
-    if len(names) > 1:
-        rows = [variant.mean.auc for variant in variants]
-        courses.append(_course("mean", rows, _MEAN, "-", is_mean=True))
-    return courses
-
-
-def _course(
-    name: str, intervals: Sequence[Interval], colour: str, dash: Any, *, is_mean: bool = False
-) -> _Course:
-    value, low, high = np.array(intervals, np.float64).T
-    return _Course(name, value, low, high, colour, dash, is_mean)
-
-
-def _draw_courses(axes: Axes, courses: Sequence[_Course], variants: Sequence[str]) -> None:
-    """Lines side by side, so that their intervals can be told apart."""
-    axes.set_xlim(-0.5, len(variants) - 0.7)
-    axes.set_xticks(range(len(variants)), [short_name(name) for name in variants], rotation=35, ha="right")
-    axes.tick_params(labelsize=8)
-    axes.axhline(0.5, color=GREY, linewidth=1.0, linestyle=(0, (1, 2)))
-    axes.text(-0.45, 0.503, "chance", color=GREY, fontsize=8, va="bottom")
-    dodge = np.linspace(-0.5, 0.5, len(courses)) * _DODGE if len(courses) > 1 else (0.0,)
-    for course, shift in zip(courses, dodge, strict=True):
-        x = np.arange(len(variants)) + (0.0 if course.is_mean else shift)
-        width = 2.8 if course.is_mean else 1.3
-        # An end of an interval that is not known, or not around the value, would stop matplotlib.
-        bars = [np.fmax(course.value - course.low, 0), np.fmax(course.high - course.value, 0)]
-        axes.errorbar(
-            x,
-            course.value,
-            yerr=bars,
-            color=course.colour,
-            linestyle=course.dash,
-            linewidth=width,
-            elinewidth=0.45 * width,
-            marker="o",
-            markersize=2.2 + 1.2 * width,
-            label=course.name,
-        )
-    _label_ends(axes, courses)
-    make_plain(axes)
-    axes.set_ylabel("AUC", fontsize=9)
-
-
-def _label_ends(axes: Axes, courses: Sequence[_Course]) -> None:
-    """Name of every line to the right of the axes, joined by a leader to its last value."""
-    low, high = axes.get_ylim()
-    known = [(course, course.value[np.isfinite(course.value)]) for course in courses]
-    lasts = sorted(((float(v[-1]), course) for course, v in known if len(v)), key=lambda last: last[0])
-    ends = [(value - low) / (high - low) for value, _ in lasts]
-    for (value, course), end, height in zip(lasts, ends, spread(ends, _LABEL_GAP), strict=True):
-        axes.annotate(
-            f"{short_name(course.name)}  {value:.3f}",
-            xy=(1.0, end),
-            xytext=(1.07, height),
-            xycoords="axes fraction",
-            textcoords="axes fraction",
-            va="center",
-            fontsize=8.5,
-            fontweight="bold" if course.is_mean else "normal",
-            color=course.colour,
-            parse_math=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": course.colour,
-                "linestyle": course.dash,
-                "linewidth": 0.9,
-                "relpos": (0.0, 0.5),
-                "shrinkA": 3,
-                "shrinkB": 0,
-            },
-        )
-
-
 def _split(sets: Mapping[str, Numbers]) -> tuple[Numbers, dict[str, Numbers]]:
     """Scores of the photographs, and of every generator, without NaN."""
     known = {name: scores[~np.isnan(scores)] for name, scores in sets.items()}
@@ -494,8 +366,15 @@ def generator_styles(generators: Iterable[str]) -> dict[str, tuple[str, Any]]:
     }
 
 
-def _head(head: HeadName) -> str:
+def head_title(head: HeadName) -> str:
+    """A head in words."""
     return f"{head} head"
+
+
+def label_chance(axes: Axes, x: float, y: float) -> None:
+    """The word beside the line of chance, readable on top of what crosses it."""
+    background = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
+    axes.text(x, y, "chance", color=GREY, fontsize=8, va="center", bbox=background, zorder=5)
 
 
 def n_faces(n: int, kind: str = "") -> str:

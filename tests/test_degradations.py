@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bladescan.degradations import VARIANTS, compressed_sizes, degrade, match, match_side
+from bladescan.degradations import LARGEST_MATCH, VARIANTS, compressed_sizes, degrade, match, match_side
 from bladescan.errors import UnknownNameError
 from bladescan.records import CROP_SIZE
 
@@ -91,9 +91,23 @@ def test_matching_brings_a_sharp_crop_and_its_small_copy_together(portrait):
 
 
 def test_the_side_to_match_is_the_tenth_percentile_within_limits():
-    assert match_side(np.arange(100, 201)) == 110
-    assert match_side([10, 20, 30]) == 64
-    assert match_side([1000, 2000]) == CROP_SIZE
+    assert match_side([np.arange(100, 201)]) == 110
+    assert match_side([[10, 20, 30]]) == 64
+    assert match_side([[1000, 2000]]) == LARGEST_MATCH < CROP_SIZE
+
+
+def test_a_small_set_of_small_faces_decides_the_side_among_many_large_ones():
+    assert match_side([np.full(1000, 900.0), np.full(5, 90.0)]) == 90
+
+
+def test_matching_takes_the_finest_detail_from_large_faces_too(crops):
+    assert roughness(match(crops, match_side([[1000, 2000]]))) < 0.7 * roughness(crops)
+
+
+def test_matching_in_place_gives_the_same(crops):
+    changed = crops.copy()
+    assert match(changed, 100, out=changed) is changed
+    assert np.array_equal(changed, match(crops, 100))
 
 
 def test_a_variant_that_is_not_there_lists_those_that_are(crops):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from dataclasses import fields
 from pathlib import Path
 
@@ -15,10 +16,10 @@ from sklearn.metrics import roc_auc_score
 
 from bladescan.command_inputs import named_folders
 from bladescan.decoder_process import DecoderSettings
-from bladescan.degradations import VARIANTS
-from bladescan.errors import DataError, UsageError
-from bladescan.evaluate_job import EvaluateOptions, Evaluation, run_evaluation
-from bladescan.evaluation import Metrics, Report, anomaly_scores
+from bladescan.degradations import LARGEST_MATCH, VARIANTS
+from bladescan.errors import DataError, OutputError, UsageError
+from bladescan.evaluate_job import EvaluateOptions, Evaluation, run_evaluation, write_evaluation
+from bladescan.evaluation import UNKNOWN_MAKE, Metrics, Report, anomaly_scores
 from bladescan.evaluation_page import as_markdown
 from bladescan.exit_codes import ExitCode
 from bladescan.sources import Source, SourceQuery, list_sources
@@ -88,7 +89,7 @@ def test_the_report_counts_what_was_there_and_why_the_rest_was_not_used(report):
     rough = report.ai_generated["rough"]
     assert (rough.files, rough.with_face, rough.faces) == (9, 8, 8)
     assert sum(rough.skipped.values()) == 1
-    assert report.match.side == 224 and report.match.quality == 90
+    assert report.match.side == LARGEST_MATCH and report.match.quality == 90
     assert report.face_finder == "none" and report.false_alarm == 0.05
 
 
@@ -100,8 +101,8 @@ def test_every_head_has_every_variant_and_every_generator(report):
             assert set(variant.generators) == {"smooth", "rough"}
             assert variant.mean.n_photographs == 12 and variant.mean.n_ai_generated == 18
         assert sum(part.n_photographs for part in head.by_size) == 12
-        assert head.by_make == []
-    assert {name: set(areas) for name, areas in report.baselines.items()} == {
+        assert [(part.name, part.n_photographs) for part in head.by_make] == [(UNKNOWN_MAKE, 12)]
+    assert {name: set(found.generators) for name, found in report.baselines.items()} == {
         "files": {"smooth", "rough"},
         "compressed-size": {"smooth", "rough"},
     }
@@ -160,7 +161,7 @@ def test_embeddings_are_kept_of_the_crops_as_they_are(as_found):
 
 
 def test_a_format_of_its_own_gives_a_generator_away_and_the_report_says_so(as_found):
-    assert as_found.report.baselines["files"]["jpegs"].value == 1
+    assert as_found.report.baselines["files"].generators["jpegs"].value == 1
     notes = [line for line in as_found.report.warnings if line.startswith("file size, dimensions")]
     assert notes and all("jpegs" in line for line in notes)
     assert any("--match" in line for line in as_found.report.warnings)
@@ -181,6 +182,69 @@ def test_makes_are_read_where_there_is_exif(tmp_path, folders):
     found = run({**folders, "photographs": folder}, "smooth").report
     makes = found.heads["one-class"].by_make
     assert [(part.name, part.n_photographs) for part in makes] == [("Nikon", 6)]
+    assert "| Nikon | 6 |" in as_markdown(found)
+
+
+def test_without_exif_the_page_says_so_in_one_line(as_found):
+    page = as_markdown(as_found.report)
+    assert page.count("No photograph has EXIF that names a camera make") == 2
+    assert "| make |" not in page and UNKNOWN_MAKE not in page
+
+
+def test_every_number_after_every_degradation_is_on_the_page(as_found):
+    page = as_markdown(as_found.report)
+    for name, head in as_found.report.heads.items():
+        for variant in list(VARIANTS)[1:]:
+            _, _, after = page.partition(f"## The {name} head after {variant}\n")
+            (row,) = [line for line in after.split("\n## ")[0].splitlines() if line.startswith("| jpegs |")]
+            metrics = head.variants[variant].generators["jpegs"]
+            for value in (metrics.tnr, metrics.fpr, metrics.fnr, metrics.f_score, metrics.accuracy):
+                assert f" {value.value:.3f} ({value.low:.3f} to {value.high:.3f}) |" in row
+
+
+def test_a_make_from_a_file_cannot_break_the_page(as_found):
+    text = msgspec.json.encode(as_found.report).replace(b"unknown make", rb"a|b\n![x](http://y) <b>")
+    page = as_markdown(msgspec.json.decode(text, type=Report))
+    (row, _) = [line for line in page.splitlines() if "a\\|b" in line]
+    assert row.startswith("| a\\|b !\\[x](http://y) \\<b> | 12 |")
+
+
+def test_a_generator_may_have_a_name_that_is_not_utf8(bladescan, folders, tmp_path):
+    named = os.fsencode(f"{folders['smooth']}")
+    done = bladescan(
+        *("evaluate", "--photos", folders["photographs"], "--faces", "none", "-o", tmp_path / "out"),
+        *("--ai-generated", b"\xff|x=" + named),
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    found = msgspec.json.decode((tmp_path / "out" / "report.json").read_bytes(), type=Report)
+    assert list(found.ai_generated) == [r"\udcff|x"]
+
+
+def test_copies_of_a_file_are_one_file(tmp_path, folders, as_found):
+    twice = tmp_path / "twice"
+    twice.mkdir()
+    for path in folders["smooth"].iterdir():
+        for copy in "ab":
+            (twice / f"{copy}{path.name}").write_bytes(path.read_bytes())
+    found = run({**folders, "twice": twice}, "twice").report
+    assert "10 of the files of twice are copies of others there: intervals count them as one file" in (
+        found.warnings
+    )
+    measured = found.heads["one-class"].variants["none"].mean
+    once = as_found.report.heads["one-class"].variants["none"].generators["smooth"]
+    assert measured.n_ai_generated == 20 and measured.fnr == once.fnr
+    assert measured.auc.value == pytest.approx(once.auc.value)
+
+
+def test_a_disk_that_is_full_is_told_and_leaves_no_half_file(as_found, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match="cannot write .*report.json: File too large"):
+            write_evaluation(as_found, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_name_given_twice_has_two_folders_and_a_folder_may_hold_an_equals_sign():
@@ -205,7 +269,7 @@ def test_a_file_in_both_classes_is_told(folders, as_found):
 def test_too_few_images_are_an_error_that_says_what_was_skipped(tmp_path, folders):
     few = pictures(tmp_path / "few", 3, 4)
     (few / "notes.txt").write_text("no image")
-    with pytest.raises(DataError, match=r"few: 4 images with a face \(skipped: 1 .*at least 5 in every set"):
+    with pytest.raises(DataError, match=r"few: 4 different images with a face \(skipped: 1 .*at least 5 "):
         run({**folders, "few": few}, "few")
 
 

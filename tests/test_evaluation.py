@@ -10,16 +10,22 @@ import pytest
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 
 from bladescan.evaluation import (
+    MEASURES,
+    PHOTOGRAPHS,
+    UNKNOWN_MAKE,
+    Features,
     FileFacts,
     Interval,
     Sample,
     VariantReport,
     anomaly_scores,
-    baseline_auc,
     by_make,
     by_size,
+    draw_values,
     file_features,
+    interval_of,
     measure,
+    measure_baseline,
     wilson,
 )
 
@@ -89,7 +95,7 @@ def test_the_metrics_are_scikit_learns_with_both_classes_weighing_the_same(two):
 def test_a_perfect_detector_and_one_that_sees_nothing():
     low, high = sample(np.full(30, -1.0)), sample(np.full(20, 1.0))
     perfect = measure(low, {"x": high}, n_draws=50).mean
-    for name in ("accuracy", "auc", "average_precision", "tpr_at_5", "tpr_at_1", "tnr", "f_score"):
+    for name in ("accuracy", "auc", "average_precision", "tpr_at_5", "tpr_at_1", "f_score"):
         assert getattr(perfect, name) == Interval(1, 1, 1), name
     blind = measure(low, {"x": sample(np.full(20, -1.0))}, n_draws=50).mean
     assert blind.auc == Interval(0.5, 0.5, 0.5)
@@ -99,14 +105,14 @@ def test_a_perfect_detector_and_one_that_sees_nothing():
 
 def test_a_draw_is_the_metric_of_the_files_repeated(two):
     """With weights of 0, 1, 2 ... the weighted values are the plain ones of faces written out so often."""
-    from bladescan.evaluation import _MEASURES, _values
+    from bladescan.evaluation import _values
 
     rng = np.random.default_rng(3)
     ours, theirs = (rng.multinomial(n, np.full(n, 1 / n)) for n in (83, 41))
     weighted = _values(*two, ours[None].astype(float), theirs[None].astype(float))[0]
     repeated = [sample(np.repeat(s.anomaly, w), 1.2) for s, w in zip(two, (ours, theirs), strict=True)]
     plain = measure(repeated[0], {"x": repeated[1]}, n_draws=2).mean
-    for name, value in zip(_MEASURES, weighted, strict=True):
+    for name, value in zip(MEASURES, weighted, strict=True):
         assert value == pytest.approx(getattr(plain, name).value, abs=1e-12), name
 
 
@@ -129,6 +135,26 @@ def test_faces_of_one_file_are_one_piece_of_evidence():
     together = measure(five_times, {"x": other}).mean.fpr
     assert together.value == pytest.approx(alone.value)
     assert together.high - together.low == pytest.approx(alone.high - alone.low, rel=0.1)
+
+
+def test_none_of_thirty_files_flagged_may_yet_be_one_of_nine():
+    """No draw can vary it, so the interval is Wilson's, of the files and not of their faces."""
+    quiet = sample(np.full(60, -1.0), files=np.repeat(np.arange(30), 2))
+    found = measure(quiet, {"a": sample([1.0] * 20), "b": sample([1.0] * 5)}, n_draws=20)
+    for metrics in (*found.generators.values(), found.mean):
+        assert metrics.fpr == wilson(0, 30) and metrics.tnr == wilson(30, 30)
+    assert 0.11 < found.mean.fpr.high < 0.12
+    assert found.generators["b"].fnr == wilson(0, 5) and found.mean.fnr == wilson(0, 25)
+
+
+def test_two_detectors_of_the_same_faces_meet_the_same_draws(two):
+    """So their difference, draw by draw, is that of one with itself: nothing."""
+    photographs, generated = two
+    louder = [part._replace(anomaly=3 * part.anomaly + 1) for part in two]
+    first = draw_values({"x": (photographs, generated)}, 25)["x"]
+    second = draw_values({"x": (louder[0], louder[1])}, 25)["x"]
+    assert first.shape == (26, len(MEASURES)) and np.array_equal(first, second)
+    assert interval_of((first - second)[:, 0]) == Interval(0, 0, 0)
 
 
 def test_the_mean_counts_each_generator_once():
@@ -179,11 +205,13 @@ def test_faces_of_one_size_are_one_stratum():
     assert [(s.name, s.n_photographs, s.n_ai_generated) for s in only] == [("0 to 80 px", 4, 4)]
 
 
-def test_makes_are_counted_where_they_are_known():
-    strata = by_make(sample([1, -1, -1, 1, -1]), ["Nikon", "Canon", "Canon", None, "Canon"])
+def test_makes_are_counted_and_photographs_without_one_come_last():
+    makes = [None, "Nikon", "Canon", "Canon", None, None, "Canon", None]
+    strata = by_make(sample([1, 1, -1, -1, 1, 1, -1, -1]), makes)
     assert [(s.name, s.n_photographs, s.false_alarm.value) for s in strata] == [
         ("Canon", 3, 0),
         ("Nikon", 1, 1),
+        (UNKNOWN_MAKE, 4, 0.75),
     ]
 
 
@@ -197,10 +225,13 @@ def test_the_baseline_finds_files_of_another_size_and_no_difference_where_there_
     one_size = [facts(rng, 1024) for _ in range(60)]
     alike = [facts(rng, int(rng.integers(300, 4000))) for _ in range(60)]
     files = np.arange(60)
-    told = baseline_auc(file_features(cameras), file_features(one_size), files, files)
+    sets = {PHOTOGRAPHS: cameras, "told": one_size, "same": alike}
+    found = measure_baseline({name: Features(file_features(part), files) for name, part in sets.items()})
+    told, same = found.generators.values()
     assert told.low > 0.95
-    same = baseline_auc(file_features(cameras), file_features(alike), files, files)
     assert same.low < 0.5 < same.high + 0.1
+    assert found.mean.value == pytest.approx((told.value + same.value) / 2)
+    assert same.low < found.mean.low < found.mean.value < found.mean.high < told.high
 
 
 def test_the_baseline_judges_no_file_by_another_of_its_faces():
@@ -208,7 +239,8 @@ def test_the_baseline_judges_no_file_by_another_of_its_faces():
     rng = np.random.default_rng(1)
     files = np.repeat(np.arange(30), 10)
     ours, theirs = (np.repeat(rng.normal(size=(30, 2)), 10, axis=0) for _ in range(2))
-    assert baseline_auc(ours, theirs, files, files).value < 0.75
+    sets = {PHOTOGRAPHS: Features(ours, files), "x": Features(theirs, files)}
+    assert measure_baseline(sets, n_draws=2).mean.value < 0.75
 
 
 def test_the_baseline_does_not_see_the_make():

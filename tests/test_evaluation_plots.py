@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-from bladescan import embedding_plot, figures
+from bladescan import embedding_plot, figures, robustness_plot
 from bladescan import evaluation_plots as plots
 from bladescan.errors import MissingDependencyError, OutputError
 from bladescan.evaluation import (
@@ -302,7 +302,7 @@ def courses(axes):
 
 def test_the_robustness_lines_hold_the_numbers_of_the_report():
     variants = falling()
-    for axes in plots.robustness_figure(report(variants)).axes:
+    for axes in robustness_plot.robustness_figure(report(variants)).axes:
         found = courses(axes)
         assert list(found) == ["g0", "g1", "g2", "mean"]
         for name in ("g0", "g1", "g2"):
@@ -314,12 +314,12 @@ def test_the_robustness_lines_hold_the_numbers_of_the_report():
 
 
 def test_one_generator_has_no_mean():
-    for axes in plots.robustness_figure(report(falling(1))).axes:
+    for axes in robustness_plot.robustness_figure(report(falling(1))).axes:
         assert list(courses(axes)) == ["g0"]
 
 
 def test_the_mean_is_the_thickest_line():
-    (axes, _) = plots.robustness_figure(report(falling())).axes
+    (axes, _) = robustness_plot.robustness_figure(report(falling())).axes
     widths = {container.get_label(): container[0].get_linewidth() for container in axes.containers}
     assert max(widths, key=widths.__getitem__) == "mean"
     assert sorted(widths.values())[-2] < widths["mean"] / 2
@@ -331,7 +331,7 @@ def ends(axes):
 
 def test_every_robustness_line_ends_in_its_name_and_last_value_and_no_two_of_ten_overlap():
     equal = {variant: {f"g{k}": metrics(0.9 + 0.002 * k) for k in range(10)} for variant in VARIANTS}
-    figure = plots.robustness_figure(report(equal))
+    figure = robustness_plot.robustness_figure(report(equal))
     figure.draw_without_rendering()
     for axes in figure.axes:
         # An annotation's own extent includes its leader.
@@ -348,7 +348,7 @@ def test_a_variant_without_a_number_leaves_a_gap_and_the_label_has_the_last_know
     variants["blur"] = {"g0": metrics(0.8, NAN, NAN), "late": metrics(0.3, 0.4, 0.2)}
     del variants["jpeg-75"]["g0"]
     variants["jpeg-75"]["late"] = metrics(NAN)
-    (axes, _) = plots.robustness_figure(report(variants)).axes
+    (axes, _) = robustness_plot.robustness_figure(report(variants)).axes
     assert axes.containers[0].get_label() == "g0"
     assert np.isnan(axes.containers[0][0].get_ydata()).tolist() == [False, True, True, False]
     assert [text.get_text() for text in ends(axes)] == ["late  0.300", "mean  0.550", "g0  0.800"]
@@ -357,7 +357,7 @@ def test_a_variant_without_a_number_leaves_a_gap_and_the_label_has_the_last_know
 
 def test_chance_is_in_the_picture_of_a_good_detector():
     variants = {"none": {"g": metrics(0.99)}}
-    (axes, _) = plots.robustness_figure(report(variants)).axes
+    (axes, _) = robustness_plot.robustness_figure(report(variants)).axes
     assert axes.get_ylim()[0] < 0.5
     assert [0.5, 0.5] in [list(line.get_ydata()) for line in axes.get_lines()]
 
@@ -371,7 +371,7 @@ def test_no_two_of_ten_generators_are_drawn_alike_and_each_is_the_same_in_all_pi
         if line.get_label() in given.embeddings
     }
     assert len(set(styles.values())) == 10
-    robustness = plots.robustness_figure(report(falling(10))).axes[0]
+    robustness = robustness_plot.robustness_figure(report(falling(10))).axes[0]
     rows = plots.scores_figure(given, report()).axes
     for k in range(10):
         (container,) = [c for c in robustness.containers if c.get_label() == f"g{k}"]
@@ -411,7 +411,7 @@ def test_scores_without_much_in_them_still_give_pictures(given, coarse, tmp_path
     ids=["none", "only NaN", "perfect", "worst"],
 )
 def test_a_report_without_much_in_it_still_gives_a_picture(variants, tmp_path):
-    plots.plot_robustness(report(variants), tmp_path / "x.png")
+    robustness_plot.plot_robustness(report(variants), tmp_path / "x.png")
     assert min(size(tmp_path / "x.png")) > 100
 
 
@@ -424,7 +424,7 @@ def test_a_generator_may_have_any_name(name, coarse, tmp_path):
     plots.plot_scores(given, report(), tmp_path / "scores.png")
     embedding_plot.plot_tsne(given, tmp_path / "tsne.png")
     found = {"none": {name: metrics(0.9), "other": metrics(0.8)}}
-    plots.plot_robustness(report(found), tmp_path / "robustness.png")
+    robustness_plot.plot_robustness(report(found), tmp_path / "robustness.png")
     for picture in ("roc", "scores", "tsne", "robustness"):
         assert max(size(tmp_path / f"{picture}.png")) < 800
 
@@ -438,7 +438,7 @@ def size(path):
 
 def test_the_files_are_pictures_of_a_size_to_read(tmp_path):
     plots.plot_roc(scored(1), tmp_path / "roc.png")
-    plots.plot_robustness(report(falling(1)), tmp_path / "robustness.png")
+    robustness_plot.plot_robustness(report(falling(1)), tmp_path / "robustness.png")
     for name in ("roc", "robustness"):
         width, height = size(tmp_path / f"{name}.png")
         assert 900 <= width <= 2400
