@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pictures import Bench, Cut, cell, flagged, join, mean_auc, open_bench, parser, percent, share_of, table
 from PIL import Image, ImageEnhance, ImageOps
-from pictures import Bench, Cut, cell, flagged, join, mean_auc, open_bench, parser, percent, table
 
 from bladescan.degradations import degrade, match
 from bladescan.evaluation import Sample
+from bladescan.manifest import HeadName
 from bladescan.records import CROP_SIZE
 
 Crops = NDArray[np.uint8]
@@ -31,7 +32,7 @@ LEAST_YELLOW = 2.0
 """CIELAB b* below which a picture has no skin colour to speak of: greyscale, or under blue light."""
 
 
-# ------------------------------------------------------------------------------------------------ what is done
+# ----------------------------------------------------------------------------------------------- what is done
 
 
 def _each(crops: Crops, change: Callable[[Crops], object]) -> Crops:
@@ -44,7 +45,8 @@ def _image(change: Callable[[Image.Image], Image.Image]) -> Callable[[Crops], Cr
 
 def sepia(crops: Crops) -> Crops:
     """The usual sepia tone."""
-    return np.clip(crops @ SEPIA.T, 0, 255).astype(np.uint8)
+    toned: Crops = np.clip(crops @ SEPIA.T, 0, 255).astype(np.uint8)
+    return toned
 
 
 def smooth(crops: Crops) -> Crops:
@@ -104,7 +106,7 @@ def typology_angles(crops: Crops) -> NDArray[np.float64]:
     return np.where(yellow >= LEAST_YELLOW, angles, np.nan)
 
 
-# ------------------------------------------------------------------------------------------------ what is said
+# ----------------------------------------------------------------------------------------------- what is said
 
 
 def false_alarms(bench: Bench, side: int) -> str:
@@ -128,8 +130,8 @@ def false_alarms(bench: Bench, side: int) -> str:
     return "\n\n".join(
         [
             "### False alarms on cameras and sites never seen",
-            "Share of photographs flagged, in percent, asked for 5%, with 95% Clopper-Pearson intervals. None of "
-            "these collections stands in any training, fit or calibration.",
+            "Share of photographs flagged, in percent, asked for 5%, with 95% Clopper-Pearson intervals. "
+            "None of these collections stands in any training, fit or calibration.",
             table(header, rows),
             "\n".join(f"- {line}" for line in said),
         ]
@@ -140,7 +142,7 @@ def _kept(what: str, sample: Sample) -> str:
     n = len(sample.flagged)
     share = float(sample.flagged.mean())
     verdict = "within" if LOWEST <= share <= HIGHEST else "**outside**"
-    return f"Asked for 5%, {what} flags {percent(int(sample.flagged.sum()), n)}% of {n}: {verdict} 3 to 7%."
+    return f"Asked for 5%, {what} flags {flagged(sample)}% of {n}: {verdict} 3 to 7%."
 
 
 def hard_pictures(bench: Bench) -> str:
@@ -158,21 +160,22 @@ def hard_pictures(bench: Bench) -> str:
     return "\n\n".join(
         [
             "### Small faces and heavy compression, made of the same pictures",
-            f"Of {len(ours.files)} photographs and {n} AI-generated faces as found, all treated alike: percent of "
-            "photographs flagged, percent of AI-generated faces found, AUC as the mean over generators.",
+            f"Of {len(ours.files)} photographs and {n} AI-generated faces as found, all treated alike: "
+            "percent of photographs flagged, percent of AI-generated faces found, AUC as the mean over "
+            "generators.",
             table(header, rows),
         ]
     )
 
 
 def _both(
-    bench: Bench, head: str, ours: Cut, theirs: Mapping[str, Cut], change: Callable[[Crops], Crops]
+    bench: Bench, head: HeadName, ours: Cut, theirs: Mapping[str, Cut], change: Callable[[Crops], Crops]
 ) -> list[str]:
     photographs = bench.sample(Cut(change(ours.crops), ours.files), head)
     generators = {name: bench.sample(Cut(change(cut.crops), cut.files), head) for name, cut in theirs.items()}
     found = np.concatenate([part.flagged for part in generators.values()])
     area = mean_auc(photographs, generators)
-    return [flagged(photographs), percent(int(found.sum()), len(found)), cell(area)]
+    return [flagged(photographs), percent(share_of(found)), cell(area)]
 
 
 def filtered(bench: Bench) -> str:
@@ -187,11 +190,12 @@ def filtered(bench: Bench) -> str:
             "### Photo filters, make-up, drawings",
             f"Percent of {len(ours.files)} photographs, as found, that are flagged after a filter.",
             table(["filter", *bench.heads], rows),
-            "Make-up: MEBeauty is a collection gathered for ratings of beauty, in which make-up, styling and "
-            "retouching are common; no file says which face wears any, so its row of false alarms above is all "
-            "that can be said. Drawings and paintings: the data has no labelled ones; the cartoon filter is a "
-            "photograph made to look drawn, and no substitute. Age: no file of the data says one, so nothing was "
-            "measured, and faces of children and of the old are too few to assume anything.",
+            "Make-up: MEBeauty is a collection gathered for ratings of beauty, in which make-up, styling "
+            "and retouching are common; no file says which face wears any, so its row of false alarms "
+            "above is all that can be said. Drawings and paintings: the data has no labelled ones; the "
+            "cartoon filter is a photograph made to look drawn, and no substitute. Age: no file of the "
+            "data says one, so nothing was measured, and faces of children and of the old are too few to "
+            "assume anything.",
         ]
     )
 
@@ -209,18 +213,18 @@ def skin(bench: Bench) -> str:
     }
     samples = [bench.sample(ours, head) for head in bench.heads]
     rows = [
-        [name, str(int(chosen.sum()))]
-        + [percent(int(one.flagged[chosen].sum()), int(chosen.sum())) for one in samples]
+        [name, str(int(chosen.sum()))] + [percent(share_of(one.flagged[chosen])) for one in samples]
         for name, chosen in thirds.items()
     ]
     return "\n\n".join(
         [
             "### Skin tone, as far as the pictures say",
-            "Percent of photographs, as found, that are flagged, by thirds of the individual typology angle, "
-            "atan((L\\* - 50) / b\\*) of the CIELAB medians between eyes and mouth (Chardon et al. 1991). "
-            "Light, exposure and white balance move the angle as much as skin does, and the thirds differ in "
-            "where their pictures come from: this can show a large harm, and cannot show that there is none. "
-            f"{int((~known).sum())} of {len(angles)} faces have no skin colour (greyscale, blue light).",
+            "Percent of photographs, as found, that are flagged, by thirds of the individual typology "
+            "angle, atan((L\\* - 50) / b\\*) of the CIELAB medians between eyes and mouth (Chardon et al. "
+            "1991). Light, exposure and white balance move the angle as much as skin does, and the thirds "
+            "differ in where their pictures come from: this can show a large harm, and cannot show that "
+            f"there is none. {int((~known).sum())} of {len(angles)} faces have no skin colour (greyscale, "
+            "blue light).",
             table(["skin", "faces", *bench.heads], rows),
         ]
     )

@@ -3,7 +3,8 @@
     BLADESCAN_DATA=... python benchmarks/leave_one_out.py [DETECTOR] [--at-most N] > leave_one_out.md
 
 Heads are trained as `bladescan fit` trained the detector's, on its encoder, with one generator left out, and
-with one alone (as the paper does with VQGAN). They are measured on photographs of sources that no fit has seen.
+with one alone (as the paper does with VQGAN). They are measured on photographs of sources that no fit has
+seen.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def train_heads(bench: Bench) -> list[Head]:
     generated = rows_to_fit(bench, bench.collection.trained)
     mixture = mixture_like_shipped(bench, photographs)
     names = list(bench.collection.trained)
-    wanted = [(name,) for name in names]
+    wanted: list[tuple[str, ...]] = [(name,) for name in names]
     wanted += [tuple(other for other in names if other != name) for name in names]
     return [_train(bench, photographs, generated, mixture, shown) for shown in dict.fromkeys(wanted)]
 
@@ -117,10 +118,10 @@ def section(bench: Bench, side: int) -> str:
     return "\n\n".join(
         [
             "### The binary head on generators that it was not shown",
-            f"Heads trained again on the same encoder: {n_fitted} photographs of the fit and the AI-generated "
-            "faces of one or two generators. Tested, matched, on the generators left out against "
-            f"{len(ours.files)} photographs of sources that no fit has seen; TPR where 5% or 1% of *these* are "
-            "flagged.",
+            f"Heads trained again on the same encoder: {n_fitted} photographs of the fit and the "
+            "AI-generated faces of one or two generators. Tested, matched, on the generators left out "
+            f"against {len(ours.files)} photographs of sources that no fit has seen; TPR where 5% or 1% of "
+            "*these* are flagged.",
             table(header, rows),
             "The same heads on the evaluation set, matched: AUC. *All* is the head that ships.",
             _on_evaluation(bench, heads, side),

@@ -3,8 +3,8 @@
     BLADESCAN_DATA=... python benchmarks/own_photographs.py [DETECTOR] [--at-most N] > own_photographs.md
 
 A source takes the place of the user. It was never trained on and no head was fitted on it, but the shipped
-detector was calibrated on it among others; so *before* is the detector calibrated anew without it. *After* knows
-one half of the source's files and is measured on the other half, then the other way round.
+detector was calibrated on it among others; so *before* is the detector calibrated anew without it. *After*
+knows one half of the source's files and is measured on the other half, then the other way round.
 """
 
 from __future__ import annotations
@@ -14,7 +14,20 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pictures import RATE, Bench, Cut, cell, flagged, join, open_bench, parser, sample, table
+from pictures import (
+    RATE,
+    Bench,
+    Cut,
+    cell,
+    flagged,
+    join,
+    open_bench,
+    parser,
+    percent,
+    sample,
+    share_of,
+    table,
+)
 
 from bladescan.calibration import compress_calibration, hold_out, needed_photographs, photographic_scores
 from bladescan.evaluation import Interval, Sample, measure
@@ -96,7 +109,7 @@ class Measured(NamedTuple):
     """One half under one road."""
 
     photographs: Sample
-    generated: NDArray[np.bool_]
+    found: Interval
     auc: Interval
 
 
@@ -105,7 +118,9 @@ def measured(road: Road, other_half: Set, generators: Mapping[str, Set]) -> Meas
     theirs = [sample(road.head(one.found), one.files, road.calibration) for one in generators.values()]
     matched = {name: sample(road.head(one.matched), one.files) for name, one in generators.items()}
     area = measure(sample(road.head(other_half.matched), other_half.files), matched).mean.auc
-    return Measured(ours, np.concatenate([one.flagged for one in theirs]), area)
+    found = share_of(np.concatenate([one.flagged for one in theirs]))
+    assert found is not None
+    return Measured(ours, found, area)
 
 
 def both_halves(bench: Bench, own: Set, others: Set, generators: Mapping[str, Set]) -> list[list[str]]:
@@ -123,9 +138,8 @@ def _cells(halves: list[Measured]) -> list[str]:
     photographs = Sample(
         *(np.concatenate(parts) for parts in zip(*(h.photographs for h in halves), strict=True))
     )
-    found = np.mean([half.generated.mean() for half in halves])
-    area = Interval(*np.mean([half.auc for half in halves], axis=0))
-    return [str(len(photographs.flagged)), flagged(photographs), f"{100 * found:.0f}", cell(area)]
+    found, area = (Interval(*np.mean(parts, axis=0)) for parts in zip(*(h[1:] for h in halves), strict=True))
+    return [str(len(photographs.flagged)), flagged(photographs), percent(found), cell(area)]
 
 
 def section(bench: Bench, side: int) -> str:
@@ -144,13 +158,14 @@ def section(bench: Bench, side: int) -> str:
     return "\n\n".join(
         [
             "### What your own photographs change",
-            "A source plays the user whose cameras and site are new. *Before*: the shipped heads, their threshold "
-            "set without that source (by the other sources of the calibration). *Calibrated on own*: the same "
-            "heads, the threshold set by one half of the source. *Fitted on own*: `bladescan fit --photos` that "
-            "half, which makes a new one-class head on the shipped encoder. Measured on the other half, then with "
-            "the halves exchanged, asked for 5%: photographs flagged (Clopper-Pearson over both halves), "
-            f"AI-generated faces of the evaluation set found ({n}; mean of both), both as found; AUC against "
-            "them, matched, mean over generators and of both halves, and so the ends of its interval.",
+            "A source plays the user whose cameras and site are new. *Before*: the shipped heads, their "
+            "threshold set without that source (by the other sources of the calibration). *Calibrated on "
+            "own*: the same heads, the threshold set by one half of the source. *Fitted on own*: "
+            "`bladescan fit --photos` that half, which makes a new one-class head on the shipped encoder. "
+            "Measured on the other half, then with the halves exchanged, asked for 5%: photographs "
+            "flagged (Clopper-Pearson over both halves), AI-generated faces of the evaluation set found "
+            f"({n}; mean of both), both as found; AUC against them, matched, mean over generators and of "
+            "both halves, and so the ends of its interval.",
             table(header, rows),
         ]
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ HELD_OUT_SOURCES = (
     "sklearn_blog",
     "ols",
 )
-"""Photographs that calibrate the detector that ships, and that neither its encoder nor a head was fitted on."""
+"""Photographs that only calibrate the detector that ships: nothing else of it was fitted on them."""
 
 Groups = Mapping[str, Sequence[Path]]
 """Files by set, source or generator."""
@@ -132,33 +133,37 @@ class Bench:
         self.collection = collect(data, at_most)
         self.backend: Backend = choose_plugin("auto", detector).open(detector, BackendSettings())
         self.manifest = self.backend.manifest
+        rule = self.manifest.face_rule
+        self.decoder = DecoderSettings(faces=rule.finder, crop_scale=rule.scale, crop_resize=rule.resize)
         order: tuple[HeadName, ...] = ("one-class", "binary")
         self.heads = [head for head in order if head in self.manifest.heads]
-        self._cut: dict[Path, dict[str, Cut]] = {}
+        self._cut: dict[tuple[Path, ...], dict[str, Cut]] = {}
+        self._scored: dict[bytes, Scores] = {}
 
     def cut(self, groups: Groups) -> dict[str, Cut]:
         """The faces of some files, cut as a scan does; asked again, they are not cut again."""
-        key = next(iter(groups.values()))[0].parent.parent, tuple(groups)
+        key = tuple(path for files in groups.values() for path in files)
         if key not in self._cut:
             self._cut[key] = self._cut_now(groups)
         return self._cut[key]
 
     def _cut_now(self, groups: Groups) -> dict[str, Cut]:
-        rule = self.manifest.face_rule
-        decoder = DecoderSettings(faces=rule.finder, crop_scale=rule.scale, crop_resize=rule.resize)
-        with DecoderPool(2, decoder) as pool:
+        with DecoderPool(2, self.decoder) as pool:
             found = {
-                name: cut_faces([Source(str(path)) for path in files], pool, rule.scale)
+                name: cut_faces([Source(str(path)) for path in files], pool, self.decoder.crop_scale)
                 for name, files in groups.items()
             }
         return {name: _as_cut(faces) for name, faces in found.items() if len(faces.crops)}
 
     def score(self, crops: NDArray[np.uint8]) -> Scores:
-        """Both heads' scores and the embeddings."""
-        scores = score_in_batches(self.backend, crops, 16)
-        if scores is None:
-            raise SystemExit("a set has no face: give more files (--at-most)")
-        return scores
+        """Both heads' scores and the embeddings; the same crops are not scored again."""
+        key = hashlib.blake2b(crops.tobytes()).digest()
+        if key not in self._scored:
+            scores = score_in_batches(self.backend, crops, 16)
+            if scores is None:
+                raise SystemExit("a set has no face: give more files (--at-most)")
+            self._scored[key] = scores
+        return self._scored[key]
 
     def sample(self, cut: Cut, head: HeadName) -> Sample:
         """A head's scores of some faces and which it flags, asked for `RATE`."""
@@ -188,17 +193,23 @@ def cell(value: Interval) -> str:
     return f"{value.value:.2f} ({value.low:.2f}-{value.high:.2f})"
 
 
-def percent(count: int, n: int) -> str:
-    """A share in percent and its 95% Clopper-Pearson interval; a dash of nothing."""
-    if not n:
+def percent(share: Interval | None) -> str:
+    """A share and its interval in percent; a dash of nothing."""
+    if share is None:
         return "-"
-    low, high = clopper_pearson(count, n)
-    return f"{100 * count / n:.1f} ({100 * low:.0f}-{100 * high:.0f})"
+    return f"{100 * share.value:.1f} ({100 * share.low:.0f}-{100 * share.high:.0f})"
+
+
+def share_of(flags: NDArray[np.bool_]) -> Interval | None:
+    """The share that is true, and its 95% Clopper-Pearson interval; None of nothing."""
+    if not len(flags):
+        return None
+    return Interval(float(flags.mean()), *clopper_pearson(int(flags.sum()), len(flags)))
 
 
 def flagged(sample: Sample) -> str:
     """The share of some faces that is flagged, in percent."""
-    return percent(int(sample.flagged.sum()), len(sample.flagged))
+    return percent(share_of(sample.flagged))
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
