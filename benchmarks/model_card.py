@@ -27,11 +27,18 @@ from bladescan.sources import Source
 COLUMNS = {"auc": "AUC", "tpr_at_5": "TPR at 5%", "tpr_at_1": "TPR at 1%", "accuracy": "accuracy"}
 
 
-def evaluate(bench: Bench, match: bool, folder: Path) -> Evaluation:
+def evaluate(bench: Bench, match: bool, folder: Path, n_draws: int) -> Evaluation:
     """`bladescan evaluate` on the pictures that may only be measured, written into a folder."""
     photographs = [path for files in bench.collection.photographic.values() for path in files]
     found = run_evaluation(
-        EvaluateOptions(bench.detector, decoder=bench.decoder, false_alarm=RATE, match=match, n_decoders=2),
+        EvaluateOptions(
+            bench.detector,
+            decoder=bench.decoder,
+            false_alarm=RATE,
+            match=match,
+            n_decoders=2,
+            n_draws=n_draws,
+        ),
         [Source(str(path)) for path in photographs],
         {name: [Source(str(path)) for path in files] for name, files in bench.collection.generated.items()},
     )
@@ -172,12 +179,12 @@ def _stratum(parts: tuple[Stratum, ...]) -> list[str]:
 # ------------------------------------------------------------------------------------------------- everything
 
 
-def card(bench: Bench, folder: Path, say: Callable[[str], None]) -> str:
+def card(bench: Bench, folder: Path, say: Callable[[str], None], n_draws: int = 1000) -> str:
     """All of it as Markdown; the evaluations are written into the folder."""
     reports = {}
     for kind in ("matched", "as found"):
         say(f"evaluating, {kind}")
-        reports[kind] = evaluate(bench, kind == "matched", folder / kind.replace(" ", "-")).report
+        reports[kind] = evaluate(bench, kind == "matched", folder / kind.replace(" ", "-"), n_draws).report
     matched = reports["matched"]
     assert matched.match is not None
     side = matched.match.side
