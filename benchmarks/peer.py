@@ -120,7 +120,7 @@ Scores = dict[str, dict[str, NDArray[np.float64]]]
 def cut(
     groups: Mapping[str, Sequence[Path]], decoder: DecoderSettings, folder: Path
 ) -> tuple[dict[str, Faces], int]:
-    """The highest-scored face of every file, also matched over all of them, and as PNG files; and the side."""
+    """The highest-scored face of every file, as found, matched and as a PNG file; and the side matched to."""
     with DecoderPool(2, decoder) as pool:
         found = {
             name: cut_faces([Source(str(path)) for path in files], pool, decoder.crop_scale)
@@ -153,7 +153,7 @@ def scores(bench: Bench, peer: Peer, sets: Mapping[str, Faces], *, matched: bool
 
 
 def draws(sets: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
-    """Measures by generator and their mean, ``[1 + draws, measures]``; draws are the same for any detector."""
+    """Measures by generator and their mean, ``[1 + draws, measures]``; any detector meets the same."""
     samples = {name: Sample(s, np.zeros(len(s), np.bool_), np.arange(len(s))) for name, s in sets.items()}
     ours = samples.pop(PHOTOGRAPHS)
     found = draw_values({name: (ours, theirs) for name, theirs in samples.items()})
@@ -182,10 +182,12 @@ def accuracy_table(found: Scores) -> Iterator[str]:
 
 
 def interval(values: NDArray[np.float64], measure: str) -> Interval:
+    """Of one measure among its draws."""
     return interval_of(values[:, MEASURES.index(measure)])
 
 
 def signed(value: Interval) -> str:
+    """A difference and its interval."""
     return f"{value.value:+.2f} ({value.low:+.2f} to {value.high:+.2f})"
 
 
@@ -202,6 +204,7 @@ def spread(sets: Mapping[str, Faces], n: int) -> tuple[list[Path], list[Path], N
 
 
 def seconds(work: Callable[[], object]) -> float:
+    """That it takes."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
@@ -253,13 +256,14 @@ def time_table(took: Mapping[str, float], peers: Mapping[str, Peer]) -> Iterator
 
 
 def report(bench: Bench, python: Path, folder: Path) -> Iterator[str]:
+    """The tables, line by line."""
     photographs = [path for files in bench.collection.photographic.values() for path in files]
     sets, side = cut({PHOTOGRAPHS: photographs, **bench.collection.generated}, bench.decoder, folder)
     cores = len(os.sched_getaffinity(0))
     default, tuned = Peer(python), Peer(python, threads=cores)
     # Its answers do not depend on threads, and its default, 8, only wait for each other on few cores.
     yield f"## {bench.manifest.name} beside {PEER} {default.version}\n\n### The same matched crops\n"
-    yield f"Every crop to {side} pixels and back, as JPEG {MATCH_QUALITY} in between; both see the same pixels.\n"
+    yield f"Every crop to {side} pixels and back, as JPEG {MATCH_QUALITY} in between, the same for both.\n"
     yield from accuracy_table(scores(bench, tuned, sets, matched=True))
     yield "\n### As found: ours on crops that are not matched, the peer on whole files\n"
     yield "Here the sets differ in more than their faces: see the baselines of `bladescan evaluate`.\n"
