@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from pictures import Bench, cell, join, open_bench, parser, sample, table
 
@@ -27,17 +28,25 @@ Embeddings = NDArray[np.float32]
 
 
 class Rows(NamedTuple):
-    """Embeddings ``[n, d]`` and what of them must not be split apart ``[n]``."""
+    """Faces and their degraded copies: embeddings ``[n, d]``, source or generator, and which face, ``[n]``."""
 
     embeddings: Embeddings
-    groups: NDArray[Any]
+    names: NDArray[Any]
+    faces: NDArray[Any]
+
+    def of(self, names: tuple[str, ...]) -> Rows:
+        """Those of some sources or generators."""
+        chosen = np.isin(self.names, names)
+        return Rows(*(part[chosen] for part in self))
 
 
 def rows_to_fit(bench: Bench, groups: Mapping[str, Any]) -> Rows:
-    """What `bladescan fit --group-by folder` makes of some files: the place to follow its options."""
+    """What `bladescan fit --group-by folder` made of some files, with as many copies as the detector says."""
     cuts = bench.cut(groups)
     names = np.repeat(list(cuts), [len(cut.files) for cut in cuts.values()])
-    return Rows(bench.score(join(cuts.values()).crops).embedding, names)
+    n_copies = bench.manifest.provenance.get("degraded_copies", 0)
+    embeddings = bench.embed_with_copies(join(cuts.values()).crops, n_copies)
+    return Rows(embeddings, np.tile(names, 1 + n_copies), np.tile(np.arange(len(names)), 1 + n_copies))
 
 
 def fit_settings(bench: Bench) -> dict[str, Any]:
@@ -54,7 +63,7 @@ def mixture_like_shipped(bench: Bench, photographs: Rows) -> Mixture:
         covariance=shape["covariance"],
         n_components=min(shape["n_components"], len(photographs.embeddings) // 4),
         shrinkage=shape["shrinkage"],
-        groups=photographs.groups,
+        groups=photographs.names,
         random_state=fit_settings(bench).get("seed", 0),
     ).mixture
 
@@ -78,24 +87,23 @@ def train_heads(bench: Bench) -> list[Head]:
     names = list(bench.collection.trained)
     wanted: list[tuple[str, ...]] = [(name,) for name in names]
     wanted += [tuple(other for other in names if other != name) for name in names]
-    return [_train(bench, photographs, generated, mixture, shown) for shown in dict.fromkeys(wanted)]
-
-
-def _train(
-    bench: Bench, photographs: Rows, generated: Rows, mixture: Mixture, shown: tuple[str, ...]
-) -> Head:
+    wanted = list(dict.fromkeys(wanted))
     settings = fit_settings(bench)
-    fit = fit_classifier(
-        photographs.embeddings,
-        generated.embeddings[np.isin(generated.groups, shown)],
-        mixture,
-        groups=photographs.groups,
-        normalise=bench.manifest.encoder.normalise,
-        n_outliers=settings.get("n_outliers"),
-        max_epochs=settings.get("max_epochs", 100),
-        random_state=settings.get("seed", 0),
+    fits = Parallel(bench.n_jobs)(
+        delayed(fit_classifier)(
+            photographs.embeddings,
+            shown.embeddings,
+            mixture,
+            groups=photographs.names,
+            ai_groups=shown.faces,
+            normalise=bench.manifest.encoder.normalise,
+            n_outliers=settings.get("n_outliers"),
+            max_epochs=settings.get("max_epochs", 100),
+            random_state=settings.get("seed", 0),
+        )
+        for shown in map(generated.of, wanted)
     )
-    return Head(shown, fit.state)
+    return [Head(shown, fit.state) for shown, fit in zip(wanted, fits, strict=True)]
 
 
 def section(bench: Bench, side: int) -> str:

@@ -36,7 +36,7 @@ def evaluate(bench: Bench, match: bool, folder: Path, n_draws: int) -> Evaluatio
             decoder=bench.decoder,
             false_alarm=RATE,
             match=match,
-            n_decoders=2,
+            n_decoders=bench.n_jobs,
             n_draws=n_draws,
         ),
         [Source(str(path)) for path in photographs],

@@ -41,6 +41,8 @@ POPULATIONS: Mapping[str, tuple[str, ...]] = {
 }
 MATCHED_SIDE = 112
 FIT_SHARE_HELD_OUT = 0.3
+N_COPIES = 2
+"""As `bladescan fit` has both where nothing else is asked."""
 
 Score = Callable[[Scores], NDArray[np.float64]]
 """A head: photographic scores of what a backend found."""
@@ -54,15 +56,20 @@ class Road(NamedTuple):
 
 
 class Set(NamedTuple):
-    """Some faces as found and matched, scored by the shipped detector."""
+    """Some faces, and what the shipped detector says of them as found and matched."""
 
+    cut: Cut
     found: Scores
     matched: Scores
-    files: NDArray[np.intp]
+
+    @property
+    def files(self) -> NDArray[np.intp]:
+        """Which file each face is of."""
+        return self.cut.files
 
     def of(self, chosen: NDArray[np.bool_]) -> Set:
         """Some of the faces."""
-        return Set(_of(self.found, chosen), _of(self.matched, chosen), self.files[chosen])
+        return Set(self.cut.of(chosen), _of(self.found, chosen), _of(self.matched, chosen))
 
 
 def _of(scores: Scores, chosen: NDArray[np.bool_]) -> Scores:
@@ -70,7 +77,7 @@ def _of(scores: Scores, chosen: NDArray[np.bool_]) -> Scores:
 
 
 def scored(bench: Bench, cut: Cut, side: int) -> Set:
-    return Set(bench.score(cut.crops), bench.score(cut.matched(side).crops), cut.files)
+    return Set(cut, bench.score(cut.crops), bench.score(cut.matched(side).crops))
 
 
 def calibrated(scores: NDArray[np.float64]) -> Head:
@@ -81,10 +88,12 @@ def shipped(name: HeadName) -> Score:
     return lambda scores: photographic_scores(scores, name)
 
 
-def fit_on_own(own: Set) -> Road:
+def fit_on_own(bench: Bench, own: Set) -> Road:
     """`bladescan fit --photos OWN`: a new one-class head and its threshold, on own photographs alone."""
     held = hold_out(len(own.files), FIT_SHARE_HELD_OUT, np.random.default_rng(0), own.files)
-    mixture = fit_mixture(own.found.embedding[~held], covariance="auto", groups=own.files[~held]).mixture
+    embeddings = bench.embed_with_copies(own.cut.crops[~held], N_COPIES)
+    groups = np.tile(own.files[~held], 1 + N_COPIES)
+    mixture = fit_mixture(embeddings, covariance="auto", groups=groups).mixture
 
     def head(scores: Scores) -> NDArray[np.float64]:
         return mixture.score_samples(scores.embedding)
@@ -101,7 +110,7 @@ def roads(bench: Bench, own: Set, others: Set) -> dict[str, Road]:
         if len(own.files) >= needed_photographs(RATE):
             found[f"{name}, calibrated on own"] = Road(head, calibrated(head(own.found)))
     if FIT_SHARE_HELD_OUT * len(own.files) > needed_photographs(RATE) + 1:
-        found["one-class, fitted on own"] = fit_on_own(own)
+        found["one-class, fitted on own"] = fit_on_own(bench, own)
     return found
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from bladescan.backend import Backend, BackendSettings, choose_plugin
 from bladescan.calibration import clopper_pearson, p_values, photographic_scores
+from bladescan.copies import degraded_copies
 from bladescan.decoder_process import DecoderSettings
 from bladescan.decoders import DecoderPool
 from bladescan.degradations import match
@@ -126,10 +127,11 @@ class Bench:
         data: the folder.
         detector: its file.
         at_most: files of each set, None for all.
+        n_jobs: processes that decode or fit.
     """
 
-    def __init__(self, data: Path, detector: Path, at_most: int | None = None) -> None:
-        self.data, self.detector, self.at_most = data, detector, at_most
+    def __init__(self, data: Path, detector: Path, at_most: int | None = None, n_jobs: int = 2) -> None:
+        self.data, self.detector, self.at_most, self.n_jobs = data, detector, at_most, n_jobs
         self.collection = collect(data, at_most)
         self.backend: Backend = choose_plugin("auto", detector).open(detector, BackendSettings())
         self.manifest = self.backend.manifest
@@ -148,7 +150,7 @@ class Bench:
         return self._cut[key]
 
     def _cut_now(self, groups: Groups) -> dict[str, Cut]:
-        with DecoderPool(2, self.decoder) as pool:
+        with DecoderPool(self.n_jobs, self.decoder) as pool:
             found = {
                 name: cut_faces([Source(str(path)) for path in files], pool, self.decoder.crop_scale)
                 for name, files in groups.items()
@@ -164,6 +166,12 @@ class Bench:
                 raise SystemExit("a set has no face: give more files (--at-most)")
             self._scored[key] = scores
         return self._scored[key]
+
+    def embed_with_copies(self, crops: NDArray[np.uint8], n_copies: int) -> NDArray[np.float32]:
+        """Embeddings ``[(1 + n_copies) n, d]`` of crops and, after all of them, of their degraded copies."""
+        rng = np.random.default_rng(0)
+        parts = [crops, *(degraded_copies(crops, rng) for _ in range(n_copies))]
+        return np.concatenate([self.score(part).embedding for part in parts])
 
     def sample(self, cut: Cut, head: HeadName) -> Sample:
         """A head's scores of some faces and which it flags, asked for `RATE`."""

@@ -86,7 +86,7 @@ def detector(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def bench(benchmarks, data, detector):
-    return benchmarks.pictures.Bench(data, detector)
+    return benchmarks.pictures.Bench(data, detector, n_jobs=1)
 
 
 @pytest.fixture(scope="module")
