@@ -226,8 +226,9 @@ def _cut(
 def _check_enough(name: str, faces: Faces, facts: Iterable[FileFacts]) -> None:
     n_different = len({fact.digest for fact in facts})
     if n_different < MIN_FILES:
+        skipped = f" (skipped: {listed(faces.skipped)})" if faces.skipped else ""
         raise DataError(
-            f"{name}: {n_different} different images with a face (skipped: {listed(faces.skipped)}); "
+            f"{name}: {n_different} different images with a face{skipped}; "
             f"an evaluation needs at least {MIN_FILES} in every set"
         )
 

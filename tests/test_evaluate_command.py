@@ -15,13 +15,15 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from bladescan.command_inputs import named_folders
-from bladescan.decoder_process import DecoderSettings
+from bladescan.decoder_process import Decoded, DecoderSettings, Face
 from bladescan.degradations import LARGEST_MATCH, VARIANTS
 from bladescan.errors import DataError, OutputError, UsageError
-from bladescan.evaluate_job import EvaluateOptions, Evaluation, run_evaluation, write_evaluation
+from bladescan.evaluate_job import EvaluateOptions, Evaluation, _face_sides, run_evaluation, write_evaluation
 from bladescan.evaluation import UNKNOWN_MAKE, Metrics, Report, anomaly_scores
 from bladescan.evaluation_page import as_markdown
 from bladescan.exit_codes import ExitCode
+from bladescan.features import Faces
+from bladescan.records import FaceBox
 from bladescan.sources import Source, SourceQuery, list_sources
 
 DOCS = (Path(__file__).parent.parent / "docs" / "evaluation.md").read_text()
@@ -257,6 +259,14 @@ def test_no_name_breaks_a_table_of_the_page(as_found):
     page = as_markdown(msgspec.json.decode(text, type=Report))
     rows = [line for line in page.splitlines() if "|b" in line]
     assert rows and all("a\\|b" in row and "\x1b" not in row and row.endswith("|") for row in rows)
+
+
+def test_the_side_of_a_face_is_that_of_its_box_also_where_the_crop_was_cut_short():
+    boxes = [FaceBox(0, 0, 180, 200, 0.9), None]
+    decoded = [Decoded(width=220, height=300, faces=[Face(0, box)]) for box in boxes]
+    crops, images = np.zeros((2, 224, 224, 3), np.uint8), np.arange(2)
+    cut = Faces(crops, np.array([220.0, 220.0]), images, ["a", "b"], decoded, {})
+    assert list(_face_sides(cut)) == [200, 220]
 
 
 def test_a_file_in_both_classes_is_told(folders, as_found):
