@@ -28,7 +28,7 @@ Embeddings = NDArray[np.float32]
 
 
 class Rows(NamedTuple):
-    """Faces and their degraded copies: embeddings ``[n, d]``, source or generator, and which face, ``[n]``."""
+    """Faces and their degraded copies: embeddings ``[n, d]``, source or generator, which face, ``[n]``."""
 
     embeddings: Embeddings
     names: NDArray[Any]
