@@ -77,7 +77,8 @@ class Peer:
         assert self._child.stdout is not None
         line = self._child.stdout.readline()
         if not line:
-            raise SystemExit(f"the peer ended with {self._child.wait()}: does --peer-python have sahu65?")
+            self.close()
+            raise SystemExit(f"the peer ended with {self._child.returncode}: does --peer-python have sahu65?")
         return json.loads(line)
 
     def score(self, path: Path) -> float:
@@ -93,9 +94,7 @@ class Peer:
 
     def close(self) -> None:
         """End it."""
-        assert self._child.stdin is not None
-        self._child.stdin.close()
-        self._child.wait()
+        self._child.communicate()
 
 
 class Faces(NamedTuple):
