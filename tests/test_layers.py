@@ -22,7 +22,7 @@ LAYERS = """
     workers fdf photographs indexing examples contact_sheet figures plots
     measures minibatches trainee runs board training
     mixture classifier detector fitting export features fit_job train_job authors
-    degradations evaluation evaluation_plots embedding_plot evaluation_page evaluate_job
+    degradations evaluation evaluation_plots embedding_plot robustness_plot evaluation_page evaluate_job
     describe doctor demo command_inputs learning_commands cli __main__
 """.split()
 LEARNING_NOUNS = {"tasks", "exif_bytes", "exif", "recipe", "recipe_files"}
