@@ -38,11 +38,13 @@ def benchmarks():
         patch.syspath_prepend(str(BENCHMARKS))
         import failures
         import model_card
+        import own_photographs
         import pictures
 
         yield SimpleNamespace(
             failures=failures,
             card=model_card,
+            own=own_photographs,
             pictures=pictures,
         )
 
@@ -163,6 +165,14 @@ def test_own_photographs_are_each_measured_once(card):
     assert set(rows.values()) == {"44"} and "one-class, calibrated on own" in rows
     enough = cells(card[1], "interfaces, advocates")
     assert [row[0] for row in enough] == ["one-class, before", "binary, before"]  # six cannot calibrate
+
+
+def test_a_fit_on_own_photographs_is_calibrated_on_those_that_it_did_not_learn_from(benchmarks, bench):
+    own = benchmarks.own.scored(bench, bench.cut(bench.collection.held_out)["csvconf"], 112)
+    road = benchmarks.own.fit_on_own(bench, own)
+    scores = road.head(own.found)
+    assert road.calibration.n_held_out == 13  # 0.3 of 44
+    assert np.isin(np.float64(road.calibration.calibration), scores).all()
 
 
 def test_the_typology_angle_is_that_of_its_formula(benchmarks):
