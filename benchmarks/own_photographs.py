@@ -91,7 +91,7 @@ def shipped(name: HeadName) -> Score:
 
 
 def fit_on_own(bench: Bench, own: Set) -> Road:
-    """`bladescan fit --components 3 --photos OWN`: a new one-class head and its threshold, on own photographs alone."""
+    """`bladescan fit --components 3 --photos OWN`: a one-class head and its threshold from these alone."""
     held = hold_out(len(own.files), FIT_SHARE_HELD_OUT, np.random.default_rng(0), own.files)
     embeddings = bench.embed_with_copies(own.cut.crops[~held], N_COPIES)
     groups = np.tile(own.files[~held], 1 + N_COPIES)
