@@ -24,10 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from bladescan import tasks
-from bladescan.encoders import VisionEncoder
 from bladescan.manifest import Preprocessing
 from bladescan.tasks import Kind
 from bladescan.tokenisers import VOCABULARIES, tokenise
+from bladescan.vision_encoder import VisionEncoder
 
 CONTEXT = 77
 GAMMA = 2.0

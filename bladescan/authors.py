@@ -32,8 +32,8 @@ from bladescan.decoder_process import DecoderSettings
 from bladescan.detector import Detector, save_detector
 from bladescan.encoders import (
     VISION_PREFIX,
-    VisionEncoder,
     check_tensors,
+    new_vision_encoder,
     vision_shapes,
     with_prefix,
     without_prefix,
@@ -214,7 +214,7 @@ def _kind_of(given: Mapping[str, Tensor], *, where: str) -> str:
 def _wanted(kind: str) -> dict[str, tuple[int, ...]]:
     """Shapes by the authors' names."""
     with torch.device("meta"):
-        vision = vision_shapes(VisionEncoder("resnet50", embedding_dim=_EMBEDDING_DIM))
+        vision = vision_shapes(new_vision_encoder("resnet50", embedding_dim=_EMBEDDING_DIM))
     prefix = KINDS[kind].model
     shapes = {f"{prefix}visual.{key}": shape for key, shape in vision.items()}
     if kind == "aigfd-exif":

@@ -106,6 +106,7 @@ def fit_classifier(
     mixture: Mixture | None,
     *,
     groups: NDArray[Any] | None = None,
+    ai_groups: NDArray[Any] | None = None,
     normalise: bool = True,
     n_outliers: int | None = None,
     max_epochs: int = 100,
@@ -125,6 +126,7 @@ def fit_classifier(
         ai_generated: embeddings ``[m, d]``.
         mixture: to draw pseudo-outliers from, None for none.
         groups: ``[n]``, photographs of one group are all validation or none.
+        ai_groups: ``[m]``, the same of the AI-generated.
         normalise: whether embeddings lie on the unit sphere.
         n_outliers: pseudo-outliers; None for as many as AI-generated embeddings.
         max_epochs: most passes over the data.
@@ -143,7 +145,7 @@ def fit_classifier(
     rng = np.random.default_rng(random_state)
     with one_thread():
         held_p = hold_out(len(photographic), _VALIDATION, rng, groups)
-        held_a = hold_out(len(ai_generated), _VALIDATION, rng)
+        held_a = hold_out(len(ai_generated), _VALIDATION, rng, ai_groups)
         n_outliers = len(ai_generated) if n_outliers is None else n_outliers
         outliers = ai_generated[:0]
         if mixture is not None:

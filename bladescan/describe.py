@@ -51,11 +51,13 @@ def cost(manifest: Manifest) -> dict[str, int]:
     except ImportError:
         return {}
     from bladescan.classifier import HIDDEN, Classifier
-    from bladescan.encoders import VisionEncoder, complexity
+    from bladescan.encoders import complexity, new_vision_encoder
 
     spec = manifest.encoder
     with torch.device("meta"):
-        n_parameters, n_multiply_adds = complexity(VisionEncoder(spec.name, spec.width, spec.embedding_dim))
+        n_parameters, n_multiply_adds = complexity(
+            new_vision_encoder(spec.name, spec.width, spec.embedding_dim)
+        )
         if "binary" in manifest.heads:
             hidden = int(manifest.heads["binary"].settings.get("hidden", HIDDEN))
             head = [p.numel() for p in Classifier(spec.embedding_dim, hidden).parameters()]

@@ -20,9 +20,9 @@ from bladescan.classifier import HIDDEN, Classifier
 from bladescan.encoders import (
     VISION_ENCODERS,
     VISION_PREFIX,
-    VisionEncoder,
     check_tensors,
     load_vision_state,
+    new_vision_encoder,
     vision_shapes,
     with_prefix,
     without_prefix,
@@ -31,6 +31,7 @@ from bladescan.errors import DetectorError
 from bladescan.manifest import METADATA_KEY, Manifest, decode_manifest, encode_manifest
 from bladescan.mixture import Mixture, log_constants, log_likelihood
 from bladescan.targets import write_file
+from bladescan.vision_encoder import VisionEncoder
 
 _MIXTURE_PREFIX = "mixture."
 _CLASSIFIER_PREFIX = "classifier."
@@ -147,7 +148,7 @@ def build_encoder(manifest: Manifest, *, where: str) -> VisionEncoder:
         raise DetectorError(
             f"{where}: encoder width {spec.width}, embedding {spec.embedding_dim}: out of bounds"
         )
-    return VisionEncoder(spec.name, spec.width, spec.embedding_dim)
+    return new_vision_encoder(spec.name, spec.width, spec.embedding_dim)
 
 
 def validate_detector(detector: Detector, *, where: str) -> None:

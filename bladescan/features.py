@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bladescan.backend import Backend, BackendSettings, get_plugin
+from bladescan.copies import degraded_copies
 from bladescan.decoder_process import Decoded, DecoderSettings, Face
 from bladescan.decoders import DecoderPool
 from bladescan.detector import Detector, save_detector
@@ -32,6 +33,7 @@ class Features:
 
     Attributes:
         embeddings: float32 ``[n_faces, d]``.
+        copies: of each face's degraded copies, float32 ``[n_faces, n_copies, d]``; n_copies may be 0.
         groups: ``[n_faces]``, one value for each face: faces that must not be split apart share it.
         n_images: images with a face.
         finder: name of the face finder that cut them.
@@ -39,6 +41,7 @@ class Features:
     """
 
     embeddings: NDArray[np.float32]
+    copies: NDArray[np.float32]
     groups: NDArray[np.str_]
     n_images: int
     finder: str
@@ -109,6 +112,8 @@ def embed_images(
     group_by: str = "file",
     n_decoders: int = 1,
     batch_size: int = 16,
+    n_copies: int = 0,
+    seed: int = 0,
     progress: Callable[[int], None] = lambda n: None,
 ) -> Features:
     """Embed every face of every image.
@@ -120,12 +125,16 @@ def embed_images(
         group_by: one of `GROUPINGS`.
         n_decoders: decoder processes.
         batch_size: crops in one model run.
+        n_copies: degraded copies of each face to embed beside it.
+        seed: of the copies.
         progress: called with the number of images just done.
 
     Raises:
         DataError: no image had a face.
     """
     parts: list[NDArray[np.float32]] = []
+    copies: list[NDArray[np.float32]] = []
+    rng = np.random.default_rng(seed)
     groups: list[str] = []
     skipped: Counter[str] = Counter()
     n_images = 0
@@ -133,11 +142,16 @@ def embed_images(
         finder = pool.start().finder
         for source, decoded in _with_faces(sources, pool, skipped, progress):
             n_images += 1
-            parts.append(_embed(decoded, backend, batch_size))
+            crops = crops_of([decoded])
+            parts.append(_embed(crops, backend, batch_size))
+            copies += [_embed(degraded_copies(crops, rng), backend, batch_size) for _ in range(n_copies)]
             groups += [_group(source.name, group_by)] * len(decoded.faces)
     if not parts:
         raise DataError(f"no face in any image ({listed(skipped)})")
-    return Features(np.concatenate(parts), np.asarray(groups), n_images, finder, dict(skipped))
+    embeddings = np.concatenate(parts)
+    return Features(
+        embeddings, _by_face(copies, parts, n_copies), np.asarray(groups), n_images, finder, dict(skipped)
+    )
 
 
 @contextmanager
@@ -174,8 +188,17 @@ def _with_faces(
             skipped[item[1].reason.value if item[1].reason else "no-face"] += 1
 
 
-def _embed(decoded: Decoded, backend: Backend, batch_size: int) -> NDArray[np.float32]:
-    crops = crops_of([decoded])
+def _by_face(
+    copies: list[NDArray[np.float32]], parts: list[NDArray[np.float32]], n_copies: int
+) -> NDArray[np.float32]:
+    """``n_copies`` arrays ``[n, d]`` for each image's ``[n, d]`` as one ``[n_faces, n_copies, d]``."""
+    if not n_copies:
+        return np.empty((sum(map(len, parts)), 0, parts[0].shape[1]), np.float32)
+    stacked = [np.stack(copies[i : i + n_copies], 1) for i in range(0, len(copies), n_copies)]
+    return np.concatenate(stacked)
+
+
+def _embed(crops: NDArray[np.uint8], backend: Backend, batch_size: int) -> NDArray[np.float32]:
     return np.concatenate(
         [backend.embed(crops[i : i + batch_size]) for i in range(0, len(crops), batch_size)]
     )

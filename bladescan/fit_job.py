@@ -18,7 +18,7 @@ from bladescan.detectors import SAFETENSORS
 from bladescan.encoders import complexity, vision_state
 from bladescan.errors import DetectorError, UnknownNameError
 from bladescan.features import GROUPINGS, Features, embed_images, open_encoder
-from bladescan.fitting import FitSettings, Progress, check_settings, fit_detector
+from bladescan.fitting import Copies, FitSettings, Progress, check_settings, fit_detector
 from bladescan.manifest import Manifest
 from bladescan.runs import load_encoder_run
 from bladescan.sources import Source
@@ -36,6 +36,7 @@ class FitOptions:
         name: of the new detector.
         licence: of the new detector, empty keeps the encoder's.
         group_by: ``file`` or ``folder``: what must not be split between fit and calibration.
+        n_copies: degraded copies of each face that the heads learn from beside it.
     """
 
     encoder: str = DEFAULT_ENCODER
@@ -43,6 +44,7 @@ class FitOptions:
     licence: str = ""
     backend: str = "pytorch"
     group_by: str = "file"
+    n_copies: int = 0
     runtime: BackendSettings = BackendSettings()
     decoder: DecoderSettings = DecoderSettings()
     fit: FitSettings = FitSettings()
@@ -100,20 +102,22 @@ def run_fit(
     rule = encoder.manifest.face_rule
     decoder = msgspec.structs.replace(options.decoder, crop_scale=rule.scale, crop_resize=rule.resize)
 
-    def embed(sources: Iterable[Source]) -> Features:
+    def embed(sources: Iterable[Source], n_copies: int) -> Features:
         return embed_images(
             sources,
             backend,
             decoder,
             group_by=options.group_by,
             n_decoders=options.n_decoders,
+            n_copies=n_copies,
+            seed=options.fit.seed,
             progress=seen,
         )
 
     with open_encoder(encoder, options.backend, options.runtime) as backend:
-        photographic = embed(photographs)
-        held = None if calibration is None else embed(calibration)
-        generated = None if ai_generated is None else embed(ai_generated)
+        photographic = embed(photographs, options.n_copies)
+        held = None if calibration is None else embed(calibration, 0)
+        generated = None if ai_generated is None else embed(ai_generated, options.n_copies)
     everything = photographic if held is None else _joined(photographic, held)
     detector = fit_detector(
         encoder,
@@ -121,6 +125,7 @@ def run_fit(
         None if generated is None else generated.embeddings,
         options.fit,
         groups=everything.groups,
+        copies=Copies(everything.copies, None if generated is None else generated.copies),
         held_out=None if held is None else np.arange(len(everything.groups)) >= len(photographic.groups),
         provenance=_provenance(
             options, {"photographic": photographic, "calibration": held, "ai_generated": generated}
@@ -143,7 +148,9 @@ def _bare(manifest: Manifest) -> Manifest:
 def _joined(fitted: Features, held: Features) -> Features:
     embeddings = np.concatenate([fitted.embeddings, held.embeddings])
     groups = np.concatenate([fitted.groups, held.groups])
-    return replace(fitted, embeddings=embeddings, groups=groups)
+    # What calibrates has no copies: nothing is learned from it.
+    none = np.zeros((len(held.groups), *fitted.copies.shape[1:]), np.float32)
+    return replace(fitted, embeddings=embeddings, copies=np.concatenate([fitted.copies, none]), groups=groups)
 
 
 def _provenance(options: FitOptions, features: dict[str, Features | None]) -> dict[str, Any]:
@@ -151,6 +158,7 @@ def _provenance(options: FitOptions, features: dict[str, Features | None]) -> di
         "bladescan": __version__,
         "features_by": options.backend,
         "group_by": options.group_by,
+        "degraded_copies": options.n_copies,
         "images": {name: _counts(part) for name, part in features.items() if part is not None},
     }
 

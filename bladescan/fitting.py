@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -42,7 +42,7 @@ class FitSettings:
         shrinkage: of full and tied covariances towards their diagonal, None for 0, or auto's choice.
         held_out: share of the photographs kept from both heads for their calibration.
         false_alarm: default rate of the detector.
-        n_outliers: pseudo-outliers for the binary head, None for as many as AI-generated faces.
+        n_outliers: pseudo-outliers for the binary head, None for as many as AI-generated faces (the paper).
         max_epochs: of the binary head.
         seed: of every draw.
     """
@@ -52,7 +52,7 @@ class FitSettings:
     shrinkage: float | None = None
     held_out: float = 0.3
     false_alarm: float = 0.05
-    n_outliers: int | None = None
+    n_outliers: int | None = 0
     max_epochs: int = 100
     seed: int = 0
 
@@ -66,6 +66,18 @@ def check_settings(settings: FitSettings) -> None:
             raise UsageError(f"the {what} must lie between 0 and 1, got {share:g}")
 
 
+class Copies(NamedTuple):
+    """Embeddings of degraded copies: heads learn from them too, and are calibrated without.
+
+    Attributes:
+        photographic: ``[n, c, d]``, c copies of each photograph.
+        ai_generated: ``[m, c, d]``, None without AI-generated faces.
+    """
+
+    photographic: NDArray[np.float32]
+    ai_generated: NDArray[np.float32] | None = None
+
+
 def fit_detector(
     encoder: Detector,
     photographic: NDArray[np.float32],
@@ -74,6 +86,7 @@ def fit_detector(
     *,
     groups: NDArray[Any] | None = None,
     held_out: NDArray[np.bool_] | None = None,
+    copies: Copies | None = None,
     provenance: dict[str, Any] | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> Detector:
@@ -89,6 +102,7 @@ def fit_detector(
         settings: how to fit.
         groups: ``[n]``, photographs that must not be split apart share a value; None if all stand alone.
         held_out: ``[n]``, the photographs that calibrate; None draws ``settings.held_out`` of them.
+        copies: degraded copies of both classes; None for none.
         provenance: joined into the manifest's.
         progress: told of each stage.
 
@@ -103,12 +117,18 @@ def fit_detector(
     if held is None:
         held = hold_out(len(photographic), settings.held_out, np.random.default_rng(settings.seed), labels)
     _check_held_out(int(held.sum()), settings)
-    mixture = fit_mixture(
+    of_photographs, of_ai_generated = copies or (None, None)
+    fitted = _with_copies(
         photographic[~held],
+        None if of_photographs is None else of_photographs[~held],
+        None if labels is None else labels[~held],
+    )
+    mixture = fit_mixture(
+        fitted.embeddings,
         covariance=settings.covariance,
         n_components=settings.n_components,
         shrinkage=settings.shrinkage,
-        groups=None if labels is None else labels[~held],
+        groups=fitted.groups,
         random_state=settings.seed,
         progress=lambda done, total: progress("mixture", done, total),
     )
@@ -117,9 +137,9 @@ def fit_detector(
     report = _report(mixture, scores, heads["one-class"], held, ai_generated, labels, settings)
     state = None
     if ai_generated is not None:
-        heads["binary"], state = _fit_binary(
-            photographic, held, ai_generated, mixture, settings, labels, encoder, progress
-        )
+        shown = _with_copies(ai_generated, of_ai_generated, None)
+        classifier = _fit_binary(fitted, shown, mixture, settings, encoder, progress)
+        heads["binary"], state = _binary_head(classifier, photographic[held]), classifier.state
     manifest = msgspec.structs.replace(
         encoder.manifest,
         heads=heads,
@@ -162,29 +182,46 @@ def _one_class_head(fit: MixtureFit, scores: NDArray[np.float64]) -> Head:
     return Head(compress_calibration(scores), len(scores), settings, fit.paper_threshold)
 
 
+class _Grouped(NamedTuple):
+    """Embeddings ``[n, d]`` and what must not be split apart ``[n]``."""
+
+    embeddings: NDArray[np.float32]
+    groups: NDArray[Any]
+
+
+def _with_copies(
+    embeddings: NDArray[np.float32], copies: NDArray[np.float32] | None, groups: NDArray[Any] | None
+) -> _Grouped:
+    """Faces ``[n, d]``, followed by their copies ``[n, c, d]``; a face and its copies are one group."""
+    groups = np.arange(len(embeddings)) if groups is None else groups
+    if copies is None:
+        return _Grouped(embeddings, groups)
+    flat = copies.reshape(-1, copies.shape[-1])
+    return _Grouped(
+        np.concatenate([embeddings, flat]), np.concatenate([groups, np.repeat(groups, copies.shape[1])])
+    )
+
+
 def _fit_binary(
-    photographic: NDArray[np.float32],
-    held: NDArray[np.bool_],
-    ai_generated: NDArray[np.float32],
+    photographic: _Grouped,
+    ai_generated: _Grouped,
     mixture: MixtureFit,
     settings: FitSettings,
-    groups: NDArray[Any] | None,
     encoder: Detector,
     progress: Progress,
-) -> tuple[Head, dict[str, torch.Tensor]]:
-    """The binary head, trained without the held-out photographs and calibrated on them, and its weights."""
-    fit = fit_classifier(
-        photographic[~held],
-        ai_generated,
+) -> ClassifierFit:
+    return fit_classifier(
+        photographic.embeddings,
+        ai_generated.embeddings,
         mixture.mixture,
-        groups=None if groups is None else groups[~held],
+        groups=photographic.groups,
+        ai_groups=ai_generated.groups,
         normalise=encoder.manifest.encoder.normalise,
         n_outliers=settings.n_outliers,
         max_epochs=settings.max_epochs,
         random_state=settings.seed,
         progress=lambda done, total: progress("classifier", done, total),
     )
-    return _binary_head(fit, photographic[held]), fit.state
 
 
 def binary_scores(state: Mapping[str, torch.Tensor], embeddings: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -41,6 +41,13 @@ def fit(
     group_by: Annotated[
         str, typer.Option(metavar="file|folder", help="What is never split between fit and calibration.")
     ] = "file",
+    copies: Annotated[
+        int,
+        typer.Option(min=0, max=16, metavar="N", help="Degraded copies of each face to learn from as well."),
+    ] = 2,
+    pseudo_outliers: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Unlikely draws of the mixture, shown as AI-generated.")
+    ] = 0,
     faces: o.Faces = "auto",
     min_face: o.MinFace = 32,
     backend: o.BackendName = "pytorch",
@@ -70,9 +77,17 @@ def fit(
         licence=licence,
         backend=backend,
         group_by=group_by,
+        n_copies=copies,
         runtime=BackendSettings(device),
         decoder=DecoderSettings(faces=faces, min_face=min_face),
-        fit=FitSettings(covariance, components, held_out=held_out, false_alarm=false_alarm, seed=seed),
+        fit=FitSettings(
+            covariance,
+            components,
+            held_out=held_out,
+            false_alarm=false_alarm,
+            n_outliers=pseudo_outliers,
+            seed=seed,
+        ),
         n_decoders=n_cores(),
     )
     check_output(output, ".safetensors")

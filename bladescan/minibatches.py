@@ -157,7 +157,7 @@ class Minibatch(NamedTuple):
 
     Attributes:
         train: B_tr.
-        validation: B_val; None without an outer loop.
+        validation: B_val; None without an outer loop, and in the steps that it leaves out.
     """
 
     train: Batch
@@ -202,7 +202,7 @@ class Sampler:
     """
 
     def __init__(self, recipe: Recipe, parts: Split, world: World, first_step: int = 0) -> None:
-        self._world, self.first_step = world, first_step
+        self._world, self.first_step, self._outer_every = world, first_step, recipe.outer.every
         n = photographs_per_batch(recipe, recipe.inner.batch_size)
         self.steps_per_epoch = len(parts.train) // n
         tagged = [i for i, e in enumerate(parts.train) if e.tags]
@@ -231,6 +231,8 @@ class Sampler:
         """The examples of one step."""
         drawn = {True: list[_Key](), False: list[_Key]()}
         for kind, stream, count in self._streams:
+            if kind == _VALIDATION and step % self._outer_every:
+                continue
             draws = range(step * count, (step + 1) * count)
             drawn[kind == _VALIDATION] += [(kind, draw, stream[draw]) for draw in draws]
         return [*self._world.share(drawn[False]), *self._world.share(drawn[True])]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from bladescan import tasks
-from bladescan.encoders import VisionEncoder
+from bladescan.encoders import new_vision_encoder
 from bladescan.losses import categorical_loss, coarse_loss, expected_level, fine_loss, ordinal_loss
 from bladescan.manifest import Preprocessing
 from bladescan.recipe import LossRecipe, Recipe, TextRecipe
@@ -136,7 +136,7 @@ class PretextModel(nn.Module):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         encoder, preprocessing = recipe.encoder, Preprocessing()
-        self.vision = VisionEncoder(
+        self.vision = new_vision_encoder(
             encoder.name, encoder.width, encoder.embedding_dim, zero_init=encoder.zero_init
         )
         self.head = _head(recipe)

@@ -53,13 +53,13 @@ class EncoderRecipe:
 
     Attributes:
         name: its architecture.
-        width: channels of the stem; 64 is torchvision's.
+        width: channels of the stem; torchvision's ResNets have 64, EfficientNet-Lite has 32.
         embedding_dim: length of the embedding.
         weights: to start from: a run, a file of torchvision's names, or ``hub:OWNER/NAME``; null is random.
         zero_init: from random weights, start every residual branch at zero.
     """
 
-    name: Literal["resnet10", "resnet18", "resnet34", "resnet50"] = "resnet50"
+    name: Literal["resnet10", "resnet18", "resnet34", "resnet50", "efficientnet-lite0"] = "resnet50"
     width: Annotated[int, msgspec.Meta(ge=8, le=256)] = 64
     embedding_dim: Annotated[int, msgspec.Meta(ge=8, le=4096)] = 768
     weights: str | None = None
@@ -203,6 +203,7 @@ class OuterRecipe:
         lr: of Adam.
         validation: ``held-out`` draws B_val from photographs kept out of B_tr (the paper), ``training``
             from the training set again (the released code).
+        every: steps from one move of the task weights to the next; 1 is the paper's, more is faster.
         share: of the photographs that are kept out for B_val.
         batch_size: examples of B_val; null is the inner one.
         virtual_weight_decay: the virtual step decays the parameters as well (the released code).
@@ -212,6 +213,7 @@ class OuterRecipe:
     enabled: bool = True
     lr: Positive = 3.0e-4
     validation: Literal["held-out", "training"] = "held-out"
+    every: Count = 1
     share: Annotated[float, msgspec.Meta(gt=0, le=0.5)] = 0.1
     batch_size: Annotated[int, msgspec.Meta(ge=2)] | None = None
     virtual_weight_decay: bool = False

@@ -26,9 +26,9 @@ from torch import Tensor
 from bladescan import __version__
 from bladescan.encoders import (
     VISION_PREFIX,
-    VisionEncoder,
     check_tensors,
     load_vision_state,
+    new_vision_encoder,
     vision_state,
     with_prefix,
     without_prefix,
@@ -41,6 +41,7 @@ from bladescan.recipe_files import dump_recipe, load_recipe, recipe_digest
 from bladescan.targets import write_file
 from bladescan.text_encoders import TextEncoder
 from bladescan.trainee import Trainee
+from bladescan.vision_encoder import VisionEncoder
 from bladescan.weights import read_safetensors
 
 ENCODER_FILE = "encoder.safetensors"
@@ -93,7 +94,7 @@ def load_encoder_run(path: Path) -> EncoderRun:
         raise DetectorError(f"{file}: not made by bladescan: it has no manifest")
     manifest = decode_manifest(metadata[METADATA_KEY], where=str(file))
     spec = manifest.encoder
-    encoder = VisionEncoder(spec.name, spec.width, spec.embedding_dim)
+    encoder = new_vision_encoder(spec.name, spec.width, spec.embedding_dim)
     load_vision_state(encoder, without_prefix(tensors, VISION_PREFIX), where=str(file))
     return EncoderRun(encoder.eval(), manifest)
 

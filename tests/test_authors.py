@@ -22,7 +22,7 @@ from bladescan.calibration import false_alarm_threshold
 from bladescan.classifier import Classifier
 from bladescan.decoder_process import DecoderSettings
 from bladescan.detector import load_detector
-from bladescan.encoders import VisionEncoder
+from bladescan.encoders import new_vision_encoder
 from bladescan.errors import DataError, DetectorError, UsageError
 from bladescan.fit_job import load_encoder
 from bladescan.manifest import FaceRule
@@ -89,7 +89,7 @@ def value_of(index: int) -> Tensor:
 def vision() -> dict[str, Tensor]:
     """A ResNet-50 in half precision, batch-norm counters and all, as torch saves it."""
     torch.manual_seed(0)
-    state = VisionEncoder("resnet50", embedding_dim=768).state_dict()
+    state = new_vision_encoder("resnet50", embedding_dim=768).state_dict()
     assert any(key.endswith("num_batches_tracked") for key in state)
     return {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
 
@@ -230,7 +230,7 @@ def detector(place, bc, photographs) -> Path:
 
 def p_ai_generated(state: dict[str, Tensor], vision: dict[str, Tensor], name: str) -> float:
     """The authors' own computation, written out: softmax of the classifier, second of two outputs."""
-    encoder = VisionEncoder("resnet50", embedding_dim=768)
+    encoder = new_vision_encoder("resnet50", embedding_dim=768)
     encoder.load_state_dict({key: value.float() for key, value in vision.items()})
     pixels = torch.from_numpy(np.asarray(Image.open(name).convert("RGB")).copy()).permute(2, 0, 1)[None] / 255
     pixels = torch.nn.functional.interpolate(pixels, (224, 224), mode="bilinear", antialias=False)

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from bladescan.backend import BackendSettings, choose_plugin
+from bladescan.copies import degraded_copies
 from bladescan.decoder_process import DecoderSettings
 from bladescan.decoders import DecoderPool
 from bladescan.detectors import default_detector
@@ -61,3 +62,22 @@ def test_the_crops_are_those_that_are_embedded(found):
     features = embed_images([Source(name) for name in found.names], backend, DecoderSettings())
     np.testing.assert_allclose(features.embeddings, backend.embed(found.crops), atol=1e-5)
     assert features.groups.tolist() == [found.names[i] for i in found.images]
+
+
+def test_copies_stand_beside_their_face_and_come_again_with_their_seed(found):
+    backend = choose_plugin("auto", default_detector()).open(default_detector(), BackendSettings("cpu"))
+    sources = [Source(name) for name in found.names]
+    first, again, other = (
+        embed_images(sources, backend, DecoderSettings(), n_copies=2, seed=seed) for seed in (1, 1, 2)
+    )
+    n, d = first.embeddings.shape
+    assert first.copies.shape == (n, 2, d)
+    np.testing.assert_array_equal(first.copies, again.copies)
+    assert not np.array_equal(first.copies, other.copies)
+    rng = np.random.default_rng(1)
+    naive = []
+    for image in range(len(found.names)):
+        crops = found.crops[found.images == image]
+        naive.append(np.stack([backend.embed(degraded_copies(crops, rng)) for _ in range(2)], 1))
+    np.testing.assert_allclose(first.copies, np.concatenate(naive), atol=1e-5)
+    assert embed_images(sources, backend, DecoderSettings()).copies.shape == (n, 0, d)

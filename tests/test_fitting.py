@@ -1,3 +1,4 @@
+import functools
 import json
 import math
 
@@ -10,7 +11,7 @@ from bladescan.calibration import false_alarm_threshold, p_values
 from bladescan.classifier import Classifier
 from bladescan.detector import load_detector, save_detector
 from bladescan.errors import DataError, UsageError
-from bladescan.fitting import FitSettings, fit_detector
+from bladescan.fitting import Copies, FitSettings, fit_detector
 
 
 def embeddings(n, seed=0, shift=0.0):
@@ -124,3 +125,32 @@ def test_embeddings_of_another_encoder_are_refused():
         fit_detector(bare_encoder(), embeddings(100), np.zeros((5, 3), np.float32), SETTINGS)
     with pytest.raises(DataError, match="100 photographs but groups of shape"):
         fit_detector(bare_encoder(), embeddings(100), None, SETTINGS, groups=np.zeros(5))
+
+
+def test_copies_of_photographs_that_calibrate_are_not_learned_from():
+    photographic, generated = embeddings(200), embeddings(60, 1, 3.0)
+    held = np.arange(200) >= 140
+    copies = np.stack([embeddings(200, seed) for seed in (7, 8)], 1)
+    spoilt = copies.copy()
+    spoilt[held] = 1e3
+    of_generated = np.stack([embeddings(60, seed, 3.0) for seed in (9, 10)], 1)
+    fit = functools.partial(fit_detector, bare_encoder(), photographic, generated, SETTINGS, held_out=held)
+    first, second = (fit(copies=Copies(part, of_generated)) for part in (copies, spoilt))
+    assert torch.equal(first.mixture.means, second.mixture.means)
+    assert all(torch.equal(first.classifier[key], second.classifier[key]) for key in first.classifier)
+    assert first.manifest.heads["one-class"].n_held_out == 60
+    plain = fit()
+    assert not torch.equal(first.mixture.means, plain.mixture.means)
+    assert not torch.equal(first.classifier["fc1.weight"], plain.classifier["fc1.weight"])
+
+
+def test_a_face_and_its_copies_are_validated_or_learned_from_together():
+    """Were a copy on the other side, the validation loss of faces learned by heart would be near zero."""
+    rng = np.random.default_rng(0)
+    noise = [
+        (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32) for x in rng.normal(size=(2, 80, D))
+    ]
+    copies = [np.repeat(part[:, None], 4, axis=1) for part in noise]
+    settings = FitSettings(n_components=1, max_epochs=60, held_out=0.3)
+    fitted = fit_detector(bare_encoder(), *noise, settings, copies=Copies(*copies))
+    assert fitted.manifest.heads["binary"].settings["validation_loss"] > 0.5

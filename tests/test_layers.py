@@ -18,10 +18,11 @@ LAYERS = """
     tasks exif_bytes exif recipe recipe_files manifest calibration
     images faces backend sources targets sinks detectors
     decoder_process decoders scanning scan_job
-    manipulations losses bilevel distributed weights encoders vocabularies tokenisers text_encoders pretext
+    manipulations losses bilevel distributed weights vision_encoder resnet efficientnet encoders
+    vocabularies tokenisers text_encoders pretext
     workers fdf photographs indexing examples contact_sheet figures plots
     measures minibatches trainee runs board training
-    mixture classifier detector fitting export features fit_job train_job authors
+    mixture classifier detector fitting export copies features fit_job train_job authors
     degradations evaluation evaluation_plots embedding_plot robustness_plot evaluation_page evaluate_job
     describe doctor demo command_inputs learning_commands cli __main__
 """.split()

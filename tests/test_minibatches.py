@@ -149,6 +149,14 @@ def test_every_step_has_a_training_and_a_validation_minibatch():
     assert len(keys(pairs, faces(300), 3)) == 16
 
 
+def test_the_outer_loop_may_leave_steps_out():
+    entries = faces(300)
+    rarely = dataclasses.replace(RECIPE, outer=OuterRecipe(every=3))
+    for step in range(7):
+        every, third = keys(RECIPE, entries, step), keys(rarely, entries, step)
+        assert third == every if step % 3 == 0 else third == every[:16]
+
+
 def test_a_share_of_every_minibatch_has_tags():
     entries = [entry(i, tags=ALL_TAGS if i < 30 else {}) for i in range(400)]
     recipe = with_data(dataclasses.replace(RECIPE, outer=OuterRecipe(enabled=False)), tagged=0.5)

@@ -5,7 +5,7 @@ import torch
 
 from bladescan.classifier import Classifier
 from bladescan.detector import Detector
-from bladescan.encoders import VisionEncoder, vision_state
+from bladescan.encoders import new_vision_encoder, vision_state
 from bladescan.manifest import Encoder, Head, Manifest
 from bladescan.mixture import Mixture
 
@@ -15,7 +15,7 @@ D = 24
 def bare_encoder(d=D):
     torch.manual_seed(0)
     manifest = Manifest("tiny", Encoder("resnet10", width=8, embedding_dim=d))
-    return Detector(manifest, vision_state(VisionEncoder("resnet10", 8, d)))
+    return Detector(manifest, vision_state(new_vision_encoder("resnet10", 8, d)))
 
 
 def tiny_mixture(covariance="full", d=D, k=3):
