@@ -18,7 +18,7 @@ TEMPLATE = FOLDER / "MODEL_CARD.template.md"
 
 
 def install(path: Path, measured: Path | None) -> None:
-    """Make a detector the one that ships; ``measured`` holds the table of benchmarks/shipped_detector.py."""
+    """Make a detector the one that ships; ``measured`` holds the tables of benchmarks/model_card.py."""
     detector = load_detector(path)
     report = export_onnx(detector, ONNX)
     save_detector(detector, SAFETENSORS)
