@@ -3,7 +3,7 @@
     BLADESCAN_DATA=... python benchmarks/own_photographs.py [DETECTOR] [--at-most N] > own_photographs.md
 
 A source takes the place of the user. It was never trained on and no head was fitted on it, but the shipped
-detector was calibrated on it among others; so *before* is the detector calibrated anew without it. *After*
+detector may be calibrated on it; so *before* is the detector calibrated anew, on the others. *After*
 knows one half of the source's files and is measured on the other half, then the other way round.
 """
 
@@ -170,7 +170,7 @@ def section(bench: Bench, side: int) -> str:
         [
             "### What your own photographs change",
             "A source plays the user whose cameras and site are new. *Before*: the shipped heads, their "
-            "threshold set without that source (by the other sources of the calibration). *Calibrated on "
+            "threshold set by the other collections that nothing learned from. *Calibrated on "
             "own*: the same heads, the threshold set by one half of the source. *Fitted on own*: "
             "`bladescan fit --components 3 --photos` that half, which makes a new one-class head on the "
             "shipped encoder. Measured on the other half, then with the halves exchanged, asked for 5%: "

@@ -40,7 +40,7 @@ HELD_OUT_SOURCES = (
     "sklearn_blog",
     "ols",
 )
-"""Photographs that only calibrate the detector that ships: nothing else of it was fitted on them."""
+"""Photographs that neither encoder nor heads of the detector that ships learned from; two sets calibrate."""
 
 Groups = Mapping[str, Sequence[Path]]
 """Files by set, source or generator."""
