@@ -148,7 +148,7 @@ class EfficientNetLite(VisionEncoder):
         stages = zip([width, *channels], channels, _STAGES, strict=False)
         self.blocks = nn.Sequential(*(_blocks(n_in, n_out, stage) for n_in, n_out, stage in stages))
         n_described = 2 * sum(channels[_FIRST_DESCRIBED:])
-        self.norm = nn.BatchNorm1d(n_described)
+        self.norm = nn.BatchNorm2d(n_described)
         self.fc = nn.Linear(n_described, embedding_dim)
         self.apply(_initialise)
 
@@ -159,8 +159,9 @@ class EfficientNetLite(VisionEncoder):
         for index, stage in enumerate(self.blocks):
             x = stage(x)
             if index >= _FIRST_DESCRIBED:
-                described += _moments(x)
-        features: Tensor = self.norm(torch.cat(described, 1))
+                described += moments(x)
+        # Of two dimensions, each of length 1: what several processes share is this kind of batch norm.
+        features: Tensor = self.norm(torch.cat(described, 1)[:, :, None, None]).flatten(1)
         return features
 
 
@@ -195,11 +196,12 @@ def _blocks(n_in: int, n_out: int, stage: _Stage) -> nn.Sequential:
     return nn.Sequential(first, *(block(n_out, n_out, stage, 1) for _ in range(stage.depth - 1)))
 
 
-def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of every channel of ``[n, c, h, w]``."""
-    mean = x.mean((2, 3))
-    variance = (x * x).mean((2, 3)) - mean * mean
-    return mean, (variance.clamp_min(0) + _EPS).sqrt()
+    x = x.float()  # in bfloat16 a small spread around a large mean is rounding noise
+    mean = x.mean((2, 3), keepdim=True)
+    variance = (x - mean).square().mean((2, 3))
+    return mean.flatten(1), (variance + _EPS).sqrt()
 
 
 def _norm(n: int) -> nn.BatchNorm2d:

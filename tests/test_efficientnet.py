@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from bladescan.efficientnet import EfficientNetLite, SamePadConv, timm_names
+from bladescan.distributed import World, share_batch_norms
+from bladescan.efficientnet import EfficientNetLite, SamePadConv, moments, timm_names
 from bladescan.encoders import load_vision_weights, new_vision_encoder, vision_state
 from bladescan.errors import DetectorError
 from bladescan.manifest import Preprocessing
@@ -129,3 +130,21 @@ def test_an_own_encoder_is_loaded_whole_and_a_damaged_one_is_refused(tmp_path):
     torch.save({k: v for k, v in vision_state(first).items() if k != "fc.bias"}, tmp_path / "cut.pth")
     with pytest.raises(DetectorError, match="tensor 'fc.bias' is missing"):
         load_vision_weights(second, str(tmp_path / "cut.pth"))
+
+
+def test_every_batch_norm_is_shared_between_processes():
+    encoder = new_vision_encoder("efficientnet-lite0", 8, 4)
+    share_batch_norms(encoder, World(0, 2))
+    left = [m for m in encoder.modules() if type(m).__module__.startswith("torch.nn.modules.batchnorm")]
+    assert left == [] and type(encoder.norm) is not nn.BatchNorm2d
+
+
+def test_a_small_spread_around_a_large_mean_survives_mixed_precision():
+    torch.manual_seed(0)
+    x = (3 + 0.1 * torch.randn(2, 4, 32, 32)).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        mean, deviation = moments(x)
+    exact = x.double()
+    torch.testing.assert_close(mean.double(), exact.mean((2, 3)), atol=1e-4, rtol=1e-4)
+    expected = (exact.var((2, 3), correction=0) + 1e-3).sqrt()
+    torch.testing.assert_close(deviation.double(), expected, atol=1e-4, rtol=1e-4)
