@@ -162,6 +162,8 @@ class Scanner:
             start = stop
 
     def _record(self, source: Source, decoded: Decoded, scores: Scores | None) -> ImageRecord:
+        if source.known is not None:
+            return source.known
         if decoded.reason is not None:
             return ImageRecord(source.name, Verdict.UNREADABLE, decoded.reason, decoded.detail)
         faces: tuple[FaceVerdict, ...] = ()
@@ -246,11 +248,12 @@ def _is_full(batch: list[tuple[Source, Decoded]], batch_size: int) -> bool:
 
 
 def _submit(source: Source, pool: DecoderPool) -> Future[Decoded]:
-    if source.problem is None:
+    if source.problem is None and source.known is None:
         return pool.submit(Request(os.fsencode(source.name)))
-    failed: Future[Decoded] = Future()
-    failed.set_result(Decoded(reason=source.problem.reason, detail=source.problem.detail))
-    return failed
+    done: Future[Decoded] = Future()
+    problem = source.problem
+    done.set_result(Decoded() if problem is None else Decoded(reason=problem.reason, detail=problem.detail))
+    return done
 
 
 def _with_stalls(sources: Iterable[Source]) -> Iterator[Source | None]:

@@ -19,10 +19,10 @@ import select
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from bladescan.errors import ImageError, UsageError
-from bladescan.records import Reason
+from bladescan.records import ImageRecord, Reason
 
 LONGEST_NAME = 1 << 20
 """Bytes without a separator after which a list is taken for something else."""
@@ -64,6 +64,18 @@ class SourceQuery:
     output: str | None = None
 
 
+class Stamp(NamedTuple):
+    """What tells a changed source from an unchanged one without reading it.
+
+    Attributes:
+        size: in bytes.
+        mark: an object's ETag, or the time of a file's last change in nanoseconds.
+    """
+
+    size: int
+    mark: str
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """One thing to scan.
@@ -71,10 +83,14 @@ class Source:
     Attributes:
         name: as the user would type it.
         problem: why it cannot be scanned, where listing already tells.
+        stamp: where listing already tells.
+        known: its record, where it need not be read.
     """
 
     name: str
     problem: ImageError | None = None
+    stamp: Stamp | None = None
+    known: ImageRecord | None = None
 
 
 def parse_shard(text: str) -> tuple[int, int]:

@@ -243,3 +243,17 @@ def test_workers_draw_only_so_far_ahead_of_a_slow_reader(settings):
     assert len(drawn) < 1000
     records.close()
     assert not worker_pids()
+
+
+def test_a_source_whose_record_is_known_is_not_read_and_keeps_its_place(tmp_path, settings):
+    known = ImageRecord(str(tmp_path / "gone.jpg"), Verdict.PHOTOGRAPHIC)
+    sources = [
+        Source(str(tmp_path / "a.jpg")),
+        Source(known.source, known=known),
+        Source(str(tmp_path / "b.jpg")),
+    ]
+    with Scanner(settings) as scanner:
+        records = list(scanner.scan(sources))
+    assert [record.source for record in records] == [source.name for source in sources]
+    assert records[1] == known
+    assert records[0].reason is Reason.VANISHED
