@@ -21,7 +21,8 @@ from bladescan.mixture import Mixture, one_thread, sample
 HIDDEN = 1536
 """Width of the hidden layer (METHOD 5)."""
 
-_FEWEST = 10
+FEWEST = 10
+"""Faces of each class below which no binary head is fitted."""
 _VALIDATION = 0.15
 _OUTLIER_CHUNK = 256
 
@@ -140,8 +141,8 @@ def fit_classifier(
         DataError: too few embeddings of a class.
     """
     for name, part in (("photographic", photographic), ("AI-generated", ai_generated)):
-        if len(part) < _FEWEST:
-            raise DataError(f"{len(part)} {name} faces are too few for the binary head: at least {_FEWEST}")
+        if len(part) < FEWEST:
+            raise DataError(f"{len(part)} {name} faces are too few for the binary head: at least {FEWEST}")
     rng = np.random.default_rng(random_state)
     with one_thread():
         held_p = hold_out(len(photographic), _VALIDATION, rng, groups)

@@ -22,7 +22,7 @@ from bladescan.calibration import (
     hold_out,
     needed_photographs,
 )
-from bladescan.classifier import Classifier, ClassifierFit, fit_classifier
+from bladescan.classifier import FEWEST, Classifier, ClassifierFit, fit_classifier
 from bladescan.detector import Detector, validate_detector
 from bladescan.errors import DataError, UnknownNameError, UsageError
 from bladescan.manifest import Head, HeadName
@@ -117,6 +117,7 @@ def fit_detector(
     if held is None:
         held = hold_out(len(photographic), settings.held_out, np.random.default_rng(settings.seed), labels)
     _check_held_out(int(held.sum()), settings)
+    _check_binary(int((~held).sum()), ai_generated)
     of_photographs, of_ai_generated = copies or (None, None)
     fitted = _with_copies(
         photographic[~held],
@@ -129,6 +130,7 @@ def fit_detector(
         n_components=settings.n_components,
         shrinkage=settings.shrinkage,
         groups=fitted.groups,
+        n_photographs=int((~held).sum()),
         random_state=settings.seed,
         progress=lambda done, total: progress("mixture", done, total),
     )
@@ -173,6 +175,15 @@ def _check_held_out(n_held_out: int, settings: FitSettings) -> None:
             f"{n_held_out} photographs are held out, a false-alarm rate of {settings.false_alarm:g} needs at "
             f"least {needed}: give about {round(needed / settings.held_out)} photographs or more"
         )
+
+
+def _check_binary(n_photographs: int, ai_generated: NDArray[Any] | None) -> None:
+    """Degraded copies do not count."""
+    if ai_generated is None:
+        return
+    for name, n in (("photographic", n_photographs), ("AI-generated", len(ai_generated))):
+        if n < FEWEST:
+            raise DataError(f"{n} {name} faces are too few for the binary head: at least {FEWEST}")
 
 
 def _one_class_head(fit: MixtureFit, scores: NDArray[np.float64]) -> Head:

@@ -181,6 +181,7 @@ def fit_mixture(
     n_components: int = 10,
     shrinkage: float | None = None,
     groups: NDArray[Any] | None = None,
+    n_photographs: int | None = None,
     random_state: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> MixtureFit:
@@ -197,6 +198,8 @@ def fit_mixture(
         shrinkage: towards the diagonal, for full and tied covariances; None for 0 as in the paper, or
             under ``auto`` for a choice.
         groups: ``[n_samples]``; samples of one group stay in one fold.
+        n_photographs: how many samples, the first, are photographs; the others are copies of them, which
+            teach but do not count. None: all.
         random_state: seed; the same seed gives the same bits on the same machine.
         progress: called with the fits done and the fits in all.
 
@@ -205,13 +208,15 @@ def fit_mixture(
         DataError: too few samples, or values that no mixture fits.
     """
     x = np.asarray(embeddings, np.float64)
-    _check_arguments(x, covariance, n_components, shrinkage)
+    n = len(x) if n_photographs is None else n_photographs
+    _check_arguments(x[:n], covariance, n_components, shrinkage)
     with one_thread():
-        return _fit(x, covariance, n_components, shrinkage, groups, random_state, progress)
+        return _fit(x, n, covariance, n_components, shrinkage, groups, random_state, progress)
 
 
 def _fit(
     x: NDArray[np.float64],
+    n_photographs: int,
     covariance: str,
     n_components: int,
     shrinkage: float | None,
@@ -227,10 +232,10 @@ def _fit(
         shape = Shape(covariance, n_components, (shrinkage or 0.0) if _can_shrink(covariance) else 0.0)
     model = _expectation_maximisation(x, shape.covariance, shape.n_components, random_state)
     mixture = _shrunk(model, shape)
-    training = np.sort(mixture.score_samples(x))
-    return MixtureFit(
-        mixture, shape, float(training[int(0.05 * len(x))]), tried, tuple(_notices(model, shape, x))
-    )
+    training = np.sort(mixture.score_samples(x[:n_photographs]))
+    paper_threshold = float(training[int(0.05 * n_photographs)])
+    notices = tuple(_notices(model, shape, n_photographs, x.shape[1]))
+    return MixtureFit(mixture, shape, paper_threshold, tried, notices)
 
 
 @contextmanager
@@ -354,8 +359,7 @@ def _folds(groups: NDArray[Any], random_state: int) -> NDArray[np.int64]:
     return fold_of[inverse]
 
 
-def _notices(model: Any, shape: Shape, x: NDArray[Any]) -> Iterator[str]:
-    n, d = x.shape
+def _notices(model: Any, shape: Shape, n: int, d: int) -> Iterator[str]:
     if not model.converged_:
         yield f"the mixture had not converged after {model.max_iter} iterations"
     per_covariance = n // shape.n_components if shape.covariance == "full" else n

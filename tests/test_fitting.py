@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import D, bare_encoder
 
-from bladescan.calibration import false_alarm_threshold, p_values
+from bladescan.calibration import false_alarm_threshold, hold_out, p_values
 from bladescan.classifier import Classifier
 from bladescan.detector import load_detector, save_detector
 from bladescan.errors import DataError, UsageError
@@ -154,3 +154,27 @@ def test_a_face_and_its_copies_are_validated_or_learned_from_together():
     settings = FitSettings(n_components=1, max_epochs=60, held_out=0.3)
     fitted = fit_detector(bare_encoder(), *noise, settings, copies=Copies(*copies))
     assert fitted.manifest.heads["binary"].settings["validation_loss"] > 0.5
+
+
+def test_degraded_copies_teach_but_do_not_count_as_photographs():
+    photographs = embeddings(120)
+    settings = FitSettings(n_components=5)
+    copies = np.repeat(photographs[:, None], 9, axis=1)
+    fit = fit_detector(bare_encoder(), photographs, None, settings, copies=Copies(copies)).manifest
+    held = 36  # 30% of 120
+    n_each = (120 - held) // 5
+    assert f"{n_each} photographs for each matrix" in fit.provenance["fit"]["notices"][0]
+    generated = embeddings(9, 1, 3.0)
+    both = Copies(copies, np.repeat(generated[:, None], 9, axis=1))
+    with pytest.raises(DataError, match="9 AI-generated faces are too few"):
+        fit_detector(bare_encoder(), photographs, generated, settings, copies=both)
+
+
+def test_the_paper_threshold_is_of_the_photographs_fitted_and_not_of_their_copies():
+    photographs = embeddings(200)
+    copies = embeddings(200, 1)[:, None] * -1.0  # far away, so that they would move it
+    settings = FitSettings(covariance="diag", n_components=2)
+    fitted = fit_detector(bare_encoder(), photographs, None, settings, copies=Copies(copies))
+    held = hold_out(200, settings.held_out, np.random.default_rng(settings.seed), None)
+    scores = np.sort(fitted.mixture.score_samples(photographs[~held]))
+    assert fitted.manifest.heads["one-class"].paper_threshold == scores[int(0.05 * len(scores))]
