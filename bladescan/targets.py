@@ -1,11 +1,14 @@
 """Where bytes of an output go: standard output, a device, or a file that appears only when it is complete.
 
-A file appears under its name when all of it is on the disk; until then the old one stays.
+A file appears under its name when all of it is on the disk; until then the old one stays. What a killed
+process left unfinished is removed by the next that writes into the same folder.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -14,6 +17,9 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from bladescan.errors import OutputError
+from bladescan.locks import is_still_at, try_lock
+
+UNFINISHED = re.compile(r"\.bladescan-[0-9a-f]{16}\.tmp")
 
 
 class Target(Protocol):
@@ -82,11 +88,10 @@ class AtomicFile:
         self._name = path
         self._path = os.path.realpath(path)
         self._folder = os.path.dirname(self._path)
-        self._temporary = os.path.join(self._folder, f".bladescan-{secrets.token_hex(8)}.tmp")
         with _mapped(path):
             mode = _old_mode(self._path)
-            # os.open and not tempfile: the kernel applies the umask, as for any new file.
-            descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            _remove_unfinished(self._folder)
+            descriptor, self._temporary = _new_file(self._folder)
             self._file = os.fdopen(descriptor, "wb")
             if mode is not None:
                 os.fchmod(descriptor, mode)
@@ -103,8 +108,8 @@ class AtomicFile:
     def keep_partial(self) -> str | None:
         """See `Target`."""
         shown = self._path if os.path.islink(self._name) else self._name
-        self._publish(_partial(self._path))
-        return _partial(shown)
+        self._publish(partial_name(self._path))
+        return partial_name(shown)
 
     def discard(self) -> None:
         """See `Target`."""
@@ -126,7 +131,39 @@ class AtomicFile:
                 os.close(folder)
 
 
-def _partial(path: str) -> str:
+def _new_file(folder: str) -> tuple[int, str]:
+    """A new file, locked for as long as this process has it open: its descriptor and its path."""
+    while True:
+        path = os.path.join(folder, f".bladescan-{secrets.token_hex(8)}.tmp")
+        # os.open and not tempfile: the kernel applies the umask, as for any new file.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        with suppress(OSError):  # a file system without locks, where nobody tidies up either
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if is_still_at(descriptor, path):
+            return descriptor, path
+        os.close(descriptor)  # removed by one who tidied up between its making and its locking
+
+
+def _remove_unfinished(folder: str) -> None:
+    """Remove what killed processes left: the unfinished files that nobody has locked."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        left = [entry.path for entry in entries if UNFINISHED.fullmatch(entry.name)]
+        for path in left:
+            with suppress(OSError):
+                _remove_if_unlocked(path)
+
+
+def _remove_if_unlocked(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if try_lock(descriptor):
+            os.unlink(path)
+    finally:
+        os.close(descriptor)
+
+
+def partial_name(path: str) -> str:
+    """Where an interrupted output is kept."""
     stem, suffix = os.path.splitext(path)
     return f"{stem}.partial{suffix}"
 
