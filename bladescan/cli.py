@@ -274,6 +274,7 @@ _LEARNING: dict[str, Callable[..., None]] = {
     "train": learning_commands.train,
     "recipes": learning_commands.recipes,
     "fit": learning_commands.fit,
+    "calibrate": learning_commands.calibrate,
     "export": learning_commands.export,
     "evaluate": learning_commands.evaluate,
     "import": learning_commands.import_checkpoint,

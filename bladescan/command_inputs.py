@@ -66,6 +66,32 @@ def check_output(path: Path, suffix: str) -> None:
         raise UsageError(f"--output {path}: no folder {path.parent}")
 
 
+def calibrated_detector(detector: Path | None, output: Path) -> Path:
+    """The detector to calibrate: of the form in which the output is to be.
+
+    Raises:
+        UsageError: a form that no detector has, or another than the detector's.
+    """
+    from bladescan.detectors import ONNX, SAFETENSORS
+
+    suffix = output.suffix.lower()
+    forms = {".onnx": ONNX, ".safetensors": SAFETENSORS}
+    if suffix not in forms:
+        raise UsageError(f"--output {output}: expected a name that ends in {' or '.join(forms)}")
+    path = detector or forms[suffix]
+    if path.suffix.lower() != suffix:
+        raise UsageError(f"--output {output}: expected {path.suffix}, which {path.name} is")
+    check_output(output, suffix)
+    return path
+
+
+def check_rate(rate: float) -> float:
+    """The same rate, if it is one."""
+    if not 0.0 < rate < 1.0:
+        raise UsageError(f"the false-alarm rate must lie between 0 and 1, got {rate:g}")
+    return rate
+
+
 def check_new_folder(path: Path) -> None:
     """Make the folder of an output, or fail now where that cannot be or would mix it with something else."""
     if not path.parent.is_dir():

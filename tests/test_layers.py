@@ -22,7 +22,7 @@ LAYERS = """
     vocabularies tokenisers text_encoders pretext
     workers fdf photographs indexing examples contact_sheet figures plots
     measures minibatches trainee runs board training
-    mixture classifier detector fitting export copies features fit_job train_job authors
+    mixture classifier detector fitting export copies features fit_job calibrate_job train_job authors
     degradations evaluation evaluation_plots embedding_plot robustness_plot evaluation_page evaluate_job
     describe doctor demo command_inputs learning_commands cli __main__
 """.split()
