@@ -204,7 +204,7 @@ def decode_in_order(
         that came before has been handed on.
     """
     waiting: deque[tuple[Source, Future[Decoded]]] = deque()
-    for source in _with_stalls(sources):
+    for source in with_stalls(sources):
         if source is not None:
             waiting.append((source, _submit(source, pool)))
         while waiting and (source is None or len(waiting) > 2 * pool.n + ahead):
@@ -256,7 +256,7 @@ def _submit(source: Source, pool: DecoderPool) -> Future[Decoded]:
     return done
 
 
-def _with_stalls(sources: Iterable[Source]) -> Iterator[Source | None]:
+def with_stalls(sources: Iterable[Source]) -> Iterator[Source | None]:
     """The same sources, with one None whenever none came for a while (names typed, or a slow producer)."""
     if isinstance(sources, Sequence):
         yield from sources
@@ -339,7 +339,7 @@ def scan_in_processes(
         BackendError: workers keep dying.
     """
     with _Workers(settings, n_workers) as workers:
-        for chunk in _chunks(_with_stalls(sources)):
+        for chunk in chunks(with_stalls(sources)):
             if chunk:
                 workers.submit(chunk)
             while workers.waiting and (not chunk or workers.waiting > 2 * n_workers):
@@ -348,7 +348,7 @@ def scan_in_processes(
             yield from workers.next_records()
 
 
-def _chunks(sources: Iterable[Source | None]) -> Iterator[list[Source]]:
+def chunks(sources: Iterable[Source | None]) -> Iterator[list[Source]]:
     """Sources in chunks, small ones first so that the first row comes soon; an empty one at a stall."""
     size, chunk = 2, list[Source]()
     for source in sources:

@@ -23,7 +23,7 @@ from bladescan.records import FaceVerdict, ImageRecord, Reason, Verdict
 from bladescan.scanning import (
     Scanner,
     ScanSettings,
-    _chunks,
+    chunks,
     choose_head,
     image_verdict,
     judge_again,
@@ -210,9 +210,9 @@ def test_a_head_that_the_detector_lacks_is_an_error():
 
 def test_chunks_grow_and_a_stall_hands_on_what_there_is():
     sources = [Source(str(i)) for i in range(100)]
-    chunks = list(_chunks([*sources[:5], None, *sources[5:]]))
-    assert [len(chunk) for chunk in chunks] == [2, 3, 0, 8, 16, 32, 32, 7]
-    assert [source for chunk in chunks for source in chunk] == sources
+    found = list(chunks([*sources[:5], None, *sources[5:]]))
+    assert [len(chunk) for chunk in found] == [2, 3, 0, 8, 16, 32, 32, 7]
+    assert [source for chunk in found for source in chunk] == sources
 
 
 def test_workers_hold_no_record_back_while_the_listing_stalls(settings, folder):
