@@ -23,8 +23,8 @@ from bladescan.records import FaceVerdict, ImageRecord, Reason, Verdict
 from bladescan.scanning import (
     Scanner,
     ScanSettings,
-    chunks,
     choose_head,
+    chunks,
     image_verdict,
     judge_again,
     scan_in_processes,
