@@ -20,6 +20,7 @@ from bladescan.guard import Interrupted, guarded, interrupt_code, is_closed, pre
 from bladescan.terminal import ProgressLine, printable, say
 
 if TYPE_CHECKING:
+    from bladescan.recall import Recall, RecallOptions
     from bladescan.records import ImageRecord
     from bladescan.scan_job import ScanJob, Tally
     from bladescan.sinks import RunSummary, Sink
@@ -76,6 +77,9 @@ def scan(
     min_face: o.MinFace = 32,
     output: o.Output = None,
     format: o.Format = "auto",
+    resume: o.Resume = False,
+    ledger: o.LedgerFile = None,
+    show: o.Show = "all",
     exit_zero: o.ExitZero = False,
     quiet: o.Quiet = False,
     backend: o.BackendName = "auto",
@@ -94,9 +98,13 @@ def scan(
     Every source gets a row: photographic, ai-generated, no-face, or unreadable with a reason.
     """
     from bladescan.backend import BackendSettings
+    from bladescan.recall import RecallOptions
     from bladescan.scan_job import Decision, ScanJob, ScanOptions, n_cores
 
-    query = source_query(paths, files_from, null, include, exclude, hidden, follow_links, shard, output)
+    query = source_query(
+        paths, files_from, null, include, exclude, hidden, follow_links, shard, output, ledger
+    )
+    remembered = RecallOptions(_journalled(output), resume, ledger, show)
     asked = ScanOptions(
         model=model,
         backend=backend,
@@ -107,7 +115,7 @@ def scan(
         n_workers=workers or n_cores(),
     )
     job = ScanJob(asked)
-    summary = _run(job, query, output, format, quiet)
+    summary = _run(job, query, remembered, output, format, quiet)
     if not quiet:
         _say_summary(summary, job, output)
     code = ExitCode(summary.exit_code)
@@ -146,7 +154,22 @@ def _number(text: str, option: str) -> int:
 STDOUT = (None, "-")
 
 
-def _run(job: ScanJob, query: SourceQuery, output: str | None, format: str, quiet: bool) -> RunSummary:
+def _journalled(output: str | None) -> str | None:
+    """The output if it is a file that appears when it is complete, which a later run can go on with."""
+    from bladescan.sinks import STDOUT_NAMES
+    from bladescan.targets import is_special
+
+    return None if output is None or output in STDOUT_NAMES or is_special(output) else output
+
+
+def _run(
+    job: ScanJob,
+    query: SourceQuery,
+    remembered: RecallOptions,
+    output: str | None,
+    format: str,
+    quiet: bool,
+) -> RunSummary:
     from bladescan.scan_job import Tally
     from bladescan.sinks import open_sink
     from bladescan.sources import list_sources
@@ -156,14 +179,20 @@ def _run(job: ScanJob, query: SourceQuery, output: str | None, format: str, quie
         sources = list_sources(query, stdin=raw_stdin())
         if is_closed(1) and output in STDOUT:
             raise OutputError("standard output is closed: use -o FILE")
-        with open_sink(output, format, job.run_info(), stream=sys.stdout.buffer) as sink:
-            with ProgressLine("scanning", quiet=quiet) as progress, _keeping_partial(sink, tally):
-                for notice in () if quiet else job.notices:
+        info = job.run_info()
+        with (
+            job.recall(remembered) as recall,
+            open_sink(output, format, info, stream=sys.stdout.buffer) as sink,
+        ):
+            notices = [*job.notices, *recall.begin()]
+            with ProgressLine("scanning", quiet=quiet) as progress, _keeping_partial(sink, tally, recall):
+                for notice in () if quiet else notices:
                     progress.say(f"bladescan: note: {notice}")
                 silent = quiet or (output in STDOUT and sys.stdout.isatty())  # the table says it
-                job.run(sources, sink, tally, functools.partial(_seen, progress, silent))
+                job.run(sources, sink, tally, recall, functools.partial(_seen, progress, silent))
             summary = tally.summary()
             sink.finish(summary)
+            recall.commit()
     finally:
         job.close()
     return summary
@@ -177,7 +206,7 @@ def _seen(progress: ProgressLine, silent: bool, record: ImageRecord) -> None:
 
 
 @contextmanager
-def _keeping_partial(sink: Sink, tally: Tally) -> Iterator[None]:
+def _keeping_partial(sink: Sink, tally: Tally, recall: Recall) -> Iterator[None]:
     """On an interruption what was finished is kept, under another name when it was to be a file."""
     try:
         yield
@@ -187,6 +216,7 @@ def _keeping_partial(sink: Sink, tally: Tally) -> Iterator[None]:
         except (OutputError, BrokenPipeError) as exc:
             kept = f"nothing more: {exc}"
         what = f"; kept {kept}" if kept else ""
+        what += "; the same command with --resume goes on" if recall.resumable else ""
         say(f"bladescan: interrupted after {tally.verdicts.total()} images{what}")
         raise
 
@@ -198,6 +228,8 @@ def _say_summary(summary: RunSummary, job: ScanJob, output: str | None) -> None:
         f"{summary.n_images} images ({counts or 'nothing to scan'}), {summary.n_faces} faces "
         f"in {summary.seconds:.1f} s, {speed:.1f} images/s; {job.describe()}"
     )
+    if summary.n_unchanged:
+        say(f"unchanged since an earlier scan: {summary.n_unchanged}")
     if summary.reasons:
         say("unreadable: " + ", ".join(f"{n} {reason}" for reason, n in summary.reasons.items()))
     if output not in STDOUT:

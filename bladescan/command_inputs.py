@@ -23,6 +23,7 @@ def source_query(
     follow_links: bool = False,
     shard: str | None = None,
     output: str | None = None,
+    ledger: str | None = None,
 ) -> SourceQuery:
     """Which sources the options name.
 
@@ -43,6 +44,7 @@ def source_query(
         follow_links=follow_links,
         shard=None if shard is None else parse_shard(shard),
         output=output,
+        ledger=ledger,
     )
 
 

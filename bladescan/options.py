@@ -96,6 +96,27 @@ Format = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+Resume = Annotated[
+    bool,
+    Option("--resume", help="Go on where a killed run with the same output stopped.", rich_help_panel=OUTPUT),
+]
+LedgerFile = Annotated[
+    str | None,
+    Option(
+        "--ledger",
+        metavar="FILE",
+        help="Keep verdicts in FILE; do not read again what has not changed since.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Show = Annotated[
+    str,
+    Option(
+        metavar="all|new",
+        help="With --ledger: rows for all, or only for what is new.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 ExitZero = Annotated[
     bool, Option("--exit-zero", help="Exit with 0, not 1, when something is flagged.", rich_help_panel=OUTPUT)
 ]

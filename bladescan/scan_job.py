@@ -10,20 +10,22 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
-from bladescan import __version__
+from bladescan import __version__, clock
 from bladescan.backend import Backend, BackendSettings, choose_plugin
 from bladescan.calibration import benjamini_hochberg, false_alarm_threshold
 from bladescan.decoder_process import DecoderSettings
 from bladescan.detectors import default_detector
+from bladescan.entries import Settings
 from bladescan.errors import DetectorError, OutputError, UsageError
 from bladescan.exit_codes import ExitCode
 from bladescan.manifest import Manifest
+from bladescan.recall import Recall, RecallOptions
 from bladescan.records import ImageRecord, Verdict
 from bladescan.scanning import Scanner, ScanSettings, choose_head, judge_again, scan_in_processes
 from bladescan.sinks import RunInfo, RunSummary, Sink
@@ -46,6 +48,7 @@ class Tally:
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     n_faces: int = 0
+    n_unchanged: int = 0
     started: float = field(default_factory=time.monotonic)
 
     def count(self, record: ImageRecord) -> None:
@@ -57,7 +60,7 @@ class Tally:
 
     def exit_code(self) -> ExitCode:
         """What the shell is told of a scan that ran to its end."""
-        if not self.verdicts.total() or self.verdicts[Verdict.UNREADABLE]:
+        if self.verdicts[Verdict.UNREADABLE] or not (self.verdicts.total() or self.n_unchanged):
             return ExitCode.INCOMPLETE
         return ExitCode.FLAGGED if self.verdicts[Verdict.AI_GENERATED] else ExitCode.CLEAN
 
@@ -68,9 +71,10 @@ class Tally:
             n_faces=self.n_faces,
             verdicts={verdict.value: self.verdicts[verdict] for verdict in Verdict},
             reasons=dict(sorted(self.reasons.items())),
-            seconds=round(time.monotonic() - self.started, 3),
+            seconds=clock.seconds_since(self.started),
             exit_code=int(self.exit_code() if exit_code is None else exit_code),
             complete=exit_code is None,
+            n_unchanged=self.n_unchanged,
         )
 
 
@@ -122,7 +126,7 @@ class ScanJob:
         return RunInfo(
             version=__version__,
             detector=manifest.name,
-            detector_sha256=hashlib.sha256(settings.detector.read_bytes()).hexdigest(),
+            detector_sha256=self._detector_sha256,
             backend=settings.backend,
             device=self._scanner.backend.device,
             face_finder=self.finder,
@@ -130,8 +134,30 @@ class ScanJob:
             false_alarm=None if self._fdr is not None else settings.false_alarm,
             fdr=self._fdr,
             threshold=self.threshold,
-            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            started=clock.now().isoformat(timespec="seconds"),
         )
+
+    def recall(self, options: RecallOptions) -> Recall:
+        """What earlier runs know that decided as this one does.
+
+        Under a false-discovery rate that is the verdict before it: the batch's threshold is found anew.
+        """
+        settings, decoder = self.settings, self.settings.decoder
+        decides = Settings.of(
+            {
+                "version": __version__,
+                "detector": self._scanner.backend.manifest.name,
+                "detector_sha256": self._detector_sha256,
+                "backend": settings.backend,
+                "precision": settings.runtime.precision,
+                "head": settings.head,
+                "false_alarm": settings.false_alarm,
+                "face_finder": self.finder,
+                "min_face": decoder.min_face,
+                "limits": asdict(decoder.limits) | {"formats": sorted(decoder.limits.formats)},
+            }
+        )
+        return Recall(options, decides, holds_back=self._fdr is not None)
 
     def describe(self) -> str:
         """The detector and where it ran, in a few words: what ``auto`` took."""
@@ -143,16 +169,24 @@ class ScanJob:
         )
 
     def run(
-        self, sources: Iterable[Source], sink: Sink, tally: Tally, seen: Callable[[ImageRecord], None]
+        self,
+        sources: Iterable[Source],
+        sink: Sink,
+        tally: Tally,
+        recall: Recall,
+        seen: Callable[[ImageRecord], None],
     ) -> None:
-        """Scan every source into the sink, in order."""
-        records = self._records(sources)
+        """Scan every source into the sink, in order, but for what need not be read again."""
+        records = recall.noted(self._records(recall.listed(sources)))
         if self._fdr is not None:
             records = _flag_by_discovery_rate(records, self._fdr)
-        for record in records:
-            tally.count(record)
-            sink.write(record)
-            seen(record)
+        try:
+            for record in records:
+                tally.count(record)
+                sink.write(record)
+                seen(record)
+        finally:
+            tally.n_unchanged = recall.n_unchanged
 
     def close(self) -> None:
         """End the decoders and free the runtime. Closing twice is fine."""
@@ -163,6 +197,10 @@ class ScanJob:
             return self._scanner.scan(sources)
         self._scanner.close()  # it has shown that all is well; the workers open their own
         return scan_in_processes(sources, self.settings, self._n_workers)
+
+    @cached_property
+    def _detector_sha256(self) -> str:
+        return hashlib.sha256(self.settings.detector.read_bytes()).hexdigest()
 
     def _finder_warning(self) -> str:
         fitted = self._scanner.backend.manifest.face_rule.finder

@@ -84,6 +84,7 @@ class RunSummary:
         verdicts, reasons: images by verdict, unreadable ones by reason.
         seconds: wall clock.
         complete: False if the scan was interrupted.
+        n_unchanged: sources that the ledger knew, whether they have rows or not.
     """
 
     n_images: int
@@ -93,6 +94,7 @@ class RunSummary:
     seconds: float = 0.0
     exit_code: int = 0
     complete: bool = True
+    n_unchanged: int = 0
 
 
 class Encoder(Protocol):

@@ -27,7 +27,10 @@ from bladescan.records import ImageRecord, Reason
 LONGEST_NAME = 1 << 20
 """Bytes without a separator after which a list is taken for something else."""
 _READ_SIZE = 1 << 16
-_UNFINISHED = re.compile(r"\.bladescan-[0-9a-f]{16}\.tmp")
+_UNFINISHED = re.compile(
+    r"\.bladescan-[0-9a-f]{16}\.tmp|\..+\.bladescan-(lock|journal(-wal|-shm|-journal)?)", re.DOTALL
+)
+_LEDGER_SUFFIXES = ("", "-wal", "-shm", "-journal", ".lock")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SPECIAL = {
     stat.S_IFIFO: "a pipe",
@@ -50,7 +53,7 @@ class SourceQuery:
         hidden: below folders, also names that begin with a dot.
         follow_links: below folders, also folders behind symbolic links.
         shard: (i, n), 1 <= i <= n: only the i-th of n parts.
-        output: where the verdicts go, which is not scanned below a folder.
+        output, ledger: where the verdicts go and are kept, which is not scanned below a folder.
     """
 
     paths: tuple[str, ...]
@@ -62,6 +65,7 @@ class SourceQuery:
     follow_links: bool = False
     shard: tuple[int, int] | None = None
     output: str | None = None
+    ledger: str | None = None
 
 
 class Stamp(NamedTuple):
@@ -241,17 +245,16 @@ class _Rules:
     def __init__(self, query: SourceQuery) -> None:
         self.hidden = query.hidden
         self.follow_links = query.follow_links
-        self._output = os.path.realpath(query.output) if query.output else ""
+        self._own = set(_own_files(query))
+        self._own_names = {os.path.basename(path) for path in self._own}
         self._include = [_glob(pattern) for pattern in query.include]
         self._exclude = [_glob(pattern) for pattern in query.exclude]
 
     def is_ours(self, folder: str, name: str) -> bool:
-        """Whether a file is this scan's output, or the unfinished output of any scan."""
-        if name.startswith(".bladescan-"):
-            return _UNFINISHED.fullmatch(name) is not None
-        return name == os.path.basename(self._output) and (
-            os.path.realpath(os.path.join(folder, name)) == self._output
-        )
+        """Whether a file is this scan's output or ledger, or the unfinished output of any scan."""
+        if name.startswith(".") and _UNFINISHED.fullmatch(name):
+            return True
+        return name in self._own_names and os.path.realpath(os.path.join(folder, name)) in self._own
 
     def keeps_file(self, relative: str) -> bool:
         if any(glob.match("/" + relative) for glob in self._exclude):
@@ -260,6 +263,16 @@ class _Rules:
 
     def keeps_folder(self, relative: str) -> bool:
         return not any(g.match("/" + relative) or g.match(f"/{relative}/") for g in self._exclude)
+
+
+def _own_files(query: SourceQuery) -> Iterator[str]:
+    """What the scan itself writes, by its real path."""
+    if query.output:
+        output = os.path.realpath(query.output)
+        stem, suffix = os.path.splitext(output)
+        yield from (output, f"{stem}.partial{suffix}")
+    if query.ledger:
+        yield from (os.path.realpath(query.ledger) + suffix for suffix in _LEDGER_SUFFIXES)
 
 
 def _glob(pattern: str) -> re.Pattern[str]:

@@ -14,9 +14,9 @@ ROOT = Path(__file__).parent.parent
 
 # From the ground up. A module imports only from those before it.
 LAYERS = """
-    __init__ records errors exit_codes terminal guard options
+    __init__ records errors exit_codes clock locks terminal guard options
     tasks exif_bytes exif recipe recipe_files manifest calibration
-    images faces backend sources targets sinks detectors
+    images faces backend sources targets sinks entries journal ledger recall detectors
     decoder_process decoders scanning scan_job
     manipulations losses bilevel distributed weights vision_encoder resnet efficientnet encoders
     vocabularies tokenisers text_encoders pretext
