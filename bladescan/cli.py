@@ -17,6 +17,7 @@ from bladescan.command_inputs import printable_lines, raw_stdin, source_query
 from bladescan.errors import OutputError, UsageError
 from bladescan.exit_codes import ExitCode
 from bladescan.guard import Interrupted, guarded, interrupt_code, is_closed, prepare_streams
+from bladescan.logs import configure_from, wants_json
 from bladescan.terminal import ProgressLine, printable, say
 
 if TYPE_CHECKING:
@@ -40,7 +41,27 @@ app = typer.Typer(
 def main() -> None:
     """Entry point of the ``bladescan`` script."""
     prepare_streams()
+    configure_from(sys.argv[1:])
+    if wants_json():
+        sys.exit(_without_rendering())
     app()
+
+
+def _without_rendering() -> int:
+    """Run the command; what Typer would draw in a box is one line of the log."""
+    try:
+        code = app(standalone_mode=False)
+    except Exception as exc:
+        if not hasattr(exc, "format_message"):  # the one mark of Typer's usage errors in all its versions
+            raise
+        say(
+            exc.format_message() or "nothing to do: see bladescan --help",
+            "error",
+            "error",
+            exit_code=int(ExitCode.FAILED),
+        )
+        return ExitCode.FAILED
+    return code if isinstance(code, int) else ExitCode.CLEAN
 
 
 def _version(asked: bool) -> None:

@@ -16,6 +16,7 @@ import typer
 from bladescan.errors import BladescanError
 from bladescan.exit_codes import ExitCode
 from bladescan.terminal import say
+from bladescan.logs import configure, put, wants_json
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -68,6 +69,7 @@ def guarded(command: _F) -> _F:
         try:
             with _signals_raise():
                 return command(*args, **kwargs)
+        configure(kwargs.get("log_format"), kwargs.get("log_paths"))
         except BaseException as exc:
             _leave(exc, debug)
 
@@ -91,9 +93,10 @@ def _leave(exc: BaseException, debug: bool) -> NoReturn:
 
 
 def _fail(message: str, debug: bool) -> NoReturn:
-    if debug:
-        traceback.print_exc()
-    say(f"bladescan: {message}")
+    trace = {"traceback": traceback.format_exc()} if debug else {}
+    if trace and not wants_json():
+        put(trace["traceback"].rstrip())
+    say(f"bladescan: {message}", "error", "error", exit_code=int(ExitCode.FAILED), **trace)
     raise typer.Exit(ExitCode.FAILED) from None
 
 

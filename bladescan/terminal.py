@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
+
+from bladescan.logs import encode, interval_s, nobody_need_read, put, wants_json
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -19,18 +20,16 @@ def printable(text: str) -> str:
     return shown.encode("utf-8", "backslashreplace").decode()
 
 
-def say(text: str) -> None:
-    """One line on standard error; nothing if nobody reads it any more, for that must not end a scan."""
-    with _nobody_need_read():
-        print(printable(text), file=sys.stderr, flush=True)
+def say(text: str, event: str = "note", level: str = "info", **fields: Any) -> None:
+    """One line on standard error: the text alone, or all of it as a JSON object.
 
-
-@contextmanager
-def _nobody_need_read() -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError):
-        sys.stderr = open(os.devnull, "w")
+    Args:
+        text: for people; printable or not.
+        event: what happened, a word that programs may rely on.
+        level: ``info``, ``warning`` or ``error``.
+        fields: more of it, JSON form only.
+    """
+    put(encode(level, event, text.removeprefix("bladescan: "), fields) if wants_json() else printable(text))
 
 
 class ProgressLine:
@@ -42,7 +41,7 @@ class ProgressLine:
     def __init__(self, title: str, *, total: int | None = None, quiet: bool = False) -> None:
         self._title = title
         self._total = total
-        self._live = sys.stderr.isatty() and not quiet
+        self._live = sys.stderr.isatty() and not quiet and not wants_json()
         self._progress: Progress | None = None
         self._task: TaskID | None = None
 
@@ -58,12 +57,12 @@ class ProgressLine:
                 self._task, completed=done, total=total or self._total, description=title or self._title
             )
 
-    def say(self, text: str) -> None:
-        """One line above the count."""
+    def say(self, text: str, event: str = "note", level: str = "info", **fields: Any) -> None:
+        """One line above the count; see `say`."""
         if self._progress is None:
-            say(text)
+            say(text, event, level, **fields)
         else:
-            with _nobody_need_read():
+            with nobody_need_read():
                 self._progress.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     def __enter__(self) -> Self:
@@ -79,6 +78,39 @@ class ProgressLine:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+
+class Heartbeat:
+    """Says now and then how far the work is, where lines are JSON; silence elsewhere.
+
+    By a clock of its own, so that a scan that hangs still shows.
+
+    Args:
+        facts: gives the fields of the next line; called from another thread.
+        quiet: never say anything.
+    """
+
+    def __init__(self, facts: Callable[[], dict[str, Any]], *, quiet: bool = False) -> None:
+        self._facts = facts
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
+        self._wanted = wants_json() and not quiet
+
+    def __enter__(self) -> Self:
+        if self._wanted:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        if self._wanted:
+            self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._done.wait(interval_s()):
+            say("scanning", "progress", **self._facts())
 
 
 def _progress() -> Progress:

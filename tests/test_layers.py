@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 
 # From the ground up. A module imports only from those before it.
 LAYERS = """
-    __init__ records errors exit_codes clock locks terminal guard options
+    __init__ records errors exit_codes clock locks logs terminal guard options
     tasks exif_bytes exif recipe recipe_files manifest calibration
     images faces backend sources targets sinks entries journal ledger recall detectors
     decoder_process decoders scanning scan_job
