@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
@@ -19,6 +20,8 @@ from bladescan.terminal import say
 from bladescan.logs import configure, put, wants_json
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+AGAIN_S = 1.0
+"""How long after a signal a command that has not begun to end is told again."""
 _F = TypeVar("_F", bound=Callable[..., Any])
 _caught: list[int] = []
 _closed: set[int] = set()
@@ -102,18 +105,30 @@ def _fail(message: str, debug: bool) -> NoReturn:
 
 @contextmanager
 def _signals_raise() -> Iterator[None]:
-    """The first SIGINT or SIGTERM raises; later ones must not break the clean-up off."""
+    """The first SIGINT or SIGTERM raises; later ones must not break the clean-up off.
 
-    def leave(number: int, _frame: Any) -> NoReturn:
-        for each in _SIGNALS:
-            signal.signal(each, signal.SIG_IGN)
-        _caught.append(number)
-        raise Interrupted
+    Where Python swallows what a handler raises (in a callback of the garbage collector, or under a bare
+    ``except``) the exception is gone without having left the command: then it is raised again.
+    """
+    on_its_way: list[weakref.ref[Interrupted]] = []
 
-    before = [signal.signal(number, leave) for number in _SIGNALS]
+    def watched() -> Interrupted:  # never held in a frame of its own traceback, which would keep it alive
+        interrupted = Interrupted()
+        on_its_way.append(weakref.ref(interrupted))
+        return interrupted
+
+    def leave(number: int, _frame: Any) -> None:
+        if on_its_way and on_its_way[-1]() is not None:
+            return
+        if number != signal.SIGALRM:
+            _caught.append(number)
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_S, AGAIN_S)
+        raise watched()
+
+    before = {number: signal.signal(number, leave) for number in (*_SIGNALS, signal.SIGALRM)}
     try:
         yield
     finally:
-        if not _caught:
-            for number, handler in zip(_SIGNALS, before, strict=True):
-                signal.signal(number, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_IGN if _caught else handler)
