@@ -16,8 +16,8 @@ import typer
 
 from bladescan.errors import BladescanError
 from bladescan.exit_codes import ExitCode
-from bladescan.terminal import say
 from bladescan.logs import configure, put, wants_json
+from bladescan.terminal import say
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 AGAIN_S = 1.0
@@ -69,10 +69,10 @@ def guarded(command: _F) -> _F:
         debug = bool(kwargs.get("debug"))
         if debug:
             os.environ["BLADESCAN_DEBUG"] = "1"
+        configure(kwargs.get("log_format"), kwargs.get("log_paths"))
         try:
             with _signals_raise():
                 return command(*args, **kwargs)
-        configure(kwargs.get("log_format"), kwargs.get("log_paths"))
         except BaseException as exc:
             _leave(exc, debug)
 
