@@ -12,6 +12,7 @@ import resource
 import signal
 import struct
 import sys
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -20,7 +21,7 @@ import msgspec
 from bladescan.errors import BladescanError, ImageError
 from bladescan.images import Limits, read_file, read_image
 from bladescan.manifest import Resize
-from bladescan.records import FaceBox, FaceCrop, Reason
+from bladescan.records import Cost, FaceBox, FaceCrop, Reason
 
 if TYPE_CHECKING:
     from bladescan.faces import FaceDetector
@@ -72,6 +73,7 @@ class Decoded(msgspec.Struct, frozen=True, tag=True):
 
     Attributes:
         crops: uint8 RGB ``[n_faces, 224, 224, 3]`` as bytes.
+        cost: bytes and seconds, but for scoring.
     """
 
     reason: Reason | None = None
@@ -82,6 +84,7 @@ class Decoded(msgspec.Struct, frozen=True, tag=True):
     n_frames: int | None = None
     faces: tuple[Face, ...] = ()
     crops: bytes = b""
+    cost: Cost | None = None
 
 
 def write_message(stream: BinaryIO, message: msgspec.Struct) -> None:
@@ -98,11 +101,36 @@ def read_length(header: bytes) -> int:
 
 def decode_request(request: Request, settings: DecoderSettings, finder: FaceDetector) -> Decoded:
     """Decode one image and cut its faces out; never raises for a bad image."""
+    watch = _Stopwatch()
+    found = _attempt(request, settings, finder, watch)
+    return msgspec.structs.replace(found, cost=watch.cost())
+
+
+class _Stopwatch:
+    """What a request took: bytes, and seconds before and after they were there."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._fetched: float | None = None
+        self._n_bytes = 0
+
+    def fetched(self, data: bytes) -> bytes:
+        """The bytes are there."""
+        self._n_bytes, self._fetched = len(data), time.perf_counter()
+        return data
+
+    def cost(self) -> Cost:
+        now = time.perf_counter()
+        fetched = now if self._fetched is None else self._fetched
+        return Cost(self._n_bytes, fetched - self._started, now - fetched)
+
+
+def _attempt(request: Request, settings: DecoderSettings, finder: FaceDetector, watch: _Stopwatch) -> Decoded:
     try:
         data = request.data
         if data is None:
             data = read_file(os.fsdecode(request.path), settings.limits, listed=True)
-        return _decode(data, settings, finder)
+        return _decode(watch.fetched(data), settings, finder)
     except ImageError as exc:
         return Decoded(reason=exc.reason, detail=_utf8(exc.detail))
     except MemoryError:

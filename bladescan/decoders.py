@@ -30,7 +30,7 @@ from bladescan.decoder_process import (
     write_message,
 )
 from bladescan.errors import BackendError
-from bladescan.records import Reason
+from bladescan.records import Cost, Reason
 
 START_TIMEOUT_S = 180.0
 START_ATTEMPTS = 3
@@ -89,20 +89,20 @@ class DecoderProcess:
 
     def decode(self, request: Request) -> Decoded:
         """Decode one image. A death is tried once more in a fresh process, a missed deadline is not."""
-        last = _Died()
+        started, last = time.monotonic(), _Died()
         for _ in range(2):
             try:
                 return self._ask(request)
             except _Late:
                 self.kill()
                 limit = self._settings.timeout_s
-                return Decoded(reason=Reason.TIMEOUT, detail=f"not decoded within {limit:g} s")
+                return _lost(Reason.TIMEOUT, f"not decoded within {limit:g} s", started)
             except _Died as exc:
                 last = exc
                 self.kill()
                 if self._closing:
                     break
-        return Decoded(reason=Reason.DECODER_CRASHED, detail=f"the decoder process died ({last}) on it twice")
+        return _lost(Reason.DECODER_CRASHED, f"the decoder process died ({last}) on it twice", started)
 
     def kill(self) -> None:
         """End the process at once. Doing it twice is fine."""
@@ -174,6 +174,10 @@ def _read_exactly(process: subprocess.Popen[bytes], n_bytes: int, deadline: floa
         parts.append(part)
         n_bytes -= len(part)
     return b"".join(parts)
+
+
+def _lost(reason: Reason, detail: str, started: float) -> Decoded:
+    return Decoded(reason=reason, detail=detail, cost=Cost(decode_s=time.monotonic() - started))
 
 
 def _how(process: subprocess.Popen[bytes]) -> str:

@@ -117,7 +117,7 @@ def is_lasting(record: ImageRecord) -> bool:
 def encode(record: ImageRecord) -> str:
     """A record without its name, which is the scan's to say. JSON, ASCII."""
     fields = asdict(record)
-    del fields["source"]
+    del fields["source"], fields["cost"]  # what a run spent is that run's alone
     return json.dumps(fields, separators=(",", ":"))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -118,6 +118,23 @@ class FaceVerdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """What one image took, wherever that was. Seconds of several processes add up to more than the clock's.
+
+    Attributes:
+        n_bytes: read from the disk or the bucket.
+        fetch_s: reading.
+        decode_s: decoding, finding faces and cutting them out.
+        score_s: its share of the model runs, by faces.
+    """
+
+    n_bytes: int = 0
+    fetch_s: float = 0.0
+    decode_s: float = 0.0
+    score_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class ImageRecord:
     """One source and its verdict.
 
@@ -129,6 +146,7 @@ class ImageRecord:
         width, height: oriented size in pixels, None if unknown.
         n_frames: frames in the file, None if unknown.
         faces: in order of frame, then of detection score, highest first.
+        cost: what this run spent on it, None if nothing; no part of what is said of the image.
     """
 
     source: str
@@ -140,3 +158,4 @@ class ImageRecord:
     height: int | None = None
     n_frames: int | None = None
     faces: tuple[FaceVerdict, ...] = ()
+    cost: Cost | None = field(default=None, compare=False)

@@ -27,7 +27,8 @@ from bladescan.backend import Backend, BackendSettings, get_plugin
 from bladescan.calibration import p_values, photographic_scores
 from bladescan.decoder_process import Decoded, DecoderSettings, Request
 from bladescan.decoders import DecoderPool, sigint_blocked
-from bladescan.errors import BackendError, UsageError
+from bladescan.errors import BackendError, ImageError, UsageError
+from bladescan.fetching import Fetched, Fetcher, fetch_ahead
 from bladescan.manifest import Head, HeadName, Manifest
 from bladescan.records import CROP_SIZE, FaceVerdict, ImageRecord, Scores, Verdict
 from bladescan.sources import Source
@@ -130,6 +131,7 @@ class Scanner:
             backend = get_plugin(settings.backend).open(settings.detector, settings.runtime)
         self.backend = backend
         self._pool = DecoderPool(settings.n_decoders, settings.decoder)
+        self._fetcher = Fetcher(settings.decoder.limits.max_bytes, settings.decoder.timeout_s)
         try:
             self.ready = self._pool.start()
         except BaseException:
@@ -140,7 +142,7 @@ class Scanner:
     def scan(self, sources: Iterable[Source]) -> Iterator[ImageRecord]:
         """One record for each source, in order."""
         batch: list[tuple[Source, Decoded]] = []
-        for item in decode_in_order(sources, self._pool, self.settings.batch_size):
+        for item in decode_in_order(sources, self._pool, self._fetcher, self.settings.batch_size):
             if item is not None:
                 batch.append(item)
             if item is None or _is_full(batch, self.settings.batch_size):
@@ -150,22 +152,27 @@ class Scanner:
 
     def close(self) -> None:
         """End the decoders and free the runtime."""
+        self._fetcher.close()
         self._pool.close()
         self.backend.close()
 
     def _judge(self, batch: list[tuple[Source, Decoded]]) -> Iterator[ImageRecord]:
+        started = time.perf_counter()
         scores = score_in_batches(self.backend, crops_of([d for _, d in batch]), self.settings.batch_size)
+        n_faces = sum(len(decoded.faces) for _, decoded in batch)
+        face_s = (time.perf_counter() - started) / max(1, n_faces)
         start = 0
         for source, decoded in batch:
             stop = start + len(decoded.faces)
-            yield self._record(source, decoded, _rows(scores, start, stop))
+            yield self._record(source, decoded, _rows(scores, start, stop), face_s * len(decoded.faces))
             start = stop
 
-    def _record(self, source: Source, decoded: Decoded, scores: Scores | None) -> ImageRecord:
+    def _record(self, source: Source, decoded: Decoded, scores: Scores | None, score_s: float) -> ImageRecord:
         if source.known is not None:
             return source.known
         if decoded.reason is not None:
-            return ImageRecord(source.name, Verdict.UNREADABLE, decoded.reason, decoded.detail)
+            verdict = Verdict.UNREADABLE
+            return ImageRecord(source.name, verdict, decoded.reason, decoded.detail, cost=decoded.cost)
         faces: tuple[FaceVerdict, ...] = ()
         if scores is not None:
             settings = self.settings
@@ -178,6 +185,7 @@ class Scanner:
             height=decoded.height,
             n_frames=decoded.n_frames,
             faces=faces,
+            cost=decoded.cost and replace(decoded.cost, score_s=score_s),
         )
 
     def __enter__(self) -> Self:
@@ -190,13 +198,14 @@ class Scanner:
 
 
 def decode_in_order(
-    sources: Iterable[Source], pool: DecoderPool, ahead: int = 0
+    sources: Iterable[Source], pool: DecoderPool, fetcher: Fetcher, ahead: int = 0
 ) -> Iterator[tuple[Source, Decoded] | None]:
     """Decode ahead by a bounded window, hand on in source order.
 
     Args:
         sources: in the order of the answer.
         pool: who decodes.
+        fetcher: who brings what lies behind a URL.
         ahead: images to have decoded while the caller is busy, beyond two for each process.
 
     Yields:
@@ -204,8 +213,10 @@ def decode_in_order(
         that came before has been handed on.
     """
     waiting: deque[tuple[Source, Future[Decoded]]] = deque()
-    for source in with_stalls(sources):
-        if source is not None:
+    for source, fetched in fetch_ahead(with_stalls(sources), fetcher):
+        if source is not None and fetched is not None:
+            waiting.append((source, _decode_fetched(source, fetched, fetcher, pool)))
+        elif source is not None:
             waiting.append((source, _submit(source, pool)))
         while waiting and (source is None or len(waiting) > 2 * pool.n + ahead):
             first, future = waiting.popleft()
@@ -254,6 +265,31 @@ def _submit(source: Source, pool: DecoderPool) -> Future[Decoded]:
     problem = source.problem
     done.set_result(Decoded() if problem is None else Decoded(reason=problem.reason, detail=problem.detail))
     return done
+
+
+def _decode_fetched(source: Source, fetched: Fetched, fetcher: Fetcher, pool: DecoderPool) -> Future[Decoded]:
+    """Decode an object as soon as it is here; its bytes are let go when that is done."""
+    answer: Future[Decoded] = Future()
+    answer.add_done_callback(lambda _: fetcher.release(fetched.ticket))
+
+    def decode(data: Future[bytes]) -> None:
+        try:
+            request = Request(os.fsencode(source.name), data.result())
+            pool.submit(request).add_done_callback(lambda decoded: _pass_on(decoded, answer))
+        except ImageError as exc:
+            answer.set_result(Decoded(reason=exc.reason, detail=exc.detail))
+        except BaseException as exc:  # cancelled, or the pool is closed: whoever waits is told
+            answer.set_exception(exc)
+
+    fetched.data.add_done_callback(decode)
+    return answer
+
+
+def _pass_on(decoded: Future[Decoded], answer: Future[Decoded]) -> None:
+    try:
+        answer.set_result(decoded.result())
+    except BaseException as exc:
+        answer.set_exception(exc)
 
 
 def with_stalls(sources: Iterable[Source]) -> Iterator[Source | None]:
