@@ -107,6 +107,7 @@ def scan(
     device: o.Device = "auto",
     precision: o.Precision = "fp32",
     workers: o.Workers = 1,
+    cluster: o.Cluster = None,
     batch_size: o.BatchSize = 8,
     max_bytes: o.MaxBytes = "100M",
     max_pixels: o.MaxPixels = "100M",
@@ -122,6 +123,8 @@ def scan(
     from bladescan.recall import RecallOptions
     from bladescan.scan_job import Decision, ScanJob, ScanOptions, n_cores
 
+    if cluster is not None and workers != 1:
+        raise UsageError("--cluster and --workers are two ways to scan: give one")
     query = source_query(
         paths, files_from, null, include, exclude, hidden, follow_links, shard, output, ledger
     )
@@ -134,13 +137,19 @@ def scan(
         decoder=_decoder(faces, min_face, max_bytes, max_pixels, max_frames, timeout),
         batch_size=batch_size,
         n_workers=workers or n_cores(),
+        cluster=cluster,
     )
-    job = ScanJob(asked)
+    job = ScanJob(asked, functools.partial(_note, quiet))
     summary = _run(job, query, remembered, output, format, quiet)
     if not quiet:
         _say_summary(summary, job, output)
     code = ExitCode(summary.exit_code)
     raise typer.Exit(ExitCode.CLEAN if code is ExitCode.FLAGGED and exit_zero else code)
+
+
+def _note(quiet: bool, line: str) -> None:
+    if not quiet:
+        say(f"bladescan: note: {line}")
 
 
 def _decoder(

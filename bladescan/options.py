@@ -148,6 +148,14 @@ Workers = Annotated[
         rich_help_panel=RUN,
     ),
 ]
+Cluster = Annotated[
+    str | None,
+    Option(
+        metavar="ADDRESS",
+        help="Scan on an existing cluster instead: dask:tcp://HOST:8786 or ray:auto.",
+        rich_help_panel=RUN,
+    ),
+]
 BatchSize = Annotated[int, Option(min=1, max=4096, help="Most faces in one model run.", rich_help_panel=RUN)]
 MaxBytes = Annotated[
     str, Option(metavar="SIZE", help="Largest file, for example 500K, 100M, 2G.", rich_help_panel=RUN)

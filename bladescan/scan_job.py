@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
@@ -30,6 +30,9 @@ from bladescan.records import ImageRecord, Verdict
 from bladescan.scanning import Scanner, ScanSettings, choose_head, judge_again, scan_in_processes
 from bladescan.sinks import RunInfo, RunSummary, Sink
 from bladescan.sources import Source
+
+if TYPE_CHECKING:
+    from bladescan.cluster import ClusterScan
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ class ScanOptions:
         model: the detector file, None for the one that ships.
         backend: name of a plugin, or ``auto``.
         n_workers: processes that scan; 1 is this one.
+        cluster: ``dask:ADDRESS`` or ``ray:ADDRESS`` of a cluster that scans instead.
     """
 
     model: Path | None = None
@@ -95,6 +99,11 @@ class ScanOptions:
     decoder: DecoderSettings = DecoderSettings()
     batch_size: int = 8
     n_workers: int = 1
+    cluster: str | None = None
+
+
+def _unsaid(_: str) -> None:
+    pass
 
 
 class ScanJob:
@@ -102,12 +111,18 @@ class ScanJob:
 
     Everything is loaded once before the first image, so that what is wrong is an error and not rows.
 
+    Args:
+        options: what the user asked.
+        note: is told, in a line, what a longer wait is for.
+
     Raises:
-        BladescanError: the detector, the backend, the device, the head or the face finder cannot be had.
+        BladescanError: the detector, the backend, the device, the head, the face finder or the cluster
+            cannot be had.
     """
 
-    def __init__(self, options: ScanOptions) -> None:
+    def __init__(self, options: ScanOptions, note: Callable[[str], None] = _unsaid) -> None:
         self._n_workers = options.n_workers
+        self._cluster: ClusterScan | None = None
         self._fdr = options.decision.fdr
         backend = _open_backend(options)
         try:
@@ -119,6 +134,9 @@ class ScanJob:
             raise
         self.finder = self._scanner.ready.finder
         self.notices = [line for line in (self._scanner.ready.notice, self._finder_warning()) if line]
+        if options.cluster is not None:
+            self._cluster = self._join(options.cluster, options, note)
+            self.notices.append(self._cluster.notice)
 
     def run_info(self) -> RunInfo:
         """The head of the output."""
@@ -128,7 +146,7 @@ class ScanJob:
             detector=manifest.name,
             detector_sha256=self._detector_sha256,
             backend=settings.backend,
-            device=self._scanner.backend.device,
+            device=self.device,
             face_finder=self.finder,
             head=settings.head,
             false_alarm=None if self._fdr is not None else settings.false_alarm,
@@ -165,7 +183,7 @@ class ScanJob:
         rule = f"fdr {self._fdr:g}" if self._fdr is not None else f"false alarms {settings.false_alarm:g}"
         return (
             f"{manifest.name}, {settings.head} head, {rule}, {settings.backend} on "
-            f"{self._scanner.backend.device}, faces by {self.finder}"
+            f"{self.device}, faces by {self.finder}"
         )
 
     def run(
@@ -191,8 +209,26 @@ class ScanJob:
     def close(self) -> None:
         """End the decoders and free the runtime. Closing twice is fine."""
         self._scanner.close()
+        if self._cluster is not None:
+            self._cluster.close()
+
+    @property
+    def device(self) -> str:
+        """Where the detector runs: here, or on the workers of a cluster."""
+        return self._scanner.backend.device if self._cluster is None else self._cluster.device
+
+    def _join(self, address: str, options: ScanOptions, note: Callable[[str], None]) -> ClusterScan:
+        """Have a cluster scan: what ``auto`` became here is what every worker must have."""
+        from bladescan.cluster import ClusterScan
+
+        self._scanner.close()
+        decoder = msgspec.structs.replace(self.settings.decoder, faces=self.finder)
+        settings = replace(self.settings, decoder=decoder, runtime=replace(options.runtime, threads=1))
+        return ClusterScan(address, settings, shipped=options.model is None, note=note)
 
     def _records(self, sources: Iterable[Source]) -> Iterator[ImageRecord]:
+        if self._cluster is not None:
+            return self._cluster.scan(sources)
         if self._n_workers == 1:
             return self._scanner.scan(sources)
         self._scanner.close()  # it has shown that all is well; the workers open their own
@@ -218,7 +254,9 @@ def _open_backend(options: ScanOptions) -> Backend:
         raise DetectorError(f"{path}: is a folder; expected a detector file (.onnx or .safetensors)")
     if not path.is_file():
         raise DetectorError(f"{path}: no such detector file; leave --model out for the one that ships")
-    return choose_plugin(options.backend, path).open(path, options.runtime)
+    # A cluster's workers have the device; here the detector only says what it is.
+    runtime = options.runtime if options.cluster is None else replace(options.runtime, device="auto")
+    return choose_plugin(options.backend, path).open(path, runtime)
 
 
 def _settings(options: ScanOptions, backend: Backend) -> ScanSettings:
