@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -35,6 +35,15 @@ DEFAULT_FORMATS = frozenset({"AVIF", "BMP", "GIF", "HEIF", "JPEG", "PNG", "PPM",
 
 OPTIONAL_FORMATS = frozenset({"JPEG2000"})
 """Formats that are opened only if asked for."""
+
+MAX_LISTED_FRAMES = 100_000
+"""Frames or pages of a file that is opened; more cost seconds even to count."""
+
+MAX_PLAYED_FRAMES = 2_000
+"""Frames or pages that may have to be passed to reach the last one that is looked at."""
+
+MAX_SCANS = 20
+"""Passes of a JPEG of the largest size over its pixels; a smaller one may have more. Encoders write ten."""
 
 BACKGROUND = (255, 255, 255)
 """What shows through transparent pixels."""
@@ -181,8 +190,8 @@ def read_image(data: bytes, limits: Limits) -> DecodedImage:
     """Decode an image; its first frame now, the others when they are asked for.
 
     Raises:
-        ImageError: empty, too-many-bytes, not-an-image, format-not-allowed, too-many-pixels, too-small,
-            truncated or corrupt.
+        ImageError: empty, too-many-bytes, not-an-image, format-not-allowed, too-many-pixels,
+            too-many-frames, too-small, truncated or corrupt.
     """
     _check_not_empty(data)
     _check_bytes(len(data), limits.max_bytes)
@@ -190,6 +199,7 @@ def read_image(data: bytes, limits: Limits) -> DecodedImage:
     with _pillow_edge(kind, data):
         image = Image.open(io.BytesIO(data), formats=(kind,))
         _check_size(image, limits)
+        _check_scans(image, data, limits)
         n_frames = _count_frames(image, data)
         indices = _frames_to_look_at(image, n_frames, limits)
         orientation = 1
@@ -264,6 +274,17 @@ def _check_size(image: ImageFile, limits: Limits) -> None:
     _check_pixels(width, height, limits)
     if min(width, height) < limits.min_side:
         raise ImageError(Reason.TOO_SMALL, f"{width} x {height} pixels; the least side is {limits.min_side}")
+
+
+def _check_scans(image: ImageFile, data: bytes, limits: Limits) -> None:
+    """A JPEG may go over its pixels thousands of times, in few bytes."""
+    if image.format not in ("JPEG", "MPO"):
+        return
+    n_scans = data.count(b"\xff\xda")  # those of its previews too, which are few
+    if n_scans * max(image.width * image.height, 1 << 16) > MAX_SCANS * limits.max_pixels:
+        raise ImageError(
+            Reason.TOO_MANY_PIXELS, f"JPEG: {n_scans} scans of {image.width} x {image.height} pixels"
+        )
 
 
 def _check_pixels(width: int, height: int, limits: Limits) -> None:
@@ -400,12 +421,16 @@ _FIRST_PICTURE_ONLY = frozenset({"MPO", "HEIF"})
 
 
 def _count_frames(image: ImageFile, data: bytes) -> int:
-    if image.format != "GIF":
-        return int(getattr(image, "n_frames", 1))
-    n_frames, complete = _walk_gif(data)
-    if not complete:
-        # Pillow takes the end of the file for the end of the animation.
-        raise ImageError(Reason.TRUNCATED, f"GIF: the file ends after {n_frames} frames without its end mark")
+    walk = {"GIF": _walk_gif, "TIFF": _walk_tiff}.get(image.format or "")
+    if walk is None:
+        n_frames = int(getattr(image, "n_frames", 1))  # said by the header
+    else:
+        n_frames, complete = walk(data)
+        if not complete and n_frames <= MAX_LISTED_FRAMES:
+            # Pillow takes the end of the file for the end of the animation.
+            raise ImageError(Reason.TRUNCATED, f"{image.format}: the file ends after {n_frames} frames")
+    if n_frames > MAX_LISTED_FRAMES:
+        raise ImageError(Reason.TOO_MANY_FRAMES, f"{MAX_LISTED_FRAMES} frames or more")
     return max(1, n_frames)
 
 
@@ -413,7 +438,7 @@ def _walk_gif(data: bytes) -> tuple[int, bool]:
     """Number of frames, and whether the end mark follows them. Decodes nothing."""
     pos = 13 + _gif_table_bytes(data[10:11])
     n_frames = 0
-    while pos < len(data):
+    while pos < len(data) and n_frames <= MAX_LISTED_FRAMES:
         mark = data[pos]
         if mark == 0x3B:
             return n_frames, True
@@ -431,6 +456,21 @@ def _walk_gif(data: bytes) -> tuple[int, bool]:
     return n_frames, False
 
 
+def _walk_tiff(data: bytes) -> tuple[int, bool]:
+    """Number of pages, and whether the list of them ends in the file. Pillow's time grows as its square."""
+    order: Literal["little", "big"] = "little" if data[:1] == b"I" else "big"
+    wide = int.from_bytes(data[2:4], order) == 43  # BigTIFF
+    n_count, n_entry, n_next = (8, 20, 8) if wide else (2, 12, 4)
+    pos, seen = int.from_bytes(data[8:16] if wide else data[4:8], order), set[int]()
+    while pos and pos not in seen and len(seen) <= MAX_LISTED_FRAMES:
+        seen.add(pos)
+        pos += n_count + n_entry * int.from_bytes(data[pos : pos + n_count], order)
+        if pos + n_next > len(data):
+            return len(seen), False
+        pos = int.from_bytes(data[pos : pos + n_next], order)
+    return len(seen), True
+
+
 def _gif_table_bytes(flags: bytes) -> int:
     return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
 
@@ -438,13 +478,15 @@ def _gif_table_bytes(flags: bytes) -> int:
 def _frames_to_look_at(image: ImageFile, n_frames: int, limits: Limits) -> list[int]:
     """Indices of the frames to decode, ascending, spread evenly, with the first and the last.
 
-    The last is the last one within ``max_total_pixels``: to show a frame of an animation, all the frames
-    before it have to be decoded. Pages of a TIFF stand alone, so only those looked at count.
+    The last is the last one within `MAX_PLAYED_FRAMES` and ``max_total_pixels``: to show a frame of an
+    animation, all the frames before it have to be decoded. Pages of a TIFF stand alone, so only those looked at count.
     """
     if image.format in _FIRST_PICTURE_ONLY:
         return [image.tell()]
     affordable = max(1, limits.max_total_pixels // (image.width * image.height))
-    reachable = n_frames if image.format == "TIFF" else min(n_frames, affordable)
+    reachable = min(n_frames, MAX_PLAYED_FRAMES)
+    if image.format != "TIFF":
+        reachable = min(reachable, affordable)
     count = min(reachable, limits.max_frames, affordable)
     return [round(i * (reachable - 1) / max(1, count - 1)) for i in range(count)]
 

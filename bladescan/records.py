@@ -32,6 +32,7 @@ class Reason(str, Enum):
     NOT_AN_IMAGE = "not-an-image"
     FORMAT_NOT_ALLOWED = "format-not-allowed"
     TOO_MANY_PIXELS = "too-many-pixels"
+    TOO_MANY_FRAMES = "too-many-frames"
     TOO_MANY_BYTES = "too-many-bytes"
     TOO_SMALL = "too-small"
     TIMEOUT = "timeout"
