@@ -18,12 +18,12 @@ from bladescan.errors import OutputError, UsageError
 from bladescan.exit_codes import ExitCode
 from bladescan.guard import Interrupted, guarded, interrupt_code, is_closed, prepare_streams
 from bladescan.logs import configure_from, wants_json
-from bladescan.terminal import ProgressLine, printable, say
+from bladescan.terminal import printable, say
 
 if TYPE_CHECKING:
     from bladescan.recall import Recall, RecallOptions
-    from bladescan.records import ImageRecord
     from bladescan.scan_job import ScanJob, Tally
+    from bladescan.scan_report import ScanReport
     from bladescan.sinks import RunSummary, Sink
     from bladescan.sources import SourceQuery
 
@@ -113,6 +113,10 @@ def scan(
     max_pixels: o.MaxPixels = "100M",
     max_frames: o.MaxFrames = 8,
     timeout: o.Timeout = 30.0,
+    max_errors: o.MaxErrors = None,
+    log_format: o.LogFormat = None,
+    log_paths: o.LogPaths = None,
+    metrics: o.MetricsPath = None,
     debug: o.Debug = False,
 ) -> None:
     """Scan images and say which faces are AI-generated.
@@ -120,8 +124,10 @@ def scan(
     Every source gets a row: photographic, ai-generated, no-face, or unreadable with a reason.
     """
     from bladescan.backend import BackendSettings
+    from bladescan.metrics import MetricsFile
     from bladescan.recall import RecallOptions
-    from bladescan.scan_job import Decision, ScanJob, ScanOptions, n_cores
+    from bladescan.scan_job import Decision, ScanJob, ScanOptions, Tally, n_cores
+    from bladescan.scan_report import ScanReport
 
     if cluster is not None and workers != 1:
         raise UsageError("--cluster and --workers are two ways to scan: give one")
@@ -138,18 +144,22 @@ def scan(
         batch_size=batch_size,
         n_workers=workers or n_cores(),
         cluster=cluster,
+        max_errors=max_errors,
     )
-    job = ScanJob(asked, functools.partial(_note, quiet))
-    summary = _run(job, query, remembered, output, format, quiet)
-    if not quiet:
-        _say_summary(summary, job, output)
+    tally = Tally()
+    report = ScanReport(tally, output, quiet=quiet)
+    with MetricsFile(metrics, tally) as measured:
+        job = ScanJob(asked, functools.partial(_note, quiet))
+        measured.run = job.run_info()
+        summary = measured.summary = _run(job, query, remembered, output, format, report, tally)
+    report.end(summary, job.describe())
     code = ExitCode(summary.exit_code)
     raise typer.Exit(ExitCode.CLEAN if code is ExitCode.FLAGGED and exit_zero else code)
 
 
 def _note(quiet: bool, line: str) -> None:
     if not quiet:
-        say(f"bladescan: note: {line}")
+        say(f"bladescan: note: {line}", "note", "warning")
 
 
 def _decoder(
@@ -198,13 +208,14 @@ def _run(
     remembered: RecallOptions,
     output: str | None,
     format: str,
-    quiet: bool,
+    report: ScanReport,
+    tally: Tally,
 ) -> RunSummary:
-    from bladescan.scan_job import Tally
+    from bladescan.scan_job import TooManyErrorsError
     from bladescan.sinks import open_sink
     from bladescan.sources import list_sources
 
-    tally = Tally()
+    tally.begin()
     try:
         sources = list_sources(query, stdin=raw_stdin())
         if is_closed(1) and output in STDOUT:
@@ -215,55 +226,38 @@ def _run(
             open_sink(output, format, info, stream=sys.stdout.buffer) as sink,
         ):
             notices = [*job.notices, *recall.begin()]
-            with ProgressLine("scanning", quiet=quiet) as progress, _keeping_partial(sink, tally, recall):
-                for notice in () if quiet else notices:
-                    progress.say(f"bladescan: note: {notice}")
-                silent = quiet or (output in STDOUT and sys.stdout.isatty())  # the table says it
-                job.run(sources, sink, tally, recall, functools.partial(_seen, progress, silent))
+            with report, _keeping_partial(sink, tally, recall, report):
+                report.begin(info, notices)
+                job.run(sources, sink, tally, recall, report.seen)
             summary = tally.summary()
             sink.finish(summary)
             recall.commit()
+    except TooManyErrorsError:
+        summary = tally.summary(ExitCode.INCOMPLETE)
     finally:
         job.close()
     return summary
 
 
-def _seen(progress: ProgressLine, silent: bool, record: ImageRecord) -> None:
-    progress.advance()
-    if record.reason is not None and not silent:
-        detail = f": {record.detail}" if record.detail else ""
-        progress.say(f"{record.source}: {record.reason.value}{detail}")
-
-
 @contextmanager
-def _keeping_partial(sink: Sink, tally: Tally, recall: Recall) -> Iterator[None]:
-    """On an interruption what was finished is kept, under another name when it was to be a file."""
+def _keeping_partial(sink: Sink, tally: Tally, recall: Recall, report: ScanReport) -> Iterator[None]:
+    """When a scan is broken off what was finished is kept, under another name when it was to be a file."""
+    from bladescan.scan_job import TooManyErrorsError
+
     try:
         yield
-    except Interrupted:
+    except (Interrupted, TooManyErrorsError) as exc:
+        interrupted = isinstance(exc, Interrupted)
+        code = interrupt_code() if interrupted else ExitCode.INCOMPLETE
+        kept: str | None
         try:
-            kept = sink.keep_partial(tally.summary(interrupt_code()))
-        except (OutputError, BrokenPipeError) as exc:
-            kept = f"nothing more: {exc}"
-        what = f"; kept {kept}" if kept else ""
-        what += "; the same command with --resume goes on" if recall.resumable else ""
-        say(f"bladescan: interrupted after {tally.verdicts.total()} images{what}")
+            kept = sink.keep_partial(tally.summary(code))
+        except (OutputError, BrokenPipeError) as error:
+            kept = f"nothing more: {error}"
+        why = f"interrupted after {tally.verdicts.total()} images" if interrupted else str(exc)
+        event = "interrupted" if interrupted else "stopped"
+        report.broken_off(event, why, kept, resumable=recall.resumable)
         raise
-
-
-def _say_summary(summary: RunSummary, job: ScanJob, output: str | None) -> None:
-    counts = ", ".join(f"{n} {verdict}" for verdict, n in summary.verdicts.items() if n)
-    speed = summary.n_images / max(summary.seconds, 1e-9)
-    say(
-        f"{summary.n_images} images ({counts or 'nothing to scan'}), {summary.n_faces} faces "
-        f"in {summary.seconds:.1f} s, {speed:.1f} images/s; {job.describe()}"
-    )
-    if summary.n_unchanged:
-        say(f"unchanged since an earlier scan: {summary.n_unchanged}")
-    if summary.reasons:
-        say("unreadable: " + ", ".join(f"{n} {reason}" for reason, n in summary.reasons.items()))
-    if output not in STDOUT:
-        say(f"verdicts: {output}")
 
 
 @app.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from datetime import UTC, datetime
 
 from bladescan.errors import UsageError
@@ -26,6 +25,6 @@ def now() -> datetime:
         raise UsageError(f"{VARIABLE}={stopped!r}: expected whole seconds since 1970") from exc
 
 
-def seconds_since(started: float) -> float:
-    """Seconds since a reading of `time.monotonic`, to the millisecond; 0 while the clock is stopped."""
-    return 0.0 if os.environ.get(VARIABLE) else round(time.monotonic() - started, 3)
+def is_stopped() -> bool:
+    """Whether what is written must not depend on the time."""
+    return bool(os.environ.get(VARIABLE))

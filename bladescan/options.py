@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from typer import Argument, Option
 
 SOURCE, FACES, SCORE = "What to scan", "Which faces", "How to decide"
-OUTPUT, RUN = "What comes out", "How to run"
+OUTPUT, RUN, LOGS = "What comes out", "How to run", "Logs and metrics"
 
 Paths = Annotated[
     list[str] | None,
@@ -122,6 +122,42 @@ ExitZero = Annotated[
 ]
 Quiet = Annotated[
     bool, Option("--quiet", "-q", help="No progress, warnings or summary.", rich_help_panel=OUTPUT)
+]
+MaxErrors = Annotated[
+    int | None,
+    Option(
+        metavar="N",
+        min=0,
+        help="Stop when more than N sources are unreadable; what was finished is kept.",
+        rich_help_panel=RUN,
+    ),
+]
+LogFormat = Annotated[
+    Literal["text", "json"] | None,
+    Option(
+        envvar="BLADESCAN_LOG_FORMAT",
+        show_envvar=False,
+        help="Lines on standard error: text (default), or one JSON object each.",
+        rich_help_panel=LOGS,
+    ),
+]
+LogPaths = Annotated[
+    Literal["plain", "hashed"] | None,
+    Option(
+        envvar="BLADESCAN_LOG_PATHS",
+        show_envvar=False,
+        help="Names of scanned files on standard error: plain (default of text) or hashed (default of json).",
+        rich_help_panel=LOGS,
+    ),
+]
+MetricsPath = Annotated[
+    Path | None,
+    Option(
+        "--metrics",
+        metavar="FILE",
+        help="Write counts and times to FILE for Prometheus, however the scan ends.",
+        rich_help_panel=LOGS,
+    ),
 ]
 Debug = Annotated[
     bool, Option("--debug", help="Show tracebacks and what decoders print.", rich_help_panel=RUN)

@@ -22,11 +22,11 @@ from bladescan.calibration import benjamini_hochberg, false_alarm_threshold
 from bladescan.decoder_process import DecoderSettings
 from bladescan.detectors import default_detector
 from bladescan.entries import Settings
-from bladescan.errors import DetectorError, OutputError, UsageError
+from bladescan.errors import BladescanError, DetectorError, OutputError, UsageError
 from bladescan.exit_codes import ExitCode
 from bladescan.manifest import Manifest
 from bladescan.recall import Recall, RecallOptions
-from bladescan.records import ImageRecord, Verdict
+from bladescan.records import Cost, ImageRecord, Verdict
 from bladescan.scanning import Scanner, ScanSettings, choose_head, judge_again, scan_in_processes
 from bladescan.sinks import RunInfo, RunSummary, Sink
 from bladescan.sources import Source
@@ -44,15 +44,28 @@ class Decision:
     fdr: float | None = None
 
 
+class TooManyErrorsError(BladescanError):
+    """More sources are unreadable than the user puts up with; what was finished is to be kept."""
+
+
+STAGES = ("list", "fetch", "decode", "score", "write")
+
+
 @dataclass(slots=True)
 class Tally:
-    """Counts of a scan; owns its exit code."""
+    """Counts of a scan and what it spends; owns its exit code."""
 
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     n_faces: int = 0
     n_unchanged: int = 0
+    bytes_read: int = 0
+    stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     started: float = field(default_factory=time.monotonic)
+
+    def begin(self) -> None:
+        """The detector is loaded: the clock starts."""
+        self.started = time.monotonic()
 
     def count(self, record: ImageRecord) -> None:
         """Count one image."""
@@ -60,6 +73,32 @@ class Tally:
         self.n_faces += len(record.faces)
         if record.reason is not None:
             self.reasons[record.reason.value] += 1
+        if record.cost is not None:
+            self._spend(record.cost)
+
+    def _spend(self, cost: Cost) -> None:
+        self.bytes_read += cost.n_bytes
+        for stage, seconds in (("fetch", cost.fetch_s), ("decode", cost.decode_s), ("score", cost.score_s)):
+            self.stage_seconds[stage] += seconds
+
+    @contextmanager
+    def spending(self, stage: str) -> Iterator[None]:
+        """What happens meanwhile is of this stage."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stage_seconds[stage] += time.perf_counter() - started
+
+    def listing(self, sources: Iterable[Source]) -> Iterator[Source]:
+        """The same sources; what it takes to have the next one is listing."""
+        iterator = iter(sources)
+        while True:
+            with self.spending("list"):
+                source = next(iterator, None)
+            if source is None:
+                return
+            yield source
 
     def exit_code(self) -> ExitCode:
         """What the shell is told of a scan that ran to its end."""
@@ -69,15 +108,21 @@ class Tally:
 
     def summary(self, exit_code: ExitCode | None = None) -> RunSummary:
         """The summary record; an exit code given here means that the scan did not reach its end."""
+        seconds = round(time.monotonic() - self.started, 3)
+        n_images, n_faces = self.verdicts.total(), self.n_faces
         return RunSummary(
-            n_images=self.verdicts.total(),
-            n_faces=self.n_faces,
+            n_images=n_images,
+            n_faces=n_faces,
             verdicts={verdict.value: self.verdicts[verdict] for verdict in Verdict},
             reasons=dict(sorted(self.reasons.items())),
-            seconds=clock.seconds_since(self.started),
+            seconds=seconds,
             exit_code=int(self.exit_code() if exit_code is None else exit_code),
             complete=exit_code is None,
             n_unchanged=self.n_unchanged,
+            bytes_read=self.bytes_read,
+            images_per_second=round(n_images / max(seconds, 1e-3), 3),
+            faces_per_second=round(n_faces / max(seconds, 1e-3), 3),
+            stage_seconds={stage: round(spent, 3) for stage, spent in self.stage_seconds.items()},
         )
 
 
@@ -90,6 +135,7 @@ class ScanOptions:
         backend: name of a plugin, or ``auto``.
         n_workers: processes that scan; 1 is this one.
         cluster: ``dask:ADDRESS`` or ``ray:ADDRESS`` of a cluster that scans instead.
+        max_errors: most sources that may be unreadable; None for any number.
     """
 
     model: Path | None = None
@@ -100,6 +146,7 @@ class ScanOptions:
     batch_size: int = 8
     n_workers: int = 1
     cluster: str | None = None
+    max_errors: int | None = None
 
 
 def _unsaid(_: str) -> None:
@@ -123,7 +170,7 @@ class ScanJob:
     def __init__(self, options: ScanOptions, note: Callable[[str], None] = _unsaid) -> None:
         self._n_workers = options.n_workers
         self._cluster: ClusterScan | None = None
-        self._fdr = options.decision.fdr
+        self._fdr, self._max_errors = options.decision.fdr, options.max_errors
         backend = _open_backend(options)
         try:
             self.settings = _settings(options, backend)
@@ -194,14 +241,21 @@ class ScanJob:
         recall: Recall,
         seen: Callable[[ImageRecord], None],
     ) -> None:
-        """Scan every source into the sink, in order, but for what need not be read again."""
-        records = recall.noted(self._records(recall.listed(sources)))
+        """Scan every source into the sink, in order, but for what need not be read again.
+
+        Raises:
+            TooManyErrorsError: the limit of unreadable sources is passed; their rows are written.
+        """
+        records = recall.noted(self._records(tally.listing(recall.listed(sources))))
+        if self._max_errors is not None:
+            records = _stopped_after(records, self._max_errors)
         if self._fdr is not None:
             records = _flag_by_discovery_rate(records, self._fdr)
         try:
             for record in records:
                 tally.count(record)
-                sink.write(record)
+                with tally.spending("write"):
+                    sink.write(record)
                 seen(record)
         finally:
             tally.n_unchanged = recall.n_unchanged
@@ -293,6 +347,18 @@ def n_cores() -> int:
     return int(cpu_count())
 
 
+def _stopped_after(records: Iterable[ImageRecord], max_errors: int) -> Iterator[ImageRecord]:
+    n_unreadable = 0
+    for n_images, record in enumerate(records, 1):
+        yield record
+        n_unreadable += record.verdict is Verdict.UNREADABLE
+        if n_unreadable > max_errors:
+            raise TooManyErrorsError(
+                f"stopped: {n_unreadable} of {n_images} images could not be read, more than --max-errors "
+                f"{max_errors}"
+            )
+
+
 def _flag_by_discovery_rate(records: Iterable[ImageRecord], rate: float) -> Iterator[ImageRecord]:
     """Hold all records back in a private temporary file until the batch's threshold is known.
 
@@ -305,6 +371,9 @@ def _flag_by_discovery_rate(records: Iterable[ImageRecord], rate: float) -> Iter
             for record in records:
                 p_values += [face.p_value for face in record.faces]
                 spool.write(record)
+        except TooManyErrorsError:
+            yield from spool.read()
+            raise
         except (Exception, GeneratorExit):
             raise
         except BaseException:

@@ -18,10 +18,11 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol, Self
 
+from bladescan import clock
 from bladescan.errors import MissingDependencyError, UnknownNameError, UsageError
 from bladescan.records import FaceVerdict, ImageRecord, Verdict
 from bladescan.targets import Stream, Target, is_special, open_file
@@ -85,6 +86,9 @@ class RunSummary:
         seconds: wall clock.
         complete: False if the scan was interrupted.
         n_unchanged: sources that the ledger knew, whether they have rows or not.
+        bytes_read: of images, by this run.
+        images_per_second, faces_per_second: by the wall clock.
+        stage_seconds: by stage, added up over the processes, which work at the same time.
     """
 
     n_images: int
@@ -95,6 +99,24 @@ class RunSummary:
     exit_code: int = 0
     complete: bool = True
     n_unchanged: int = 0
+    bytes_read: int = 0
+    images_per_second: float = 0.0
+    faces_per_second: float = 0.0
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+
+    def as_written(self) -> Self:
+        """The same without what differs from one equal run to the next, if ``SOURCE_DATE_EPOCH`` is set."""
+        if not clock.is_stopped():
+            return self
+        stages = dict.fromkeys(self.stage_seconds, 0.0)
+        return replace(
+            self,
+            seconds=0.0,
+            bytes_read=0,
+            images_per_second=0.0,
+            faces_per_second=0.0,
+            stage_seconds=stages,
+        )
 
 
 class Encoder(Protocol):
@@ -128,7 +150,7 @@ class Sink:
 
     def finish(self, summary: RunSummary) -> None:
         """Write the summary and make the output durable and visible. Raises as `write` does."""
-        self._target.write(self._encoder.end(summary))
+        self._target.write(self._encoder.end(summary.as_written()))
         self._target.commit()
         self._open = False
 
@@ -138,7 +160,7 @@ class Sink:
         Returns:
             The name of the partial file, None where the rows had gone straight to their reader.
         """
-        self._target.write(self._encoder.end(summary))
+        self._target.write(self._encoder.end(summary.as_written()))
         kept = self._target.keep_partial()
         self._open = False
         return kept
