@@ -479,7 +479,8 @@ def _frames_to_look_at(image: ImageFile, n_frames: int, limits: Limits) -> list[
     """Indices of the frames to decode, ascending, spread evenly, with the first and the last.
 
     The last is the last one within `MAX_PLAYED_FRAMES` and ``max_total_pixels``: to show a frame of an
-    animation, all the frames before it have to be decoded. Pages of a TIFF stand alone, so only those looked at count.
+    animation, all the frames before it have to be decoded. Pages of a TIFF stand alone, so only those
+    looked at count.
     """
     if image.format in _FIRST_PICTURE_ONLY:
         return [image.tell()]
