@@ -202,7 +202,7 @@ class DecoderPool:
     """
 
     def __init__(self, n: int, settings: DecoderSettings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._local = threading.local()
         self._processes: list[DecoderProcess] = []
         self._threads = ThreadPoolExecutor(n, thread_name_prefix="decoder")
@@ -226,7 +226,7 @@ class DecoderPool:
 
     def _mine(self) -> DecoderProcess:
         if not hasattr(self._local, "process"):
-            self._local.process = DecoderProcess(self._settings)
+            self._local.process = DecoderProcess(self.settings)
             self._processes.append(self._local.process)
         mine: DecoderProcess = self._local.process
         return mine

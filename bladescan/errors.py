@@ -10,6 +10,7 @@
     ├── BackendError                a runtime that failed
     │   ├── MissingDependencyError  names the ``pip install`` to run
     │   └── DeviceUnavailableError  the device asked for cannot be had
+    ├── BucketError                 a bucket or server that cannot be listed or reached
     ├── DataError                   too little or unusable data to learn from
     ├── OutputError                 verdicts or files that cannot be written
     └── ImageError                  one image that cannot be read; becomes a row, never stops a scan
@@ -84,6 +85,10 @@ class MissingDependencyError(BackendError):
 
 class DeviceUnavailableError(BackendError):
     """The device or execution provider asked for cannot be had; there is no silent fallback."""
+
+
+class BucketError(BladescanError):
+    """A bucket or server that cannot be listed or reached, as opposed to one object in it."""
 
 
 class DataError(BladescanError):

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,7 +29,7 @@ from bladescan.calibration import p_values, photographic_scores
 from bladescan.decoder_process import Decoded, DecoderSettings, Request
 from bladescan.decoders import DecoderPool, sigint_blocked
 from bladescan.errors import BackendError, ImageError, UsageError
-from bladescan.fetching import Fetched, Fetcher, fetch_ahead
+from bladescan.fetching import Body, Fetched, Fetcher, fetch_ahead
 from bladescan.manifest import Head, HeadName, Manifest
 from bladescan.records import CROP_SIZE, FaceVerdict, ImageRecord, Scores, Verdict
 from bladescan.sources import Source
@@ -131,7 +132,6 @@ class Scanner:
             backend = get_plugin(settings.backend).open(settings.detector, settings.runtime)
         self.backend = backend
         self._pool = DecoderPool(settings.n_decoders, settings.decoder)
-        self._fetcher = Fetcher(settings.decoder.limits.max_bytes, settings.decoder.timeout_s)
         try:
             self.ready = self._pool.start()
         except BaseException:
@@ -142,7 +142,7 @@ class Scanner:
     def scan(self, sources: Iterable[Source]) -> Iterator[ImageRecord]:
         """One record for each source, in order."""
         batch: list[tuple[Source, Decoded]] = []
-        for item in decode_in_order(sources, self._pool, self._fetcher, self.settings.batch_size):
+        for item in decode_in_order(sources, self._pool, self.settings.batch_size):
             if item is not None:
                 batch.append(item)
             if item is None or _is_full(batch, self.settings.batch_size):
@@ -152,7 +152,6 @@ class Scanner:
 
     def close(self) -> None:
         """End the decoders and free the runtime."""
-        self._fetcher.close()
         self._pool.close()
         self.backend.close()
 
@@ -198,14 +197,13 @@ class Scanner:
 
 
 def decode_in_order(
-    sources: Iterable[Source], pool: DecoderPool, fetcher: Fetcher, ahead: int = 0
+    sources: Iterable[Source], pool: DecoderPool, ahead: int = 0
 ) -> Iterator[tuple[Source, Decoded] | None]:
     """Decode ahead by a bounded window, hand on in source order.
 
     Args:
         sources: in the order of the answer.
         pool: who decodes.
-        fetcher: who brings what lies behind a URL.
         ahead: images to have decoded while the caller is busy, beyond two for each process.
 
     Yields:
@@ -213,18 +211,17 @@ def decode_in_order(
         that came before has been handed on.
     """
     waiting: deque[tuple[Source, Future[Decoded]]] = deque()
-    for source, fetched in fetch_ahead(with_stalls(sources), fetcher):
-        if source is not None and fetched is not None:
-            waiting.append((source, _decode_fetched(source, fetched, fetcher, pool)))
-        elif source is not None:
-            waiting.append((source, _submit(source, pool)))
-        while waiting and (source is None or len(waiting) > 2 * pool.n + ahead):
-            first, future = waiting.popleft()
+    with Fetcher(pool.settings.limits.max_bytes, pool.settings.timeout_s) as fetcher:
+        for source, fetched in fetch_ahead(with_stalls(sources), fetcher):
+            if source is not None:
+                waiting.append((source, _submit(source, fetched, fetcher, pool)))
+            while waiting and (source is None or len(waiting) > 2 * pool.n + ahead):
+                first, future = waiting.popleft()
+                yield first, future.result()
+            if source is None:
+                yield None
+        for first, future in waiting:
             yield first, future.result()
-        if source is None:
-            yield None
-    for first, future in waiting:
-        yield first, future.result()
 
 
 def crops_of(decoded: Iterable[Decoded]) -> NDArray[np.uint8]:
@@ -258,7 +255,9 @@ def _is_full(batch: list[tuple[Source, Decoded]], batch_size: int) -> bool:
     return sum(max(1, len(decoded.faces)) for _, decoded in batch) >= batch_size
 
 
-def _submit(source: Source, pool: DecoderPool) -> Future[Decoded]:
+def _submit(source: Source, fetched: Fetched | None, fetcher: Fetcher, pool: DecoderPool) -> Future[Decoded]:
+    if fetched is not None:
+        return _decode_fetched(source, fetched, fetcher, pool)
     if source.problem is None and source.known is None:
         return pool.submit(Request(os.fsencode(source.name)))
     done: Future[Decoded] = Future()
@@ -272,22 +271,25 @@ def _decode_fetched(source: Source, fetched: Fetched, fetcher: Fetcher, pool: De
     answer: Future[Decoded] = Future()
     answer.add_done_callback(lambda _: fetcher.release(fetched.ticket))
 
-    def decode(data: Future[bytes]) -> None:
+    def decode(body: Future[Body]) -> None:
         try:
-            request = Request(os.fsencode(source.name), data.result())
-            pool.submit(request).add_done_callback(lambda decoded: _pass_on(decoded, answer))
+            data, fetch_s = body.result()
+            decoding = pool.submit(Request(os.fsencode(source.name), data))
+            decoding.add_done_callback(lambda decoded: _pass_on(decoded, fetch_s, answer))
         except ImageError as exc:
             answer.set_result(Decoded(reason=exc.reason, detail=exc.detail))
         except BaseException as exc:  # cancelled, or the pool is closed: whoever waits is told
             answer.set_exception(exc)
 
-    fetched.data.add_done_callback(decode)
+    fetched.body.add_done_callback(decode)
     return answer
 
 
-def _pass_on(decoded: Future[Decoded], answer: Future[Decoded]) -> None:
+def _pass_on(decoding: Future[Decoded], fetch_s: float, answer: Future[Decoded]) -> None:
     try:
-        answer.set_result(decoded.result())
+        decoded = decoding.result()
+        cost = decoded.cost and replace(decoded.cost, fetch_s=fetch_s)
+        answer.set_result(msgspec.structs.replace(decoded, cost=cost))
     except BaseException as exc:
         answer.set_exception(exc)
 

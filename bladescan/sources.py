@@ -21,7 +21,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
-from bladescan.errors import ImageError, UsageError
+from bladescan.buckets import (
+    Address,
+    Found,
+    Transient,
+    first_object,
+    is_url,
+    object_at,
+    open_store,
+    parse_url,
+    without_password,
+)
+from bladescan.errors import BladescanError, ImageError, UsageError
 from bladescan.records import ImageRecord, Reason
 
 LONGEST_NAME = 1 << 20
@@ -31,7 +42,6 @@ _UNFINISHED = re.compile(
     r"\.bladescan-[0-9a-f]{16}\.tmp|\..+\.bladescan-(lock|journal(-wal|-shm|-journal)?)", re.DOTALL
 )
 _LEDGER_SUFFIXES = ("", "-wal", "-shm", "-journal", ".lock")
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SPECIAL = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -126,12 +136,13 @@ def list_sources(query: SourceQuery, *, stdin: BinaryIO | None) -> Iterator[Sour
         The sources; memory holds the names of the open folders and no more.
 
     Raises:
-        UsageError: a URL among the paths, standard input asked for twice or not there, a list that
-            cannot be opened (at once), or that turns out not to be a list (while listing).
+        UsageError: standard input asked for twice or not there, a list that cannot be opened (at once),
+            or that turns out not to be a list (while listing).
+        BucketError: a bucket among the paths that cannot be listed (at once).
     """
     for path in query.paths:
-        if _SCHEME.match(path):
-            raise UsageError(_no_buckets(path))
+        if is_url(path) and not parse_url(path).is_web:
+            first_object(parse_url(path))
     if [*query.paths, query.files_from].count("-") > 1:
         raise UsageError("standard input can be read once: give - once")
     if stdin is None and "-" in (*query.paths, query.files_from):
@@ -142,7 +153,12 @@ def list_sources(query: SourceQuery, *, stdin: BinaryIO | None) -> Iterator[Sour
     if query.shard is None:
         return found
     shard = query.shard
-    return (source for source in found if in_shard(source.name, shard))
+    return (source for source in found if in_shard(source.name, shard) or _concerns_all_shards(source))
+
+
+def _concerns_all_shards(source: Source) -> bool:
+    # A listing that broke off here did so in this run alone: no other part would tell of it.
+    return source.problem is not None and source.problem.reason is Reason.READ_ERROR
 
 
 def _list_all(query: SourceQuery, stdin: BinaryIO | None, listed: BinaryIO | None) -> Iterator[Source]:
@@ -170,7 +186,7 @@ def _open_list(path: str | None) -> BinaryIO:
 
 def _list_names(stream: BinaryIO, null_separated: bool, rules: _Rules) -> Iterator[Source]:
     for name in read_names(stream, null_separated):
-        yield from _list_path(os.fsdecode(name), rules)
+        yield from _list_path(os.fsdecode(name), rules, from_list=True)
 
 
 def read_names(stream: BinaryIO, null_separated: bool) -> Iterator[bytes]:
@@ -210,9 +226,9 @@ def _blocks(stream: BinaryIO) -> Iterator[bytes]:
             return
 
 
-def _list_path(name: str, rules: _Rules) -> Iterator[Source]:
-    if _SCHEME.match(name):
-        yield Source(name, ImageError(Reason.NOT_FOUND, _no_buckets(name)))
+def _list_path(name: str, rules: _Rules, *, from_list: bool = False) -> Iterator[Source]:
+    if is_url(name):
+        yield from _list_url(name, rules, from_list=from_list)
         return
     try:
         mode = os.stat(name).st_mode
@@ -225,13 +241,52 @@ def _list_path(name: str, rules: _Rules) -> Iterator[Source]:
         yield Source(name, _special(mode))
 
 
-def _no_buckets(name: str) -> str:
-    match = _SCHEME.match(name)
-    scheme = match[1] if match else ""
-    return (
-        f"{name}: {scheme}:// addresses are not supported by this version; copy the images to a folder, "
-        f"or write ./{scheme}:... for a local file"
+def _list_url(name: str, rules: _Rules, *, from_list: bool) -> Iterator[Source]:
+    """What a URL names. A bucket's listing that breaks off ends with a source that says so.
+
+    In a list a URL without a final slash is an object that need not be looked for: a list may be long.
+    """
+    try:
+        address = parse_url(name)
+    except UsageError as exc:
+        yield Source(without_password(name), ImageError(Reason.NOT_FOUND, str(exc)))
+        return
+    if address.is_web or (from_list and not address.is_prefix):
+        yield Source(name)
+    else:
+        yield from _list_bucket(name, address, rules)
+
+
+def _list_bucket(name: str, address: Address, rules: _Rules) -> Iterator[Source]:
+    n_listed = 0
+    try:
+        store = open_store(address)
+        found = None if address.is_prefix else object_at(address)
+        if found is not None:
+            yield _object(address.root, found)
+            return
+        below = address.key if address.is_prefix else address.key + "/"
+        for page in store.pages(below):
+            n_listed += len(page)
+            yield from (_object(address.root, each) for each in page if rules.keeps_object(below, each))
+    except (BladescanError, Transient) as exc:
+        why = exc.detail if isinstance(exc, ImageError | Transient) else str(exc)
+        yield _broken_off(name, address, n_listed, why)
+    else:
+        if not n_listed and not address.is_prefix:
+            yield Source(name, ImageError(Reason.NOT_FOUND, "no such object, and nothing below it"))
+
+
+def _broken_off(name: str, address: Address, n_listed: int, why: str) -> Source:
+    if not address.is_prefix and not n_listed:
+        return Source(name)  # who may not list may still read this one: reading tells
+    return Source(
+        name, ImageError(Reason.READ_ERROR, f"the listing broke off after {n_listed} objects: {why}")
     )
+
+
+def _object(root: str, found: Found) -> Source:
+    return Source(f"{root}/{found.key}", stamp=Stamp(found.size, found.mark))
 
 
 class _Rules:
@@ -249,6 +304,7 @@ class _Rules:
         self._own_names = {os.path.basename(path) for path in self._own}
         self._include = [_glob(pattern) for pattern in query.include]
         self._exclude = [_glob(pattern) for pattern in query.exclude]
+        self._last_folder = ("", True)
 
     def is_ours(self, folder: str, name: str) -> bool:
         """Whether a file is this scan's output or ledger, or the unfinished output of any scan."""
@@ -263,6 +319,28 @@ class _Rules:
 
     def keeps_folder(self, relative: str) -> bool:
         return not any(g.match("/" + relative) or g.match(f"/{relative}/") for g in self._exclude)
+
+    def keeps_object(self, prefix: str, found: Found) -> bool:
+        """The same for an object below a prefix; objects without bytes whose key ends in / are folders."""
+        relative = found.key.removeprefix(prefix)
+        folder, _, name = relative.rpartition("/")
+        if found.key.endswith("/") and not found.size:
+            return False
+        if not self.hidden and name.startswith("."):
+            return False
+        return self._keeps_folders(folder) and self.keeps_file(relative)
+
+    def _keeps_folders(self, folder: str) -> bool:
+        """Whether a walk would come to this folder. Objects come sorted, so the last answer mostly serves."""
+        if folder != self._last_folder[0]:
+            self._last_folder = folder, self._walks_to(folder)
+        return self._last_folder[1]
+
+    def _walks_to(self, folder: str) -> bool:
+        parts = folder.split("/") if folder else []
+        if not self.hidden and any(part.startswith(".") for part in parts):
+            return False
+        return all(self.keeps_folder("/".join(parts[:n])) for n in range(1, len(parts) + 1))
 
 
 def _own_files(query: SourceQuery) -> Iterator[str]:

@@ -24,7 +24,7 @@ LAYERS = """
     measures minibatches trainee runs board training
     mixture classifier detector fitting export copies features fit_job calibrate_job train_job authors
     degradations evaluation evaluation_plots embedding_plot robustness_plot evaluation_page evaluate_job
-    describe doctor demo command_inputs learning_commands cli __main__
+    describe machine doctor demo command_inputs learning_commands ledger_commands cli __main__
 """.split()
 LEARNING_NOUNS = {"tasks", "exif_bytes", "exif", "recipe", "recipe_files"}
 SCAN_SIDE = set(LAYERS[LAYERS.index("records") : LAYERS.index("manipulations")]) - LEARNING_NOUNS
