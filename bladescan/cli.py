@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -298,12 +300,22 @@ def backends(debug: o.Debug = False) -> None:
 
 @app.command()
 @guarded
-def doctor(model: o.Model = None, faces: o.Faces = "auto", debug: o.Debug = False) -> None:
-    """Check that this installation can scan: packages, backends, face finder, detector."""
+def doctor(
+    urls: Annotated[
+        list[str] | None, typer.Argument(help="Buckets to look into, for example s3://bucket/prefix.")
+    ] = None,
+    model: o.Model = None,
+    faces: o.Faces = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    debug: o.Debug = False,
+) -> None:
+    """Check that this installation can scan: machine, packages, backends, face finder, detector, buckets."""
     from bladescan.doctor import examine
 
-    findings = examine(model, faces)
-    for finding in findings:
+    findings = examine(model, faces, urls or ())
+    if as_json:
+        print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
+    for finding in () if as_json else findings:
         mark = {True: "ok", False: "FAILED", None: "-"}[finding.ok]
         print(f"{mark:7}{finding.name:20}{printable(finding.detail)}")
     if any(finding.ok is False for finding in findings):

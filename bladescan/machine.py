@@ -1,0 +1,82 @@
+"""What the machine gives a scan: a temporary folder, memory, cores, file descriptors; containers counted.
+
+Each check answers whether it is enough, and what there is.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+LEAST_MEMORY = 512 << 20
+"""Bytes that one decoder, one detector and a large image need together."""
+LEAST_ROOM = 100 << 20
+_BASE_DESCRIPTORS, _DESCRIPTORS_PER_CORE = 64, 8
+_CGROUP = Path("/sys/fs/cgroup")
+_MEMINFO = Path("/proc/meminfo")
+
+
+def check_temporary_folder() -> tuple[bool, str]:
+    """Whether the folder for temporary files can be written, and its room."""
+    try:
+        folder = tempfile.gettempdir()
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"bladescan")
+            file.flush()
+        room = shutil.disk_usage(folder).free
+    except OSError as exc:
+        return False, f"{exc.strerror or exc}; set TMPDIR to a folder that can be written"
+    return room >= LEAST_ROOM, f"{folder}, {_megabytes(room)} free"
+
+
+def check_memory(cgroup: Path = _CGROUP, meminfo: Path = _MEMINFO) -> tuple[bool | None, str]:
+    """Whether there is memory for a decoder and a detector."""
+    free = [n for n in (_free_on_machine(meminfo), _free_in_cgroup(cgroup)) if n is not None]
+    if not free:
+        return None, "cannot be told here"
+    limited = "" if len(free) == 1 or free[1] >= free[0] else ", by the limit of its cgroup"
+    return min(free) >= LEAST_MEMORY, f"{_megabytes(min(free))} free{limited}"
+
+
+def check_cores() -> tuple[bool, str]:
+    """Cores that a scan may use."""
+    from joblib import cpu_count
+
+    usable, there = int(cpu_count()), os.cpu_count() or 1
+    return True, f"{usable} of {there} usable" if usable < there else str(usable)
+
+
+def check_descriptors() -> tuple[bool, str]:
+    """Whether a scan with a decoder for each core may open as many files as it needs."""
+    needed = _BASE_DESCRIPTORS + _DESCRIPTORS_PER_CORE * (os.cpu_count() or 1)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return True, "no limit"
+    return limit >= needed, f"limit {limit}, a scan needs about {needed} (ulimit -n)"
+
+
+def _free_on_machine(meminfo: Path) -> int | None:
+    with suppress(OSError, ValueError, IndexError):
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
+def _free_in_cgroup(cgroup: Path) -> int | None:
+    """Version 2 or 1; what a container sees as its own root. None without a limit."""
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        with suppress(OSError, ValueError):  # "max" is no number: no limit
+            return int((cgroup / limit).read_text()) - int((cgroup / used).read_text())
+    return None
+
+
+def _megabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:,.0f} MB".replace(",", " ")
