@@ -399,6 +399,8 @@ def _ends_early(kind: str, data: bytes) -> bool:
         return int.from_bytes(data[4:8], "little") + 8 > len(data)
     if kind in ("AVIF", "HEIF"):
         return _iso_media_ends_early(data)
+    if kind == "GIF":
+        return not _walk_gif(data)[1]
     tail = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}.get(kind)
     return tail is not None and tail not in data[-1024:]
 
