@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bladescan import __version__, learning_commands
+from bladescan import __version__, learning_commands, ledger_commands
 from bladescan import options as o
 from bladescan.command_inputs import printable_lines, raw_stdin, source_query
 from bladescan.errors import OutputError, UsageError
@@ -336,6 +336,7 @@ def demo(
     say(f"now: bladescan scan {folder}")
 
 
+app.add_typer(ledger_commands.app, name="ledger")
 _LEARNING: dict[str, Callable[..., None]] = {
     "index": learning_commands.index,
     "contact-sheet": learning_commands.contact_sheet,

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bladescan import clock
+from bladescan.buckets import is_url
 from bladescan.errors import OutputError, UsageError
 from bladescan.records import ImageRecord, Reason
 from bladescan.sources import Source, Stamp
@@ -37,10 +38,12 @@ TRANSIENT = frozenset(
     + (Reason.DECODER_CRASHED,)
 )
 """Reasons that may be gone the next time."""
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@")
 _SCHEMA = (
     "CREATE TABLE settings (id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, described TEXT NOT NULL)",
-    "CREATE TABLE run (id INTEGER PRIMARY KEY AUTOINCREMENT, started INTEGER NOT NULL)",
+    """CREATE TABLE run (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, started INTEGER NOT NULL,
+        settings INTEGER NOT NULL REFERENCES settings (id))""",
     """CREATE TABLE entry (
         key BLOB NOT NULL UNIQUE, size INTEGER NOT NULL, mark TEXT NOT NULL, verdict TEXT NOT NULL,
         record TEXT NOT NULL, scanned_at INTEGER NOT NULL,
@@ -85,8 +88,8 @@ class Kind(NamedTuple):
 
 def key_of(name: str) -> bytes:
     """What names a source whatever the folder that a scan runs in: its URL, or the bytes of its path."""
-    if _SCHEME.match(name):
-        return os.fsencode(name)
+    if is_url(name):
+        return os.fsencode(_CREDENTIALS.sub("", name))
     if ".." in name.split("/"):  # which behind a link is not what the path's text says
         name = os.path.join(os.path.realpath(os.path.dirname(name)), os.path.basename(name))
     return os.fsencode(os.path.abspath(name))
@@ -94,7 +97,7 @@ def key_of(name: str) -> bytes:
 
 def stamp_of(source: Source) -> Stamp | None:
     """What the listing tells of it, or for a file the file system; None where it cannot be told."""
-    if source.stamp is not None or source.problem is not None or _SCHEME.match(source.name):
+    if source.stamp is not None or source.problem is not None or is_url(source.name):
         return source.stamp
     try:
         status = os.stat(source.name)
@@ -185,8 +188,9 @@ class EntryFile:
             self.db.execute("INSERT OR IGNORE INTO settings (digest, described) VALUES (?, ?)", settings)
             query = "SELECT id FROM settings WHERE digest = ?"
             self.settings = int(self.db.execute(query, settings[:1]).fetchone()[0])
-            started = int(clock.now().timestamp())
-            self.run = int(self.db.execute("INSERT INTO run (started) VALUES (?)", (started,)).lastrowid or 0)
+            run = (int(clock.now().timestamp()), self.settings)
+            insert = "INSERT INTO run (started, settings) VALUES (?, ?)"
+            self.run = int(self.db.execute(insert, run).lastrowid or 0)
 
     def put(self, entry: Entry, *, at_once: bool = True) -> None:
         """Keep an entry. It is durable after `CHUNK` more, `CHUNK_S`, or `flush`.
