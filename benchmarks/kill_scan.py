@@ -2,8 +2,8 @@
 
     python benchmarks/kill_scan.py [--kills 200] [--images 150] [--seed 0]
 
-Makes a folder of small pictures, scans it once undisturbed for each format, with and without a ledger that
-knows half of it; then the same scans with `--resume` in real processes, each killed with SIGKILL at random
+Makes a folder of small pictures, scans it once undisturbed for each format, without a ledger and with one
+that knows half of it, whose rows are shown or not; then the same scans with `--resume` in real processes, each killed with SIGKILL at random
 moments until it comes to its end by itself. Prints a table and compares byte by byte; exit code 1 if any
 output differs, loses or doubles a row, or leaves anything beside it. `SOURCE_DATE_EPOCH` stops the clock.
 """
@@ -50,7 +50,7 @@ class Case:
     """One kind of scan: its output, and what became of it."""
 
     format: str
-    ledger: bool
+    show: str | None = None
     expected: bytes = b""
     kills: int = 0
     finished: int = 0
@@ -85,8 +85,8 @@ class Bench:
     def start(self, case: Case, *more: str) -> subprocess.Popen[bytes]:
         """Start a scan."""
         options = ["-o", f"out/v.{case.format}", *more]
-        if case.ledger:
-            options += ["--ledger", "out/ledger"]
+        if case.show:
+            options += ["--ledger", "out/ledger", "--show", case.show]
         # A group of its own, so that a kill can also take the decoders with it.
         return subprocess.Popen(
             self.command(*options),
@@ -100,7 +100,7 @@ class Bench:
         """An empty folder for the output, and the ledger that knows half."""
         shutil.rmtree(self.out, ignore_errors=True)
         self.out.mkdir()
-        if case.ledger:
+        if case.show:
             shutil.copy(self.root / "half", self.out / "ledger")
 
     def output(self, case: Case) -> bytes:
@@ -191,11 +191,11 @@ def run(cases: list[Case], kills: int, images: int, seed: int, most: int = MOST_
 
 def table(cases: list[Case]) -> str:
     """The figures, for people."""
-    lines = ["format   ledger  kills  finished  rows lost  rows doubled  identical"]
+    lines = ["format   ledger    kills  finished  rows lost  rows doubled  identical"]
     for case in cases:
         identical = "NO" if case.different else "yes" if case.finished else "-"
         lines.append(
-            f"{case.format:8} {'half' if case.ledger else 'none':6} {case.kills:6} {case.finished:9} "
+            f"{case.format:8} {'show ' + case.show if case.show else 'none':8} {case.kills:6} {case.finished:9} "
             f"{case.lost:10} {case.doubled:13}  {identical}"
         )
     left_over = sorted(set[str]().union(*(case.left_over for case in cases)))
@@ -210,7 +210,7 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=150)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    cases = [Case(format, ledger) for ledger in (False, True) for format in FORMATS]
+    cases = [Case(format, show) for show in (None, "all", "new") for format in FORMATS]
     run(cases, arguments.kills, arguments.images, arguments.seed)
     print(table(cases))
     bad = any(case.different or case.lost or case.doubled or case.left_over for case in cases)
