@@ -3,9 +3,10 @@
     python benchmarks/kill_scan.py [--kills 200] [--images 150] [--seed 0]
 
 Makes a folder of small pictures, scans it once undisturbed for each format, without a ledger and with one
-that knows half of it, whose rows are shown or not; then the same scans with `--resume` in real processes, each killed with SIGKILL at random
-moments until it comes to its end by itself. Prints a table and compares byte by byte; exit code 1 if any
-output differs, loses or doubles a row, or leaves anything beside it. `SOURCE_DATE_EPOCH` stops the clock.
+that knows half of it, whose rows are shown or not; then the same scans with `--resume` in real processes,
+each killed with SIGKILL at random moments until it comes to its end by itself. Prints a table and compares
+byte by byte; exit code 1 if any output differs, loses or doubles a row, or leaves anything beside it.
+`SOURCE_DATE_EPOCH` stops the clock.
 """
 
 from __future__ import annotations
@@ -194,8 +195,9 @@ def table(cases: list[Case]) -> str:
     lines = ["format   ledger    kills  finished  rows lost  rows doubled  identical"]
     for case in cases:
         identical = "NO" if case.different else "yes" if case.finished else "-"
+        ledger = f"show {case.show}" if case.show else "none"
         lines.append(
-            f"{case.format:8} {'show ' + case.show if case.show else 'none':8} {case.kills:6} {case.finished:9} "
+            f"{case.format:8} {ledger:8} {case.kills:6} {case.finished:9} "
             f"{case.lost:10} {case.doubled:13}  {identical}"
         )
     left_over = sorted(set[str]().union(*(case.left_over for case in cases)))
