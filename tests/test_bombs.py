@@ -6,6 +6,8 @@ import io
 import os
 import re
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -211,7 +213,22 @@ def test_exif_that_claims_more_than_the_machine_has_costs_no_picture():
     limits = Limits(max_pixels=1_000_000, max_bytes=20_000_000)
     answer, seconds, mib = decode_and_measure(data, limits)
     assert (answer.reason, answer.width) == (None, 64)
-    assert mib < 1400 and seconds < CPU_S
+    assert mib < GROWTH_MIB and seconds < CPU_S
+
+
+def test_a_decoder_that_would_take_more_memory_than_any_image_needs_is_refused_it():
+    code = """
+from bladescan.decoder_process import _bound_memory
+from bladescan.images import Limits
+_bound_memory(Limits(max_pixels=1_000_000, max_bytes=1_000_000))
+held = bytearray(1 << 29)
+try:
+    bytearray(2 << 30)
+except MemoryError:
+    print("refused")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stdout == b"refused\n"
 
 
 def test_a_polyglot_is_what_it_begins_as():
