@@ -97,8 +97,9 @@ def _line(summary: RunSummary, scanned_by: str) -> str:
     from rich.filesize import decimal
 
     counts = ", ".join(f"{n} {verdict}" for verdict, n in summary.verdicts.items() if n)
+    none = "nothing new" if summary.n_unchanged else "nothing to scan"
     return (
-        f"{summary.n_images} images ({counts or 'nothing to scan'}), {summary.n_faces} faces, "
+        f"{summary.n_images} images ({counts or none}), {summary.n_faces} faces, "
         f"{decimal(summary.bytes_read)} in {summary.seconds:.1f} s, "
         f"{summary.images_per_second:.1f} images/s; {scanned_by}"
     )

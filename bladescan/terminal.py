@@ -29,7 +29,10 @@ def say(text: str, event: str = "note", level: str = "info", **fields: Any) -> N
         level: ``info``, ``warning`` or ``error``.
         fields: more of it, JSON form only.
     """
-    put(encode(level, event, text.removeprefix("bladescan: "), fields) if wants_json() else printable(text))
+    if wants_json():
+        put(encode(level, event, text.removeprefix("bladescan: ").removeprefix("note: "), fields))
+    else:
+        put(printable(text))
 
 
 class ProgressLine:
