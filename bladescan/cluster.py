@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import re
+import socket
 import threading
 import time
 import uuid
@@ -44,6 +45,8 @@ POLL_S = 2.0
 """How often a wait for a chunk looks whether there is still a cluster."""
 INSPECT_S = 180.0
 """Longest wait until every worker has loaded the detector."""
+KNOCK_S = 10.0
+"""Longest wait for a Ray cluster's door; Dask's is bounded by its own setting."""
 END_S = 5.0
 """Longest wait for the workers' goodbye."""
 _ADDRESS = re.compile(r"(dask|ray):(.+)")
@@ -397,6 +400,7 @@ class _Ray(_Cluster):
         self._ray = ray
         note(f"connecting to cluster {self.name}")
         try:
+            _knock_at(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
         except (OSError, ValueError, RuntimeError) as exc:
             raise BackendError(f"cluster {self.name} cannot be reached: {_one_line(exc)}") from exc
@@ -433,9 +437,7 @@ class _Ray(_Cluster):
         return _unwrapped(self._backend, answer, self.name)
 
     def close(self, scan: str) -> None:
-        with suppress(Exception):
-            self._backend.terminate()  # the actors end, and their decoders with them
-        self._ray.shutdown()
+        self._ray.shutdown()  # the actors end with the driver that started them, and their decoders with them
 
     def _inspection(self, handle: Any) -> Inspection:
         try:
@@ -443,6 +445,13 @@ class _Ray(_Cluster):
         except Exception as exc:  # whatever an actor may have died of
             return Inspection("an actor", problem=_one_line(exc))
         return found if isinstance(found, Inspection) else Inspection("an actor", problem="out of step")
+
+
+def _knock_at(address: str) -> None:
+    """Ray itself tries an address where nobody listens for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal() and "//" not in host:
+        socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
 
 
 def _unwrapped(backend: Any, answer: Any, name: str) -> list[ImageRecord]:
