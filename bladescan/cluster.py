@@ -431,13 +431,17 @@ class _Ray(_Cluster):
 
     def result(self, handle: Any) -> list[ImageRecord]:
         try:
+            while not handle.ready():  # in steps, between which a signal is heard
+                handle.wait(POLL_S)
             answer = handle.get()
         except self._ray.exceptions.RayError as exc:
             raise _WorkerLost(_one_line(exc)) from exc
         return _unwrapped(self._backend, answer, self.name)
 
     def close(self, scan: str) -> None:
-        self._ray.shutdown()  # the actors end with the driver that started them, and their decoders with them
+        _bounded(
+            self._ray.shutdown, END_S
+        )  # the actors end with the driver that started them, and their decoders with them
 
     def _inspection(self, handle: Any) -> Inspection:
         try:
