@@ -4,7 +4,7 @@
 
 The folder holds hard links to some sixty small pictures that are made here: with and without a face, of all
 formats, and damaged ones. Memory (the sum of the resident sets) and open files are those of the whole tree of
-processes, sampled twice a second; growth is from the median of the second tenth of the rows to that of the
+processes, sampled twice a second; growth is from the mean of the second tenth of the rows to that of the
 last. Then shorter scans are killed: by SIGINT, SIGTERM and SIGKILL, and by SIGKILL of one of their processes.
 Prints Markdown tables; exit code 1 if memory or files grew by 5% or more, a row is missing or a process left.
 """
@@ -28,7 +28,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
+from statistics import fmean
 
 from mutations import made_originals, mutant
 from PIL import Image
@@ -147,10 +147,10 @@ def measure(folder: Path, workers: int, every_s: float = 0.5) -> tuple[Scan, Sam
 
 
 def tenth(samples: Samples, which: int) -> tuple[float, float]:
-    """Median KiB and files while that tenth of the rows, 0 to 9, was written."""
+    """Mean KiB and files while that tenth of the rows, 0 to 9, was written."""
     last = samples[-1][0] or 1
     chosen = [(kib, files) for n, kib, files in samples if which <= 10 * n / last <= which + 1]
-    return median(kib for kib, _ in chosen), median(files for _, files in chosen)
+    return fmean(kib for kib, _ in chosen), fmean(files for _, files in chosen)
 
 
 def growth(samples: Samples) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from multiprocessing.context import SpawnProcess
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
-from bladescan.decoders import sigint_blocked
+from bladescan.decoders import MOST_GROWTH, resident_bytes, sigint_blocked
 from bladescan.errors import BackendError
 from bladescan.records import Reason
 
@@ -97,6 +97,7 @@ class _Process(Generic[_In, _Out]):
     def __init__(self, work: Callable[[_In], _Out], begin: Callable[[], object], timeout_s: float) -> None:
         self._work, self._begin, self._timeout_s = work, begin, timeout_s
         self._started: _Started | None = None
+        self._bytes_at_first = 0
         self._closing = False
 
     def ask(self, item: _In) -> _Out | Reason:
@@ -106,6 +107,7 @@ class _Process(Generic[_In, _Out]):
             try:
                 started.pipe.send(item)
                 answer: _Out = _received(started.pipe, self._timeout_s)
+                self._replace_if_grown(started)
                 return answer
             except TimeoutError:
                 self.kill()
@@ -114,8 +116,16 @@ class _Process(Generic[_In, _Out]):
                 self.kill()
         return Reason.DECODER_CRASHED
 
+    def _replace_if_grown(self, started: _Started) -> None:
+        """Since its first answer, by when all libraries are loaded."""
+        now = resident_bytes(started.process.pid or 0)
+        self._bytes_at_first = self._bytes_at_first or now
+        if now - self._bytes_at_first > 4 * MOST_GROWTH:
+            self.kill()
+
     def kill(self) -> None:
         """End the process at once. Doing it twice is fine."""
+        self._bytes_at_first = 0
         started, self._started = self._started, None
         if started is not None:
             started.process.kill()

@@ -94,6 +94,21 @@ def test_processes_end_when_their_parent_is_killed(tmp_path):
     assert not alive(pid)
 
 
+kept = []
+
+
+def hoard(megabytes):
+    kept.append(b"x" * (megabytes << 20))
+    return os.getpid()
+
+
+def test_a_process_that_grows_is_replaced():
+    first, second, third, fourth = answers(
+        hoard, 1, [300, 300, 300, 1]
+    )  # the first answer is where it begins
+    assert first == second == third != fourth
+
+
 def process_id(_):
     return os.getpid()
 
