@@ -29,6 +29,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from bladescan.journal import journal_path
+
 FORMATS = ("csv", "json", "jsonl", "parquet")
 MOST_KILLS = 6
 ENVIRONMENT = dict(os.environ) | {"SOURCE_DATE_EPOCH": "1700000000"}
@@ -104,6 +106,11 @@ class Bench:
         if case.show:
             shutil.copy(self.root / "half", self.out / "ledger")
 
+    def has_ended(self, case: Case) -> bool:
+        """Whether the output is complete and the scan has let go of all that it would go on with."""
+        journal = journal_path(str(self.out / f"v.{case.format}"))
+        return (self.out / f"v.{case.format}").exists() and not os.path.exists(journal)
+
     def output(self, case: Case) -> bytes:
         """What was written."""
         return (self.out / f"v.{case.format}").read_bytes()
@@ -136,10 +143,14 @@ class Bench:
             except subprocess.TimeoutExpired:
                 self.kill(process)
                 kills += 1
-        if process.returncode not in (0, 1, 3):
+            if self.has_ended(case):  # the kill came too late: the next scan would be another one
+                break
+        if process.returncode not in (0, 1, 3, -signal.SIGKILL):
             raise SystemExit(f"a resumed scan failed with exit code {process.returncode}")
         case.kills += kills
         self.compare(case)
+        if process.returncode != -signal.SIGKILL:
+            case.left_over |= {path.name for path in self.out.iterdir()} - {f"v.{case.format}", "ledger"}
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
         """Kill a scan, with or without its decoders."""
@@ -159,7 +170,6 @@ class Bench:
         wanted = Counter(names(case.expected, case.format))
         case.lost += (wanted - found).total()
         case.doubled += (found - wanted).total()
-        case.left_over |= {path.name for path in self.out.iterdir()} - {f"v.{case.format}", "ledger"}
 
 
 def names(data: bytes, format: str) -> list[str]:
@@ -188,6 +198,7 @@ def run(cases: list[Case], kills: int, images: int, seed: int, most: int = MOST_
         while (left := kills - sum(case.kills for case in cases)) > 0:
             case = min(cases, key=lambda case: case.kills)
             bench.kill_until_finished(case, min(left, bench.rng.randint(1, most)), seconds)
+            print(f"{left} kills to go", end="\r", file=sys.stderr, flush=True)
 
 
 def table(cases: list[Case]) -> str:

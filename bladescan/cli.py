@@ -232,6 +232,7 @@ def _run(
                 report.begin(info, notices)
                 job.run(sources, sink, tally, recall, report.seen)
             summary = tally.summary()
+            job.close()  # before the output is complete: a kill after that should find little left to do
             sink.finish(summary)
             recall.commit()
     except TooManyErrorsError:
