@@ -6,6 +6,7 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -302,6 +303,24 @@ def test_no_scheduler_and_no_worker_are_one_line_each(tmp_path, folder):
     assert done.returncode == 2
     note, error = done.stderr.decode().splitlines()
     assert "waiting up to 2 s" in note and "has no workers: start some" in error
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is not installed")
+def test_a_ray_cluster_gives_the_rows_of_one_machine(tmp_path, folder, plain):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    start = "start --head --block --num-cpus 2 --include-dashboard false --port".split()
+    command = [sys.executable, "-m", "ray.scripts.scripts", *start, port, "--temp-dir", str(tmp_path)]
+    with (tmp_path / "log").open("wb") as log:
+        ray = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        wait_until(lambda: b"Ray runtime started" in (tmp_path / "log").read_bytes(), "Ray does not start")
+        done = run([*scan_on("", folder.name), "--cluster", f"ray:127.0.0.1:{port}"], cwd=folder.parent)
+    finally:
+        os.killpg(ray.pid, signal.SIGKILL)
+        ray.wait()
+    assert (done.returncode, done.stdout) == (plain.returncode, plain.stdout), done.stderr.decode()
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:8786", "dask:", "spark:master"])
