@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from bladescan.errors import BucketError, ImageError, MissingDependencyError, UnknownNameError, UsageError
-from bladescan.logs import shown, source_fields
+from bladescan.logs import QUIET_VARIABLE, shown, source_fields
 from bladescan.records import Reason
 from bladescan.terminal import say
 
@@ -38,8 +38,6 @@ LISTING_STALL_S = 60.0
 """A listing that says nothing for so long is asked again."""
 PART_BYTES = 1 << 18
 TELL_EVERY_S = 5.0
-QUIET_VARIABLE = "BLADESCAN_QUIET"
-"""Set, it silences notes; an environment variable, because worker processes inherit it."""
 _BUCKET_SCHEMES = ("s3", "gs", "az", "abfs", "abfss")
 _WEB_SCHEMES = ("http", "https")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")

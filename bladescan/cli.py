@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from bladescan.command_inputs import printable_lines, raw_stdin, source_query
 from bladescan.errors import OutputError, UsageError
 from bladescan.exit_codes import ExitCode
 from bladescan.guard import Interrupted, guarded, interrupt_code, is_closed, prepare_streams
-from bladescan.logs import configure_from, wants_json
+from bladescan.logs import QUIET_VARIABLE, configure_from, wants_json
 from bladescan.terminal import printable, say
 
 if TYPE_CHECKING:
@@ -133,6 +134,8 @@ def scan(
 
     if cluster is not None and workers != 1:
         raise UsageError("--cluster and --workers are two ways to scan: give one")
+    if quiet:
+        os.environ[QUIET_VARIABLE] = "1"
     query = source_query(
         paths, files_from, null, include, exclude, hidden, follow_links, shard, output, ledger
     )
