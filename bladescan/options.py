@@ -12,7 +12,10 @@ OUTPUT, RUN, LOGS = "What comes out", "How to run", "Logs and metrics"
 
 Paths = Annotated[
     list[str] | None,
-    Argument(help="Files, folders (searched recursively), or - for a list of names on standard input."),
+    Argument(
+        help="Files, folders (searched recursively), URLs (s3://bucket/prefix/, gs://, az://, https://), or - "
+        "for a list of names on standard input."
+    ),
 ]
 FilesFrom = Annotated[
     str | None, Option(metavar="FILE", help="Read names to scan from FILE.", rich_help_panel=SOURCE)
