@@ -13,8 +13,8 @@ OUTPUT, RUN, LOGS = "What comes out", "How to run", "Logs and metrics"
 Paths = Annotated[
     list[str] | None,
     Argument(
-        help="Files, folders (searched recursively), URLs (s3://bucket/prefix/, gs://, az://, https://), or - "
-        "for a list of names on standard input."
+        help="Files, folders (searched recursively), URLs (s3://bucket/prefix/, gs://, az://, https://), or "
+        "- for a list of names on standard input."
     ),
 ]
 FilesFrom = Annotated[
