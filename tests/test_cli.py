@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -343,12 +344,14 @@ def test_the_output_is_not_scanned(bladescan, samples, tmp_path):
 
 def n_journalled(folder: Path) -> int:
     """Images in the journal of ``v.csv`` in a folder."""
-    with contextlib.closing(
-        sqlite3.connect(f"file:{folder}/.v.csv.bladescan-journal?mode=ro", uri=True)
-    ) as journal:
+    try:
+        db = sqlite3.connect(f"file:{folder}/.v.csv.bladescan-journal?mode=ro", uri=True)
+    except sqlite3.OperationalError:  # not there yet
+        return 0
+    with contextlib.closing(db):
         try:
-            return int(journal.execute("SELECT count(*) FROM entry").fetchone()[0])
-        except sqlite3.OperationalError:  # not there yet
+            return int(db.execute("SELECT count(*) FROM entry").fetchone()[0])
+        except sqlite3.OperationalError:
             return 0
 
 
