@@ -16,9 +16,8 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -175,12 +174,26 @@ def open_store(address: Address) -> Store:
     for package in needed:
         if find_spec(package) is None:
             raise MissingDependencyError(f"{address.scheme}://", package, _INSTALL)
-    return _Web() if address.is_web else _open_bucket(address.scheme, address.root)
+    if address.is_web:
+        return _Web()
+    with _stores_lock:
+        if address.root not in _stores:
+            kind = _S3 if address.scheme == "s3" else _Obstore
+            _stores[address.root] = kind(address.root)
+        return _stores[address.root]
 
 
-@lru_cache(maxsize=16)
-def _open_bucket(scheme: str, root: str) -> Store:
-    return _S3(root) if scheme == "s3" else _Obstore(root)
+def close_stores() -> None:
+    """Forget all stores and close their connections."""
+    with _stores_lock:
+        for store in _stores.values():
+            if isinstance(store, _S3):
+                store.close()
+        _stores.clear()
+
+
+_stores: dict[str, _S3 | _Obstore] = {}
+_stores_lock = threading.Lock()
 
 
 # Patience
@@ -282,6 +295,10 @@ class _S3:
         store = await in_thread(self._obstore)
         return await _read(store, key, listed, max_bytes, stall_s)
 
+    def close(self) -> None:
+        """Close its connections."""
+        self._client.close()
+
     def _page(self, asked: dict[str, Any]) -> tuple[list[Found], str | None]:
         with self._answers():
             answer = self._client.list_objects_v2(Bucket=self._bucket, **asked)
@@ -294,10 +311,10 @@ class _S3:
         with self._answers(missing=_missing(listed)):
             answer = self._client.get_object(Bucket=self._bucket, Key=key)
             size = int(answer["ContentLength"])
-            check_size(size, max_bytes)
-            body = answer["Body"]
-            body.set_socket_timeout(stall_s)
-            data = bytes(body.read(max_bytes + 1))
+            with closing(answer["Body"]) as body:
+                check_size(size, max_bytes)
+                body.set_socket_timeout(stall_s)
+                data = bytes(body.read(max_bytes + 1))
         _check_whole(len(data), size, answer.get("ETag"), listed)
         return data
 

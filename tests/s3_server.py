@@ -63,7 +63,8 @@ class SeaweedS3:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and self._process.poll() is None:
             with contextlib.suppress(Exception):
-                self.client().list_buckets()
+                with contextlib.closing(self.client()) as client:
+                    client.list_buckets()
                 return
             time.sleep(0.2)
         raise RuntimeError("the S3 server does not start")
@@ -82,10 +83,14 @@ class SeaweedS3:
         )
 
     def fill(self, bucket: str, objects: Mapping[str, bytes]) -> None:
-        client = self.client()
-        client.create_bucket(Bucket=bucket)
-        for key, data in objects.items():
-            client.put_object(Bucket=bucket, Key=key, Body=data)
+        with contextlib.closing(self.client()) as client:
+            client.create_bucket(Bucket=bucket)
+        self.put(bucket, objects)
+
+    def put(self, bucket: str, objects: Mapping[str, bytes]) -> None:
+        with contextlib.closing(self.client()) as client:
+            for key, data in objects.items():
+                client.put_object(Bucket=bucket, Key=key, Body=data)
 
     def close(self) -> None:
         os.killpg(self._process.pid, signal.SIGKILL)  # it takes SIGTERM for an invitation to talk

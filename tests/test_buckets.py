@@ -51,9 +51,9 @@ def _fresh(monkeypatch):
     """Each test has its own servers and no patience to speak of."""
     monkeypatch.setattr(buckets, "BACKOFF_S", (0.01,) * 4)
     monkeypatch.setattr(buckets, "TELL_EVERY_S", 0.0)
-    buckets._open_bucket.cache_clear()
+    buckets.close_stores()
     yield
-    buckets._open_bucket.cache_clear()
+    buckets.close_stores()
 
 
 @pytest.fixture(scope="session")
@@ -306,7 +306,7 @@ def test_what_will_not_get_better_is_asked_for_once(bucket, proxy):
 def test_an_object_that_was_replaced_since_it_was_listed_is_read_as_it_is(s3, aws):
     s3.fill("replaced", {"x": b"before"})
     sources = listed("s3://replaced")
-    s3.client().put_object(Bucket="replaced", Key="x", Body=b"longer than before")
+    s3.put("replaced", {"x": b"longer than before"})
     assert fetch(*sources) == [b"longer than before"]
 
 
@@ -379,7 +379,7 @@ def test_what_is_wrong_with_a_bucket_is_one_line_at_once(bucket, s3, aws, monkey
     with pytest.raises(BucketError, match="not the name of a bucket"):
         listed("s3://no body?/")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
-    buckets._open_bucket.cache_clear()
+    buckets.close_stores()
     with pytest.raises(BucketError, match=r"does not accept the credentials \(SignatureDoesNotMatch\)"):
         listed(bucket)
     monkeypatch.setenv("AWS_PROFILE", "nobody")
