@@ -88,10 +88,15 @@ class Decoded(msgspec.Struct, frozen=True, tag=True):
     cost: Cost | None = None
 
 
-def write_message(stream: BinaryIO, message: msgspec.Struct) -> None:
-    """Write one length-prefixed message."""
+def packed(message: msgspec.Struct) -> bytes:
+    """One message behind its length."""
     body = msgspec.msgpack.encode(message)
-    stream.write(_LENGTH.pack(len(body)) + body)
+    return _LENGTH.pack(len(body)) + body
+
+
+def write_message(stream: BinaryIO, message: msgspec.Struct) -> None:
+    """Write one message."""
+    stream.write(packed(message))
     stream.flush()
 
 

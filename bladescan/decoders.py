@@ -27,8 +27,8 @@ from bladescan.decoder_process import (
     Failed,
     Ready,
     Request,
+    packed,
     read_length,
-    write_message,
 )
 from bladescan.errors import BackendError
 from bladescan.records import Cost, Reason
@@ -88,7 +88,7 @@ class DecoderProcess:
         for _ in range(START_ATTEMPTS):
             self._process = self._spawn()
             try:
-                answer = self._read(self._process, START_TIMEOUT_S)
+                answer = _read(self._process, time.monotonic() + START_TIMEOUT_S)
             except (_Died, _Late):
                 self.kill()
                 if self._closing:
@@ -140,12 +140,9 @@ class DecoderProcess:
         if self._process is None:
             self.start()
         assert self._process is not None
-        process = self._process
-        try:
-            write_message(process.stdin, request)  # type: ignore[arg-type]
-        except OSError as exc:
-            raise _Died(_how(process)) from exc
-        answer = self._read(process, self._settings.timeout_s)
+        process, deadline = self._process, time.monotonic() + self._settings.timeout_s
+        _write(process, packed(request), deadline)
+        answer = _read(process, deadline)
         if not isinstance(answer, Decoded):
             raise _Died("out of step")
         if resident_bytes(process.pid) - self._bytes_at_start > MOST_GROWTH:
@@ -159,18 +156,37 @@ class DecoderProcess:
         # Parallelism comes from several processes; OpenMP threads inside each would only fight.
         environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} | dict(os.environ)
         with sigint_blocked():  # until it ignores Ctrl-C by itself
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, bufsize=-1
             )
+        assert process.stdin is not None
+        os.set_blocking(process.stdin.fileno(), False)
+        return process
 
-    def _read(self, process: subprocess.Popen[bytes], timeout_s: float) -> Decoded | Ready | Failed:
-        deadline = time.monotonic() + timeout_s
-        body = _read_exactly(process, read_length(_read_exactly(process, 4, deadline)), deadline)
+
+def _read(process: subprocess.Popen[bytes], deadline: float) -> Decoded | Ready | Failed:
+    body = _read_exactly(process, read_length(_read_exactly(process, 4, deadline)), deadline)
+    try:
+        answer: Decoded | Ready | Failed = _ANSWER.decode(body)
+        return answer
+    except msgspec.MsgspecError as exc:
+        raise _Died("garbled answer") from exc
+
+
+def _write(process: subprocess.Popen[bytes], message: bytes, deadline: float) -> None:
+    """Write past any Python buffering, until all is written or the deadline: an object outgrows the pipe."""
+    assert process.stdin is not None
+    descriptor, unwritten = process.stdin.fileno(), memoryview(message)
+    room = select.poll()
+    room.register(descriptor, select.POLLOUT)
+    while unwritten:
+        left = deadline - time.monotonic()
+        if left <= 0 or not room.poll(left * 1000):
+            raise _Late
         try:
-            answer: Decoded | Ready | Failed = _ANSWER.decode(body)
-            return answer
-        except msgspec.MsgspecError as exc:
-            raise _Died("garbled answer") from exc
+            unwritten = unwritten[os.write(descriptor, unwritten) :]
+        except OSError as exc:
+            raise _Died(_how(process)) from exc
 
 
 def _read_exactly(process: subprocess.Popen[bytes], n_bytes: int, deadline: float) -> bytes:

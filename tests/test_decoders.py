@@ -108,6 +108,17 @@ def test_an_image_that_hangs_is_a_timeout_and_the_process_is_ended():
     assert decoder._process is None
 
 
+def test_a_process_that_takes_no_bytes_is_a_timeout_too():
+    """An object's bytes are more than the pipe to the process holds."""
+    decoder = DecoderProcess(DecoderSettings(faces="none", timeout_s=2.0))
+    decoder.start()
+    os.kill(pid(decoder), signal.SIGSTOP)
+    answer = decoder.decode(Request(b"x", png() + bytes(1 << 20)))
+    assert (answer.reason, answer.detail) == (Reason.TIMEOUT, "not decoded within 2 s")
+    assert decoder.decode(Request(b"x", png() + bytes(1 << 22))).reason is None
+    decoder.kill()
+
+
 def test_a_process_ends_itself_when_its_parent_is_gone(process):
     process.decode(Request(b"x", png()))
     child = process._process
