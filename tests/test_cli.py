@@ -389,3 +389,12 @@ def test_doctor_fails_on_a_bad_detector(bladescan, tmp_path):
     done = bladescan("doctor", "--model", tmp_path / "x.onnx")
     assert done.returncode == ExitCode.FAILED
     assert b"FAILED detector" in done.stdout
+
+
+def test_help_and_usage_errors_are_plain_in_a_pipe_and_load_no_rich(bladescan):
+    helped, wrong = bladescan("scan", "--help"), bladescan("scan", "x", "--bogus")
+    assert helped.stdout.isascii() and b"--files-from FILE" in helped.stdout
+    assert wrong.returncode == ExitCode.FAILED and wrong.stderr.endswith(b"Error: No such option: --bogus\n")
+    code = "import sys; from bladescan.cli import app; print('rich' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stdout == b"False\n"
