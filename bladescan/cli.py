@@ -16,7 +16,7 @@ import typer
 
 from bladescan import __version__, learning_commands, ledger_commands
 from bladescan import options as o
-from bladescan.command_inputs import printable_lines, raw_stdin, source_query
+from bladescan.command_inputs import check_apart, printable_lines, raw_stdin, source_query
 from bladescan.errors import OutputError, UsageError
 from bladescan.exit_codes import ExitCode
 from bladescan.guard import Interrupted, guarded, interrupt_code, is_closed, prepare_streams
@@ -138,8 +138,9 @@ def scan(
     if quiet:
         os.environ[QUIET_VARIABLE] = "1"
     query = source_query(
-        paths, files_from, null, include, exclude, hidden, follow_links, shard, output, ledger
+        paths, files_from, null, include, exclude, hidden, follow_links, shard, output, ledger, metrics
     )
+    check_apart(model=model, output=output, ledger=ledger, metrics=metrics)
     remembered = RecallOptions(_journalled(output), resume, ledger, show)
     asked = ScanOptions(
         model=model,

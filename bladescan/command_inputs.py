@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bladescan.errors import OutputError, UsageError
 from bladescan.guard import is_closed
+from bladescan.targets import is_special
 from bladescan.terminal import printable
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ def source_query(
     shard: str | None = None,
     output: str | None = None,
     ledger: str | None = None,
+    metrics: Path | None = None,
 ) -> SourceQuery:
     """Which sources the options name.
 
@@ -45,7 +48,19 @@ def source_query(
         shard=None if shard is None else parse_shard(shard),
         output=output,
         ledger=ledger,
+        metrics=None if metrics is None else str(metrics),
     )
+
+
+def check_apart(**files: str | Path | None) -> None:
+    """Raise UsageError where two options name one file, of which one would replace the other."""
+    taken: dict[str, str] = {}
+    for option, path in files.items():
+        if path is None or path == "-" or is_special(str(path)):  # which hold nothing to lose
+            continue
+        other = taken.setdefault(os.path.realpath(path), option)
+        if other != option:
+            raise UsageError(f"{path}: is the file of both --{other} and --{option}; give each its own")
 
 
 def raw_stdin() -> Any:

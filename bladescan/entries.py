@@ -90,7 +90,8 @@ def key_of(name: str) -> bytes:
     """What names a source whatever the folder that a scan runs in: its URL, or the bytes of its path."""
     if is_url(name):
         return os.fsencode(_CREDENTIALS.sub("", name))
-    if ".." in name.split("/"):  # which behind a link is not what the path's text says
+    # Behind a link .. is not what the path's text says; a NUL is in no path, and nothing can resolve it.
+    if ".." in name.split("/") and "\0" not in name:
         name = os.path.join(os.path.realpath(os.path.dirname(name)), os.path.basename(name))
     return os.fsencode(os.path.abspath(name))
 
@@ -140,7 +141,13 @@ def mapped(path: str, noun: str) -> Iterator[None]:
     except sqlite3.DatabaseError as exc:
         if getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
             raise UsageError(f"{path}: is not a {noun}; give its name, or that of a new file") from exc
-        raise OutputError(f"{noun} {path}: {exc}") from exc
+        way_out = "; even to read it needs write permission, for its folder too" if _is_forbidden(exc) else ""
+        raise OutputError(f"{noun} {path}: {exc}{way_out}") from exc
+
+
+def _is_forbidden(exc: sqlite3.DatabaseError) -> bool:
+    """Whether the file or its folder may not be written, which SQLite needs even to read."""
+    return (getattr(exc, "sqlite_errorcode", 0) & 0xFF) == sqlite3.SQLITE_READONLY
 
 
 def connect(path: str) -> sqlite3.Connection:

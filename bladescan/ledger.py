@@ -39,8 +39,7 @@ class Ledger(EntryFile):
     """
 
     def __init__(self, path: str) -> None:
-        if os.path.isdir(path):
-            raise UsageError(f"ledger {path}: is a folder; give a file name in it")
+        _check_place(path)
         self._lock = _lock(path)
         try:
             super().__init__(path, KIND)
@@ -221,6 +220,14 @@ def open_reader(path: str) -> Iterator[LedgerReader]:
             raise UsageError(f"{path}: is not a ledger: it is empty")
         db.execute("PRAGMA query_only = ON")
         yield LedgerReader(db)
+
+
+def _check_place(path: str) -> None:
+    place = os.path.realpath(path)
+    if os.path.isdir(place):
+        raise UsageError(f"ledger {path!r}: is a folder; give a file name in it")
+    if os.path.exists(place) and not os.path.isfile(place):
+        raise UsageError(f"ledger {path}: is a device or a pipe; give the name of a file, or of a new one")
 
 
 def _lock(path: str) -> FileLock:

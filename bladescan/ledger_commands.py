@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bladescan import options as o
+from bladescan.command_inputs import check_apart
 from bladescan.errors import UnknownNameError, UsageError
 from bladescan.guard import guarded
 from bladescan.terminal import printable, say
@@ -136,6 +137,7 @@ def export(
     from bladescan.scan_job import Tally
     from bladescan.sinks import open_sink
 
+    check_apart(ledger=ledger, output=output)
     tally = Tally()
     with open_reader(ledger) as reader:
         run = _run_info(json.loads(reader.current()), reader.runs()[1])

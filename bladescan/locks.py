@@ -60,6 +60,7 @@ class FileLock:
             self._descriptor = -1
 
     def _acquire(self) -> bool:
+        holder = f"process {os.getpid()}, since {clock.now().isoformat()}"  # first: it may raise
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             self._lock(descriptor)
@@ -72,7 +73,7 @@ class FileLock:
         self._descriptor = descriptor
         with suppress(OSError):  # a full disk: the lock holds, only nobody can read whose it is
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()}, since {clock.now().isoformat()}".encode(), 0)
+            os.pwrite(descriptor, holder.encode(), 0)
         return True
 
     @staticmethod

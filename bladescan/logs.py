@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import hmac
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -72,9 +73,10 @@ def wants_json() -> bool:
 def interval_s() -> float:
     """Seconds between two progress events."""
     try:
-        return max(0.1, float(os.environ.get(INTERVAL_VARIABLE, INTERVAL_S)))
+        asked = float(os.environ.get(INTERVAL_VARIABLE, INTERVAL_S))
     except ValueError:
         return INTERVAL_S
+    return INTERVAL_S if math.isnan(asked) else min(max(0.1, asked), 86400.0)  # no clock waits for ever
 
 
 def shown(source: str) -> str:
@@ -104,7 +106,8 @@ def encode(level: str, event: str, message: str, fields: dict[str, Any]) -> str:
 
 
 def _hashes_paths() -> bool:
-    return os.environ.get(PATHS_VARIABLE, "hashed" if wants_json() else "plain") == "hashed"
+    # A word that is neither hashes: better a name too few than one too many.
+    return (os.environ.get(PATHS_VARIABLE) or ("hashed" if wants_json() else "plain")) != "plain"
 
 
 def _digest(source: str) -> tuple[str, str]:

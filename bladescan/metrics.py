@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from bladescan.errors import OutputError
+from bladescan.errors import OutputError, UsageError
 from bladescan.exit_codes import ExitCode
 from bladescan.guard import interrupt_code
 from bladescan.records import Reason
@@ -47,6 +47,7 @@ class MetricsFile:
         summary: of a scan that came to its end, or was stopped by a limit.
 
     Raises:
+        UsageError: the collector would not read a file of that name.
         OutputError: the file cannot be made.
     """
 
@@ -55,6 +56,8 @@ class MetricsFile:
         self.run: RunInfo | None = None
         self.summary: RunSummary | None = None
         if path is not None:
+            if path.suffix != ".prom":
+                raise UsageError(f"--metrics {path}: expected a name that ends in .prom, as is collected")
             open_file(str(path)).discard()
 
     def __enter__(self) -> Self:

@@ -64,7 +64,7 @@ class SourceQuery:
         hidden: below folders, also names that begin with a dot.
         follow_links: below folders, also folders behind symbolic links.
         shard: (i, n), 1 <= i <= n: only the i-th of n parts.
-        output, ledger: where the verdicts go and are kept, which is not scanned below a folder.
+        output, ledger, metrics: what the scan itself writes, which is not scanned below a folder.
     """
 
     paths: tuple[str, ...]
@@ -77,6 +77,7 @@ class SourceQuery:
     shard: tuple[int, int] | None = None
     output: str | None = None
     ledger: str | None = None
+    metrics: str | None = None
 
 
 class Stamp(NamedTuple):
@@ -308,7 +309,7 @@ class _Rules:
         self._last_folder = ("", True)
 
     def is_ours(self, folder: str, name: str) -> bool:
-        """Whether a file is this scan's output or ledger, or the unfinished output of any scan."""
+        """Whether a file is this scan's output, ledger or metrics, or the unfinished output of any."""
         if name.startswith(".") and _UNFINISHED.fullmatch(name):
             return True
         return name in self._own_names and os.path.realpath(os.path.join(folder, name)) in self._own
@@ -352,6 +353,8 @@ def _own_files(query: SourceQuery) -> Iterator[str]:
         yield from (output, f"{stem}.partial{suffix}")
     if query.ledger:
         yield from (os.path.realpath(query.ledger) + suffix for suffix in _LEDGER_SUFFIXES)
+    if query.metrics:
+        yield os.path.realpath(query.metrics)
 
 
 def _glob(pattern: str) -> re.Pattern[str]:

@@ -12,12 +12,14 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
 
 from bladescan.demo import write_samples
-from bladescan.entries import Entry, EntryFile, Settings, key_of, stamp_of
+from bladescan.entries import Entry, EntryFile, Settings, key_of, mapped, stamp_of
+from bladescan.errors import OutputError
 from bladescan.exit_codes import ExitCode
 from bladescan.journal import Journal
 from bladescan.ledger import KIND, Ledger, PruneRule, open_reader
@@ -227,12 +229,18 @@ def test_other_settings_scan_everything_again(scan, pictures, change):
     assert b"unchanged" not in again.stderr
 
 
-def test_the_ledger_is_not_scanned_though_it_lies_among_the_pictures(bladescan, pictures):
-    arguments = ("scan", ".", "--hidden", *FAST, "--ledger", "ledger", "-o", "v.jsonl")
+def test_what_the_scan_writes_is_not_scanned_though_it_lies_among_the_pictures(bladescan, pictures):
+    arguments = ("scan", ".", "--hidden", *FAST, "--ledger", "ledger", "-o", "v.jsonl", "--metrics", "m.prom")
     for _ in range(2):
         bladescan(*arguments, cwd=pictures)
         images = [json.loads(line) for line in (pictures / "v.jsonl").read_text().splitlines()][1:-1]
         assert len(images) == 4
+
+
+def test_a_name_that_no_file_can_have_is_a_row_like_any(bladescan, pictures):
+    done = bladescan("scan", "-", *FAST, "--ledger", "ledger", cwd=pictures, stdin=b"a\0/../portrait.jpg\n")
+    (row,) = rows(done.stdout)
+    assert (done.returncode, row["verdict"]) == (ExitCode.INCOMPLETE, "unreadable")
 
 
 @pytest.fixture
@@ -271,16 +279,22 @@ def test_a_killed_run_leaves_the_ledger_to_the_next(scan, running):
     assert len(rows(scan().stdout)) == 4
 
 
-@pytest.mark.parametrize("kind", ["text", "database", "newer", "folder", "nowhere"])
+@pytest.mark.parametrize("kind", ["text", "database", "newer", "folder", "nowhere", "pipe"])
 def test_a_ledger_that_cannot_be_is_one_line_before_the_scan(scan, pictures, kind):
     path = pictures.parent / "bad"
-    expected = {"newer": "later version", "folder": "is a folder", "nowhere": "No such file"}.get(
-        kind, "is not a ledger"
-    )
+    known = {
+        "newer": "later version",
+        "folder": "is a folder",
+        "nowhere": "No such file",
+        "pipe": "or a pipe",
+    }
+    expected = known.get(kind, "is not a ledger")
     if kind == "text":
         path.write_bytes(b"path,verdict\n" * 100)
     elif kind == "folder":
         path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
     elif kind in ("database", "newer"):
         with sqlite3.connect(path) as db:
             db.execute("CREATE TABLE entry (x)")
@@ -294,6 +308,41 @@ def test_a_ledger_that_cannot_be_is_one_line_before_the_scan(scan, pictures, kin
     assert (done.returncode, done.stdout) == (ExitCode.FAILED, b"")
     assert expected in said and len(said.splitlines()) == 1
     assert before is None or path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("scan", "pictures", *FAST, "--ledger", "ledger", "-o", "pictures/../ledger", "--format", "csv"),
+        ("scan", "pictures", *FAST, "-o", "ledger", "--metrics", "ledger", "--format", "csv"),
+        ("ledger", "export", "ledger", "-o", "./ledger", "--format", "csv"),
+    ],
+)
+def test_two_outputs_are_not_one_file(bladescan, scan, pictures, command):
+    scan()
+    before = (pictures.parent / "ledger").read_bytes()
+    done = bladescan(*command, cwd=pictures.parent)
+    assert done.returncode == ExitCode.FAILED
+    assert b"ledger: is the file of both --" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert (pictures.parent / "ledger").read_bytes() == before
+
+
+def test_a_clock_stopped_at_no_time_leaves_no_lock(bladescan, scan, pictures):
+    scan()
+    env = {**os.environ, "SOURCE_DATE_EPOCH": "noon"}
+    done = bladescan("ledger", "prune", "ledger", "--stale", cwd=pictures.parent, env=env)
+    assert done.returncode == ExitCode.FAILED and b"SOURCE_DATE_EPOCH" in done.stderr
+    assert not (pictures.parent / "ledger.lock").exists()
+
+
+def test_a_ledger_that_may_not_be_written_says_what_it_needs(tmp_path):
+    with (
+        pytest.raises(OutputError, match="needs write permission, for its folder too"),
+        mapped("x", "ledger"),
+    ):
+        with closing(sqlite3.connect(tmp_path / "x")) as db:
+            db.execute("PRAGMA query_only = ON")
+            db.execute("CREATE TABLE entry (x)")
 
 
 def test_a_journal_is_no_ledger(tmp_path):

@@ -228,6 +228,26 @@ def test_an_interrupted_scan_leaves_metrics_and_a_line(tmp_path):
     assert (found["exit_code", ("scan", "m")], found["complete", ("scan", "m")]) == (143, 0)
 
 
+def test_metrics_that_nobody_would_collect_are_an_error(bladescan, tmp_path):
+    done = bladescan("scan", "x", "--metrics", tmp_path / "m.txt")
+    assert done.returncode == ExitCode.FAILED and b"expected a name that ends in .prom" in done.stderr
+    assert not (tmp_path / "m.txt").exists()
+
+
+@pytest.mark.parametrize(
+    "value,seconds", [("inf", 86400), ("nan", 30), ("-1", 0.1), ("", 30), ("soon", 30), ("5", 5)]
+)
+def test_progress_is_said_at_intervals_that_a_clock_can_wait_for(monkeypatch, value, seconds):
+    monkeypatch.setenv("BLADESCAN_LOG_INTERVAL_S", value)
+    assert logs.interval_s() == seconds
+
+
+@pytest.mark.parametrize("value,is_hashed", [("plain", False), ("", False), ("hash", True), ("hashed", True)])
+def test_an_unknown_word_for_paths_hashes_them(monkeypatch, value, is_hashed):
+    monkeypatch.setenv("BLADESCAN_LOG_PATHS", value)
+    assert (logs.shown("a.jpg") != "a.jpg") == is_hashed
+
+
 def test_metrics_survive_any_name():
     name = 'a"\\\n\udcff'
     text = render(name, RunSummary(0, 0, dict.fromkeys((v.value for v in Verdict), 0)), None, 1.5)
