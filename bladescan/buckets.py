@@ -43,7 +43,8 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _PASSWORD = re.compile(r"(?<=://)[^/@:]*:[^/@]*@")
 _STATUS = re.compile(r"\bstatus:? (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,64})</Code>")
-_TIMED_OUT = re.compile(r"timed ?out|timeout", re.IGNORECASE)
+_TIMED_OUT = re.compile(r"(?<!retry_)(timed ?out|timeout)", re.IGNORECASE)
+"""obstore tells its settings with each error: ``retry_timeout`` says nothing of what happened."""
 _INSTALL = "pip install 'bladescan[buckets]'"
 _T = TypeVar("_T")
 

@@ -499,6 +499,14 @@ class _Web(Quiet):
     do_HEAD = do_GET
 
 
+def test_a_server_that_is_not_there_is_no_timeout():
+    (problem,) = fetch(Source("http://127.0.0.1:1/x.jpg"))
+    assert (problem.reason, problem.detail) == (
+        Reason.READ_ERROR,
+        "the connection breaks or cannot be made; tried 5 times",
+    )
+
+
 def test_a_web_address_is_one_file_asked_for_as_it_is_written():
     with serving(_Web) as endpoint:
         names = [f"{endpoint}/a%20b.jpg?x=%2F&y", f"{endpoint}/moved", f"{endpoint}/none/"]
