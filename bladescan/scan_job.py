@@ -246,9 +246,10 @@ class ScanJob:
         Raises:
             TooManyErrorsError: the limit of unreadable sources is passed; their rows are written.
         """
-        records = recall.noted(self._records(tally.listing(recall.listed(sources))))
+        records = self._records(tally.listing(recall.listed(sources)))
         if self._max_errors is not None:
             records = _stopped_after(records, self._max_errors)
+        records = recall.noted(records)  # the one that stops the scan too
         if self._fdr is not None:
             records = _flag_by_discovery_rate(records, self._fdr)
         try:

@@ -196,6 +196,13 @@ def test_a_stopped_scan_goes_on_where_it_stopped(scan, tmp_path):
     assert len(out.read_text().splitlines()) == 8
 
 
+def test_what_is_new_has_one_row_though_a_scan_stopped_at_it(scan, tmp_path):
+    options = ("--ledger", tmp_path / "ledger", "--show", "new")
+    stopped, rest = scan(*options, "--max-errors", "0"), scan(*options)
+    paths = [line.split(b",")[0] for done in (stopped, rest) for line in done.stdout.splitlines()[1:]]
+    assert stopped.returncode == ExitCode.INCOMPLETE and len(paths) == len(set(paths)) > 1
+
+
 def test_as_many_unreadable_sources_as_allowed_do_not_stop_a_scan(scan):
     done = scan("--max-errors", "2")
     assert done.returncode == ExitCode.INCOMPLETE and b"stopped" not in done.stderr
