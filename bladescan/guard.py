@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import signal
@@ -22,6 +23,7 @@ from bladescan.terminal import say
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 AGAIN_S = 1.0
 """How long after a signal a command that has not begun to end is told again."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _F = TypeVar("_F", bound=Callable[..., Any])
 _caught: list[int] = []
 _closed: set[int] = set()
@@ -72,7 +74,9 @@ def guarded(command: _F) -> _F:
         configure(kwargs.get("log_format"), kwargs.get("log_paths"))
         try:
             with _signals_raise():
-                return command(*args, **kwargs)
+                result = command(*args, **kwargs)
+                sys.stdout.flush()  # now, for at its end the interpreter has no good word for a full disk
+                return result
         except BaseException as exc:
             _leave(exc, debug)
 
@@ -86,13 +90,21 @@ def _leave(exc: BaseException, debug: bool) -> NoReturn:
         raise typer.Exit(code) from None
     if isinstance(exc, BrokenPipeError):
         # Whoever read us has enough. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _give_up_stdout()
         raise typer.Exit(ExitCode.CLEAN) from None
     if isinstance(exc, BladescanError):
         _fail(str(exc), debug)
+    if isinstance(exc, OSError) and exc.errno in _FULL:
+        _give_up_stdout()
+        _fail(f"cannot write {exc.filename or 'standard output'}: {exc.strerror}", debug)
     if not isinstance(exc, Exception) or type(exc).__module__.startswith("typer."):
         raise exc  # a usage error or an exit, which Typer renders
     _fail(f"internal error: {type(exc).__name__}: {exc} (--debug shows where)", debug)
+
+
+def _give_up_stdout() -> None:
+    """What its buffer still holds goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _fail(message: str, debug: bool) -> NoReturn:

@@ -16,7 +16,8 @@ ROOT = Path(__file__).parent.parent
 LAYERS = """
     __init__ records errors exit_codes clock locks logs terminal guard options
     tasks exif_bytes exif recipe recipe_files manifest calibration
-    images libfacedetection faces backend buckets sources fetching targets sinks entries journal ledger recall detectors
+    images libfacedetection faces backend buckets sources fetching targets sinks entries journal ledger
+    recall detectors
     decoder_process decoders scanning cluster_worker cluster scan_job metrics scan_report
     manipulations losses bilevel distributed weights vision_encoder resnet efficientnet encoders
     vocabularies tokenisers text_encoders pretext

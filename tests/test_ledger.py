@@ -445,6 +445,17 @@ def test_only_what_the_rule_names_is_pruned(filled, rule, left):
         assert {os.path.basename(entry.record.source) for entry in reader.entries()} == set(left)
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", [["counts", "--json"], ["find"]])
+def test_an_answer_that_nothing_takes_is_an_error(filled, command, unbuffered):
+    arguments = [sys.executable, "-m", "bladescan", "ledger", command[0], filled, *command[1:]]
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, check=False, env=env)
+    assert done.stderr == b"bladescan: cannot write standard output: No space left on device\n"
+    assert done.returncode == ExitCode.FAILED
+
+
 @pytest.mark.parametrize(
     "arguments,message",
     [
