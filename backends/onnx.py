@@ -17,11 +17,11 @@ from bladescan.errors import (
     MissingDependencyError,
     UsageError,
 )
-from bladescan.manifest import METADATA_KEY, Manifest, decode_manifest
+from bladescan.manifest import Manifest
 from bladescan.records import Scores
 
 from ._checks import check_finite
-from ._onnx_file import read_onnx
+from ._onnx_detector import HEAD_OUTPUTS, first_line, read_onnx_detector
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 _INSTALL = "pip install onnxruntime"
 _INSTALL_CUDA = "pip install onnxruntime-gpu (instead of onnxruntime)"
-_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
-"""Operator sets that onnxruntime itself implements; any other would need foreign code."""
-
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu")
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _QUIET, _WARNINGS = 4, 2
@@ -40,7 +37,6 @@ _TYPES = {
     "p_ai_generated": ("tensor(double)", 1),
     "embedding": ("tensor(float)", 2),
 }
-_HEAD_OUTPUTS = {"one-class": "log_likelihood", "binary": "p_ai_generated"}
 
 
 class OnnxBackend:
@@ -81,7 +77,7 @@ class OnnxBackend:
         try:
             values = self._session.run(outputs, {"crops": np.ascontiguousarray(crops)})
         except Exception as exc:  # onnxruntime raises its own unrelated classes
-            raise BackendError(f"onnxruntime on {self.device}: {_first_line(exc)}") from exc
+            raise BackendError(f"onnxruntime on {self.device}: {first_line(exc)}") from exc
         named = dict(zip(outputs, values, strict=True))
         scores = Scores(named.get("log_likelihood"), named.get("p_ai_generated"), named["embedding"])
         return check_finite(scores, "onnx")
@@ -108,7 +104,7 @@ class OnnxPlugin:
         try:
             import onnxruntime
         except Exception as exc:  # a broken install raises whatever its loader raises
-            hint = f"{_INSTALL} ({_first_line(exc)})" if _installed() else _INSTALL
+            hint = f"{_INSTALL} ({first_line(exc)})" if _installed() else _INSTALL
             return BackendStatus(None, (), hint)
         cuda = ("cuda:0",) if _CUDA in onnxruntime.get_available_providers() else ()
         return BackendStatus(_installed() or onnxruntime.__version__, ("cpu", *cuda))
@@ -125,7 +121,7 @@ class OnnxPlugin:
                 "use --precision fp32 or the pytorch backend"
             )
         index = _cuda_index(settings.device, onnxruntime.get_available_providers())
-        data, manifest = _read(path)
+        data, manifest = read_onnx_detector(path)
         session = _session(data, index, settings, where=path.name)
         _check_graph(session, manifest, where=path.name)
         device = f"cuda:{index}" if _CUDA in session.get_providers() else "cpu"
@@ -159,24 +155,6 @@ def _cuda_index(asked: str, providers: list[str]) -> int | None:
     return int(index or 0)
 
 
-def _read(path: Path) -> tuple[bytes, Manifest]:
-    """The file's bytes and manifest, refused here if the runtime should not see it."""
-    if path.is_dir():
-        raise DetectorError(f"{path}: is a folder, expected a detector file (.onnx)")
-    try:
-        data = path.read_bytes()
-    except OSError as exc:
-        raise DetectorError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
-    found = read_onnx(data, where=path.name)
-    if METADATA_KEY not in found.metadata:
-        raise DetectorError(f"{path.name}: not a bladescan detector: its metadata has no manifest")
-    if found.has_external_data:
-        raise DetectorError(f"{path.name}: refers to data in other files; a detector is one file")
-    if foreign := sorted(found.domains - _DOMAINS):
-        raise DetectorError(f"{path.name}: needs custom operators of {foreign[0]!r}, which are never loaded")
-    return data, decode_manifest(found.metadata[METADATA_KEY], where=path.name)
-
-
 def _session(data: bytes, index: int | None, settings: BackendSettings, *, where: str) -> Any:
     import onnxruntime
 
@@ -192,8 +170,8 @@ def _session(data: bytes, index: int | None, settings: BackendSettings, *, where
         session = onnxruntime.InferenceSession(data, options, providers=providers)
     except Exception as exc:  # onnxruntime raises its own unrelated classes
         if index is not None and settings.device != "auto":
-            raise _no_cuda(settings.device, _first_line(exc)) from exc
-        raise DetectorError(f"{where}: onnxruntime cannot load it: {_first_line(exc)}") from exc
+            raise _no_cuda(settings.device, first_line(exc)) from exc
+        raise DetectorError(f"{where}: onnxruntime cannot load it: {first_line(exc)}") from exc
     finally:
         onnxruntime.set_default_logger_severity(_WARNINGS)
     if index is not None and settings.device != "auto" and _CUDA not in session.get_providers():
@@ -211,11 +189,7 @@ def _check_graph(session: Any, manifest: Manifest, *, where: str) -> None:
     inputs = [(i.name, i.type, list(i.shape[1:])) for i in session.get_inputs()]
     if inputs != [("crops", "tensor(uint8)", [size, size, 3])]:
         raise DetectorError(f"{where}: expected one input crops uint8 [n, {size}, {size}, 3], found {inputs}")
-    wanted = {_HEAD_OUTPUTS[head] for head in manifest.heads} | {"embedding"}
+    wanted = {HEAD_OUTPUTS[head] for head in manifest.heads} | {"embedding"}
     found = {o.name: (o.type, len(o.shape)) for o in session.get_outputs()}
     if found != {name: _TYPES[name] for name in wanted}:
         raise DetectorError(f"{where}: expected outputs {sorted(wanted)}, found {found}")
-
-
-def _first_line(exc: Exception) -> str:
-    return (str(exc).strip().splitlines() or [type(exc).__name__])[0]

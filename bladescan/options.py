@@ -177,7 +177,12 @@ Device = Annotated[
     ),
 ]
 Precision = Annotated[
-    str, Option(metavar="NAME", help="fp32, or bf16/fp16 with the pytorch backend.", rich_help_panel=RUN)
+    str,
+    Option(
+        metavar="NAME",
+        help="fp32; bf16 with the openvino or pytorch backend, fp16 with pytorch.",
+        rich_help_panel=RUN,
+    ),
 ]
 Workers = Annotated[
     int,

@@ -182,20 +182,28 @@ def test_contract_a_device_that_cannot_be_had_is_refused(name, files):
     assert open_or_skip(name, files, device="auto").device == "cpu"
 
 
-def test_onnx_rows_are_the_same_bits_whatever_batch_and_threads(files):
+@pytest.mark.parametrize("name,precision", [("onnx", "fp32"), ("openvino", "fp32"), ("openvino", "bf16")])
+def test_rows_are_the_same_bits_whatever_batch_and_threads(name, precision, files):
+    if precision == "bf16" and not openvino_has_bf16():
+        pytest.skip("this CPU has no bf16 instructions")
     x = crops(33)
-    expected = open_or_skip("onnx", files, threads=1).score(x)
+    expected = open_or_skip(name, files, threads=1, precision=precision).score(x)
     for threads in (1, 2):
-        opened = open_or_skip("onnx", files, threads=threads)
+        opened = open_or_skip(name, files, threads=threads, precision=precision)
         for size in (1, 2, 11, 32):
             parts = [opened.score(x[i : i + size]) for i in range(0, 33, size)]
             for values, rows in zip(expected, zip(*parts, strict=True), strict=True):
                 np.testing.assert_array_equal(np.concatenate(rows), values)
 
 
-@pytest.mark.parametrize("name", ["onnx", "pytorch"])
+def openvino_has_bf16():
+    openvino = pytest.importorskip("openvino")
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino", "pytorch"])
 def test_importing_a_plugin_imports_no_runtime(name):
-    runtimes = "{'torch', 'onnxruntime'} & set(sys.modules)"
+    runtimes = "{'torch', 'onnx', 'onnxruntime', 'openvino'} & set(sys.modules)"
     code = f"import sys, bladescan_backends.{name}; sys.exit(bool({runtimes}))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
@@ -203,6 +211,36 @@ def test_importing_a_plugin_imports_no_runtime(name):
 def test_onnx_has_no_other_precision(files):
     with pytest.raises(UsageError, match="file's own precision, not 'fp16'"):
         open_or_skip("onnx", files, precision="fp16")
+
+
+def test_openvino_computes_only_the_encoder_in_bf16(files):
+    if not openvino_has_bf16():
+        with pytest.raises(UsageError, match="no bf16 instructions"):
+            open_or_skip("openvino", files, precision="bf16")
+        pytest.skip("this CPU has no bf16 instructions: that is refused")
+    x = crops(4)
+    exact = open_or_skip("openvino", files).score(x)
+    rough = open_or_skip("openvino", files, precision="bf16").score(x)
+    assert 0 < abs(rough.embedding - exact.embedding).max() < 0.05
+    again = tiny_detector().mixture.score_samples(rough.embedding)
+    np.testing.assert_allclose(rough.log_likelihood, again, rtol=1e-4)
+
+
+def test_openvino_has_no_other_precision(files):
+    with pytest.raises(UsageError, match="fp32 or bf16, not 'fp16'"):
+        open_or_skip("openvino", files, precision="fp16")
+
+
+def test_openvino_sends_nothing_when_it_is_opened(files):
+    """Its wheel brings openvino_telemetry, which could."""
+    code = (
+        "import sys, socket; from pathlib import Path; from bladescan.backend import *\n"
+        "def no(*_): raise SystemExit('a connection was asked for')\n"
+        "socket.socket.connect = socket.getaddrinfo = no\n"
+        "get_plugin('openvino').open(Path(sys.argv[1]), BackendSettings()).close()"
+    )
+    pytest.importorskip("openvino")
+    subprocess.run([sys.executable, "-c", code, files / "d.onnx"], check=True)
 
 
 def test_pytorch_computes_only_the_encoder_in_bf16(files):

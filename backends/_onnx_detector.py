@@ -1,0 +1,42 @@
+"""What the backends that open ``.onnx`` detectors share: the file is checked before a runtime sees it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bladescan.errors import DetectorError
+from bladescan.manifest import METADATA_KEY, Manifest, decode_manifest
+
+from ._onnx_file import read_onnx
+
+DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
+"""Operator sets that onnxruntime itself implements; any other would need foreign code."""
+
+HEAD_OUTPUTS = {"one-class": "log_likelihood", "binary": "p_ai_generated"}
+
+
+def read_onnx_detector(path: Path) -> tuple[bytes, Manifest]:
+    """The file's bytes and manifest.
+
+    Raises:
+        DetectorError: no detector, one in several files, or one that needs foreign code.
+    """
+    if path.is_dir():
+        raise DetectorError(f"{path}: is a folder, expected a detector file (.onnx)")
+    try:
+        data = path.read_bytes()
+    except OSError as exc:
+        raise DetectorError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
+    found = read_onnx(data, where=path.name)
+    if METADATA_KEY not in found.metadata:
+        raise DetectorError(f"{path.name}: not a bladescan detector: its metadata has no manifest")
+    if found.has_external_data:
+        raise DetectorError(f"{path.name}: refers to data in other files; a detector is one file")
+    if foreign := sorted(found.domains - DOMAINS):
+        raise DetectorError(f"{path.name}: needs custom operators of {foreign[0]!r}, which are never loaded")
+    return data, decode_manifest(found.metadata[METADATA_KEY], where=path.name)
+
+
+def first_line(exc: Exception) -> str:
+    """What a runtime's exception says, in one line."""
+    return (str(exc).strip().splitlines() or [type(exc).__name__])[0]

@@ -1,0 +1,213 @@
+"""The ``openvino`` backend: an exported detector whose encoder runs in OpenVINO, on the CPU.
+
+Its mixture and its perceptron stay in onnxruntime, in float64: OpenVINO computes this mixture wrongly.
+Importing this module imports no OpenVINO.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bladescan.backend import BackendSettings, BackendStatus, check_crops
+from bladescan.errors import (
+    BackendError,
+    DetectorError,
+    DeviceUnavailableError,
+    MissingDependencyError,
+    UsageError,
+)
+from bladescan.manifest import Manifest
+from bladescan.records import Scores
+
+from ._checks import check_finite
+from ._onnx_detector import HEAD_OUTPUTS, first_line, read_onnx_detector
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_INSTALL = "pip install 'bladescan[openvino]'"
+_HINTS = {"fp32": "f32", "bf16": "bf16"}
+_QUIET = 4
+
+
+class OpenVinoBackend:
+    """An encoder compiled by OpenVINO, and the heads of its detector in onnxruntime.
+
+    Args:
+        encoder: an ``openvino.CompiledModel``, crops in, embedding out.
+        heads: an ``onnxruntime.InferenceSession``, embedding in; None for a bare encoder.
+        manifest: of the detector.
+    """
+
+    device = "cpu"
+
+    def __init__(self, encoder: Any, heads: Any, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self._request = encoder.create_infer_request()
+        self._heads = heads
+
+    def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See `bladescan.backend.Backend.embed`."""
+        return check_finite(Scores(None, None, self._embed(crops)), "openvino").embedding
+
+    def score(self, crops: NDArray[np.uint8]) -> Scores:
+        """See `bladescan.backend.Backend.score`."""
+        embedding = self._embed(crops)
+        return check_finite(Scores(*self._judge(embedding), embedding), "openvino")
+
+    def close(self) -> None:
+        """Drop the encoder; closing twice is fine."""
+        self._request = None
+
+    def _embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        import numpy as np
+
+        if self._request is None:
+            raise BackendError("the openvino backend is closed")
+        check_crops(crops, self.manifest.preprocessing.size)
+        if not len(crops):
+            return np.empty((0, self.manifest.encoder.embedding_dim), np.float32)
+        try:
+            self._request.infer({0: np.ascontiguousarray(crops)})
+        except Exception as exc:  # OpenVINO raises plain RuntimeErrors
+            raise BackendError(f"openvino: {_last_line(exc)}") from exc
+        embedding: NDArray[np.float32] = self._request.get_output_tensor().data.copy()
+        return embedding
+
+    def _judge(
+        self, embedding: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
+        """Log-likelihood and P(AI-generated), each None where the detector lacks that head."""
+        if self._heads is None:
+            return None, None
+        import numpy as np
+
+        names = [output.name for output in self._heads.get_outputs()]
+        if not len(embedding):
+            values = [np.empty(0)] * len(names)
+        else:
+            try:
+                values = self._heads.run(names, {"embedding": embedding})
+            except Exception as exc:  # onnxruntime raises its own unrelated classes
+                raise BackendError(f"onnxruntime: {first_line(exc)}") from exc
+        named = dict(zip(names, values, strict=True))
+        return named.get("log_likelihood"), named.get("p_ai_generated")
+
+
+class OpenVinoPlugin:
+    """Opens ``.onnx`` detectors with OpenVINO."""
+
+    name = "openvino"
+    suffixes: tuple[str, ...] = (".onnx",)
+
+    def status(self) -> BackendStatus:
+        """See `bladescan.backend.BackendPlugin.status`."""
+        try:
+            installed = version("openvino")
+        except PackageNotFoundError:
+            return BackendStatus(None, (), _INSTALL)
+        try:
+            import onnx
+            import openvino
+        except Exception as exc:  # a broken install raises whatever its loader raises
+            return BackendStatus(None, (), f"{_INSTALL} ({first_line(exc)})")
+        del onnx, openvino
+        return BackendStatus(installed, ("cpu",))
+
+    def open(self, path: Path, settings: BackendSettings) -> OpenVinoBackend:
+        """See `bladescan.backend.BackendPlugin.open`."""
+        try:
+            import onnx
+            import openvino
+        except ImportError as exc:
+            raise MissingDependencyError("the openvino backend", exc.name or "openvino", _INSTALL) from exc
+        del onnx
+        _check_device(settings.device)
+        core = openvino.Core()
+        _check_precision(settings.precision, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+        data, manifest = read_onnx_detector(path)
+        encoder = _compile(core, data, manifest, settings, where=path.name)
+        return OpenVinoBackend(encoder, _heads(data, manifest, where=path.name), manifest)
+
+
+plugin = OpenVinoPlugin()
+
+
+def _check_device(asked: str) -> None:
+    kind, _, index = asked.partition(":")
+    if asked in ("auto", "cpu"):
+        return
+    if kind != "cuda" or (index and not index.isdigit()):
+        raise UsageError(f"unknown device {asked!r}: expected auto, cpu, cuda or cuda:N")
+    raise DeviceUnavailableError(
+        f"device {asked!r} cannot be had: the openvino backend computes on the CPU; "
+        "use --backend onnx or pytorch"
+    )
+
+
+def _check_precision(asked: str, capabilities: list[str]) -> None:
+    if asked not in _HINTS:
+        raise UsageError(f"the openvino backend computes in {' or '.join(_HINTS)}, not {asked!r}")
+    # Without such instructions OpenVINO would quietly compute in float32.
+    if asked == "bf16" and "BF16" not in capabilities:
+        raise UsageError("this CPU has no bf16 instructions: use --precision fp32")
+
+
+def _compile(core: Any, data: bytes, manifest: Manifest, settings: BackendSettings, *, where: str) -> Any:
+    """The graph from crops to embedding alone, ready to run."""
+    import openvino
+
+    options: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": _HINTS[settings.precision],
+        "PERFORMANCE_HINT": "LATENCY",  # one request that has all the threads
+        "ENABLE_CPU_PINNING": False,  # several scan workers would sit on the same cores
+    }
+    if settings.threads:
+        options["INFERENCE_NUM_THREADS"] = settings.threads
+    try:
+        whole = core.read_model(data)
+        _check_graph(whole, manifest, where=where)
+        encoder = openvino.Model([whole.output("embedding")], whole.get_parameters())
+        return core.compile_model(encoder, "CPU", options)
+    except RuntimeError as exc:
+        raise DetectorError(f"{where}: openvino cannot load it: {_last_line(exc)}") from exc
+
+
+def _check_graph(model: Any, manifest: Manifest, *, where: str) -> None:
+    """Raise DetectorError unless inputs and outputs are those of a detector with this manifest."""
+    size = manifest.preprocessing.size
+    inputs = [(i.any_name, i.element_type.get_type_name(), str(i.partial_shape)) for i in model.inputs]
+    if inputs != [("crops", "u8", f"[?,{size},{size},3]")]:
+        raise DetectorError(f"{where}: expected one input crops uint8 [n, {size}, {size}, 3], found {inputs}")
+    wanted = {HEAD_OUTPUTS[head] for head in manifest.heads} | {"embedding"}
+    found = {output.any_name for output in model.outputs}
+    if found != wanted:
+        raise DetectorError(f"{where}: expected outputs {sorted(wanted)}, found {sorted(found)}")
+
+
+def _heads(data: bytes, manifest: Manifest, *, where: str) -> Any:
+    """The graph from embedding to scores, in an onnxruntime session; None where there is no head."""
+    if not manifest.heads:
+        return None
+    import onnx
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _QUIET
+    options.intra_op_num_threads = 1
+    wanted = [HEAD_OUTPUTS[head] for head in manifest.heads]
+    try:
+        graph = onnx.utils.Extractor(onnx.load_from_string(data)).extract_model(["embedding"], wanted)
+        return onnxruntime.InferenceSession(
+            graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as exc:  # onnx and onnxruntime raise their own unrelated classes
+        raise DetectorError(f"{where}: its heads cannot be loaded: {first_line(exc)}") from exc
+
+
+def _last_line(exc: Exception) -> str:
+    """OpenVINO says where in its own source first, and what the matter is last."""
+    return (str(exc).strip().splitlines() or [type(exc).__name__])[-1].strip()
