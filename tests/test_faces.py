@@ -137,6 +137,18 @@ def test_without_antialiasing_a_crop_is_what_torch_interpolates_rounded(height, 
     assert np.abs(whole_crop(image, resize="bilinear") - want).max() <= 0.5 + 1e-4
 
 
+@given(
+    st.tuples(*[st.floats(-50, 350)] * 2),
+    st.tuples(*[st.floats(0, 400)] * 2),
+    st.sampled_from(("antialias", "bilinear")),
+)
+def test_a_crop_is_the_same_from_a_picture_as_from_an_array(corner, sides, resize):
+    image = _noise(240, 330)
+    box = FaceBox(*corner, corner[0] + sides[0], corner[1] + sides[1], 0.9)
+    crops = [crop_face(form, box, resize=resize) for form in (image, Image.fromarray(image))]
+    assert np.array_equal(*crops)
+
+
 def test_without_antialiasing_a_crop_of_224_pixels_is_those_pixels():
     image = np.random.default_rng(5).integers(0, 256, (400, 500, 3), np.uint8)
     crop = crop_face(image, FaceBox(100, 50, 324, 274, 1.0), scale=1.0, resize="bilinear")
@@ -255,6 +267,13 @@ def test_the_same_picture_gives_the_same_boxes_whatever_was_searched_before(find
     finder.find(_noise(300, 300))
     again = [open_face_detector(finder.name).find(image) for image in reversed(portraits[:4])]
     assert first == again[::-1]
+
+
+def test_a_picture_has_the_boxes_and_crops_of_its_array(finder, portraits):
+    for image in portraits[:3]:
+        cut, again = face_crops(image, finder, 0), face_crops(Image.fromarray(image), finder, 0)
+        assert [crop.box for crop in cut] == [crop.box for crop in again]
+        np.testing.assert_array_equal([crop.pixels for crop in cut], [crop.pixels for crop in again])
 
 
 def test_several_faces_come_in_order_of_score_one_box_each(finder, portraits):

@@ -431,6 +431,28 @@ def test_a_forbidden_file_is_permission_denied(tmp_path):
     assert read_reason(tmp_path / "a") is Reason.PERMISSION_DENIED
 
 
+# ---- Pillow's form and arrays
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "TIFF", "WEBP"])
+def test_pictures_that_are_kept_do_not_turn_into_later_frames(kind):
+    data = animation(5, kind)
+    kept = [np.asarray(picture) for _, picture in list(read_image(data, LIMITS).pictures)]
+    one_by_one = [pixels.copy() for _, pixels in read_image(data, LIMITS).frames]
+    np.testing.assert_array_equal(kept, one_by_one)
+    assert len({pixels.tobytes() for pixels in kept}) == 5
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I;16", "F"])
+def test_pictures_are_loaded_rgb_whatever_the_mode_of_the_file(mode):
+    data = encode(
+        corners().convert("L").convert(mode) if mode in ("F", "I;16") else corners().convert(mode), "TIFF"
+    )
+    ((_, picture),) = read_image(data, LIMITS).pictures
+    assert (picture.mode, picture.size) == ("RGB", (48, 32))
+    np.testing.assert_array_equal(picture, first(data))
+
+
 # ---- real files
 
 
