@@ -6,6 +6,7 @@ It is there from the first record until the output is complete; a lock beside it
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sqlite3
 from contextlib import closing, suppress
@@ -29,11 +30,12 @@ def journal_path(output: str) -> str:
 
 
 class Unfinished(NamedTuple):
-    """What an earlier run left: its settings, how many entries, and when the last was made."""
+    """What an earlier run left: its settings, how many entries, and when the last was made; or damage."""
 
-    described: str
-    n: int
-    last: int
+    described: str = ""
+    n: int = 0
+    last: str = ""
+    damage: str = ""
 
 
 class Journal(EntryFile):
@@ -101,22 +103,29 @@ def _lock(path: str, output: str) -> FileLock:
 
 
 def _look(path: str) -> Unfinished:
-    """What is in a journal; one that cannot be read is as good as one of other settings."""
+    """What is in a journal. Of one that cannot be read all through nothing is used: the scan begins again."""
     try:
         with closing(connect(path)) as db:
             check_kind(db, path, KIND)
+            if not db.execute("PRAGMA user_version").fetchone()[0]:  # killed while it was made
+                return Unfinished()
+            if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+                raise sqlite3.DatabaseError("database disk image is malformed")
             described = db.execute("SELECT described FROM settings ORDER BY id DESC LIMIT 1").fetchone()
             n, last = db.execute("SELECT count(*), max(scanned_at) FROM entry").fetchone()
-            return Unfinished(described[0] if described else "{}", n, last or 0)
-    except (sqlite3.Error, UsageError):
-        return Unfinished("{}", 0, 0)
+            settings = described[0] if described else "{}"
+            json.loads(settings)
+            return Unfinished(settings, n, datetime.fromtimestamp(last or 0, UTC).isoformat())
+    except (sqlite3.Error, UsageError, ValueError, TypeError, OverflowError, OSError) as exc:
+        return Unfinished(damage=str(exc))
 
 
 def _notice(left: Unfinished | None, output: str, settings: Settings, resume: bool) -> str:
-    if left is None or not left.n:
+    if left is None or not (left.n or left.damage):
         return ""
-    last = datetime.fromtimestamp(left.last, UTC).isoformat()
-    run = f"an unfinished scan into {output} ({left.n} images, until {last})"
+    if left.damage:
+        return f"an unfinished scan into {output} cannot be read ({left.damage}): starting at the beginning"
+    run = f"an unfinished scan into {output} ({left.n} images, until {left.last})"
     differences = ", ".join(settings.differences(left.described))
     if differences:
         return f"{run} was made with other settings ({differences}): starting at the beginning"

@@ -9,11 +9,16 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from bladescan.entries import Entry, Settings
 from bladescan.exit_codes import ExitCode
+from bladescan.journal import Journal
+from bladescan.records import ImageRecord, Reason, Verdict
+from bladescan.sources import Stamp
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 EPOCH = {"SOURCE_DATE_EPOCH": "1700000000"}
@@ -146,8 +151,32 @@ def test_a_journal_that_cannot_be_read_is_none(bladescan, pictures, content):
     (pictures.parent / JOURNAL).write_bytes(content)
     done = bladescan("scan", "pictures", *FAST, "-o", "v.jsonl", "--resume", cwd=pictures.parent)
     assert done.returncode == ExitCode.INCOMPLETE, done.stderr
+    assert (b"cannot be read" in done.stderr) is bool(content)
     assert len((pictures.parent / "v.jsonl").read_text().splitlines()) == 10
     assert not (pictures.parent / JOURNAL).exists()
+
+
+def test_no_damage_to_a_journal_stops_the_scans_after_it(tmp_path):
+    output, settings = str(tmp_path / "v.jsonl"), Settings.of({"version": "1"})
+    record = ImageRecord("", Verdict.UNREADABLE, Reason.CORRUPT, "x" * 500)
+    stamp = Stamp(1, "1")
+    with closing(Journal(output, settings, resume=True)) as journal:
+        for index in range(100):
+            journal.put(Entry(b"/%d" % index, stamp, record))
+    whole = Path(journal.path).read_bytes()
+    for page in range(1, len(whole) // 4096):
+        damaged = bytearray(whole)
+        damaged[page * 4096 : page * 4096 + 300] = random.Random(page).randbytes(300)
+        Path(journal.path).write_bytes(damaged)
+        again = Journal(output, settings, resume=True)
+        with again.lookup() as lookup:
+            for index in range(100):
+                assert lookup.find(b"/%d" % index, stamp, "") in (None, record)
+                again.put(Entry(b"/%d" % index, stamp, record))
+        assert again.found or "cannot be read (database disk image is malformed)" in again.notice
+        again.flush()
+        assert again.count() >= 100
+        again.remove()
 
 
 def test_a_discovery_rate_is_found_over_all_faces_of_a_resumed_scan(bladescan, interrupted, pictures):
