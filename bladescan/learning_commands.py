@@ -166,29 +166,67 @@ def calibrate(
 
 @guarded
 def export(
-    detector: Annotated[Path, typer.Argument(help="Detector of `bladescan fit` (.safetensors).")],
+    detector: Annotated[
+        Path,
+        typer.Argument(
+            help="Detector of `bladescan fit` (.safetensors), or for int8 also an export (.onnx)."
+        ),
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="The export to write (.onnx).")
     ],
     to: Annotated[str, typer.Option(metavar="onnx", help="Kind of export.")] = "onnx",
+    precision: Annotated[
+        str, typer.Option(metavar="fp32|int8", help="int8: the encoder in 8-bit integers; needs --photos.")
+    ] = "fp32",
+    photos: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DIR", help="Photographs that set the ranges of int8. Repeatable."),
+    ] = None,
+    faces: o.Faces = "auto",
+    min_face: o.MinFace = 32,
+    quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Export a detector to one ONNX graph, and check it against the detector and scikit-learn."""
-    from dataclasses import asdict
+    """Export a detector to one ONNX graph, and check it against the detector and scikit-learn.
 
-    from bladescan.errors import UnknownNameError
+    `--precision int8` makes it quicker, and photographs that set no range show what that changes.
+    """
+    from bladescan.describe import as_text
+    from bladescan.errors import UnknownNameError, UsageError
 
     if to != "onnx":
         raise UnknownNameError("export", to, ["onnx"])
+    if precision not in ("fp32", "int8"):
+        raise UnknownNameError("precision", precision, ["fp32", "int8"])
+    if (precision == "int8") != bool(photos):
+        raise UsageError("--precision int8 and --photos go together: int8 is calibrated on photographs")
     check_output(output, ".onnx")
+    if photos:
+        from bladescan.decoder_process import DecoderSettings
+        from bladescan.quantise_job import export_int8
+        from bladescan.scan_job import n_cores
+        from bladescan.sources import list_sources
+
+        sources, decoder = (
+            list_sources(source_query(photos), stdin=raw_stdin()),
+            DecoderSettings(faces, min_face),
+        )
+        with ProgressLine("cutting faces out", quiet=quiet) as line:
+            told = export_int8(detector, output, sources, decoder, n_decoders=n_cores(), seen=line.advance)
+    else:
+        told = {"largest difference": _export_onnx(detector, output)}
+    print(as_text({"export": str(output), "bytes": output.stat().st_size, **told}))
+
+
+def _export_onnx(detector: Path, output: Path) -> dict[str, Any]:
     need_learning_side("export")
-    from bladescan.describe import as_text
+    from dataclasses import asdict
+
     from bladescan.detector import load_detector
     from bladescan.export import export_onnx
 
-    report = export_onnx(load_detector(detector), output)
-    size = output.stat().st_size
-    print(as_text({"export": str(output), "bytes": size, "largest difference": asdict(report)}))
+    return asdict(export_onnx(load_detector(detector), output))
 
 
 @guarded

@@ -1,0 +1,220 @@
+"""An exported detector's encoder in 8-bit integers, calibrated on photographs, and what that changes.
+
+The weights become signed, one scale for each output channel; the activations unsigned (U8S8): the pair for
+which onnxruntime has its quickest kernels. Heads and last layer stay as they are. See docs/speed.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from bladescan.calibration import p_values, photographic_scores
+from bladescan.errors import DetectorError, MissingDependencyError
+from bladescan.manifest import METADATA_KEY, HeadName, Manifest, decode_manifest, encode_manifest
+from bladescan.records import Scores
+
+MOST_CALIBRATING = 128
+"""Crops that set the ranges; more of them moved nothing that could be measured."""
+FEWEST_CROPS = 32
+LEAST_SAME = 0.95
+"""Share of verdicts that have to stay, with each head; below it nothing is written."""
+
+_BATCH = 8
+# What an encoder's trunk is made of. Activations have to be among them: onnxruntime would resolve the range
+# before a clip at 6, and lose most of its 256 steps to values that never pass.
+_OPERATORS = ("Conv", "Relu", "Clip", "Add", "MaxPool")
+_OUTPUTS: dict[HeadName, str] = {"one-class": "log_likelihood", "binary": "p_ai_generated"}
+
+
+@dataclass(frozen=True, slots=True)
+class QuantisationReport:
+    """How far the integer detector is from the other, on photographs that set no range.
+
+    Attributes:
+        n_calibrating: crops that set the ranges.
+        n_compared: crops compared.
+        embedding: root mean square of the embedding's error over that of the embedding.
+        same_verdict: share of the crops with the same verdict at the detector's own rate, by head.
+        flagged_before, flagged_after: share of the crops flagged, by head.
+    """
+
+    n_calibrating: int
+    n_compared: int
+    embedding: float
+    same_verdict: dict[HeadName, float]
+    flagged_before: dict[HeadName, float]
+    flagged_after: dict[HeadName, float]
+
+
+def quantise(data: bytes, crops: NDArray[np.uint8], *, where: str) -> tuple[bytes, QuantisationReport]:
+    """The same detector with an encoder in integers, the report in its manifest's provenance.
+
+    Args:
+        data: an exported detector (ONNX).
+        crops: face crops of photographs, uint8 RGB ``[n, size, size, 3]``: a part sets the ranges, the others
+            are compared. Fewer than `FEWEST_CROPS` would tell nothing.
+        where: the detector's name, for the errors.
+
+    Raises:
+        DetectorError: too many verdicts change.
+        MissingDependencyError: onnx is not installed.
+    """
+    calibrating, compared = _split(len(crops))
+    manifest = _manifest(data, where)
+    with _quiet():
+        lowered = _lowered(data, crops[calibrating])
+    report = _compare(data, lowered, manifest, crops[compared], len(calibrating))
+    _judge(report, where=where)
+    told = {**manifest.provenance, "int8": msgspec.to_builtins(report)}
+    return _with_manifest(lowered, msgspec.structs.replace(manifest, provenance=told)), report
+
+
+def _split(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Indices of the crops that set the ranges, spread evenly, and of the others."""
+    chosen = np.linspace(0, n - 1, min(MOST_CALIBRATING, n // 2)).astype(np.intp)
+    return chosen, np.setdiff1d(np.arange(n), chosen)
+
+
+def _manifest(data: bytes, where: str) -> Manifest:
+    model = _onnx().load_from_string(data)
+    texts = [entry.value for entry in model.metadata_props if entry.key == METADATA_KEY]
+    if not texts:
+        raise DetectorError(f"{where}: not a bladescan detector: its metadata has no manifest")
+    return decode_manifest(texts[0], where=where)
+
+
+def _onnx() -> Any:
+    try:
+        import onnx
+    except ImportError as exc:
+        raise MissingDependencyError("8-bit integers", "onnx", "pip install onnx") from exc
+    return onnx
+
+
+def _lowered(data: bytes, crops: NDArray[np.uint8]) -> bytes:
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    # These two work on files only.
+    with tempfile.TemporaryDirectory() as folder:
+        whole, folded, lowered = (Path(folder, name) for name in ("whole.onnx", "folded.onnx", "int8.onnx"))
+        whole.write_bytes(data)
+        quant_pre_process(whole, folded, skip_symbolic_shape=True)
+        quantize_static(
+            folded,
+            lowered,
+            _reader(crops),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(_OPERATORS),
+            nodes_to_quantize=_trunk(_onnx().load(folded)),
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+        )
+        return lowered.read_bytes()
+
+
+def _reader(crops: NDArray[np.uint8]) -> Any:
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        batches = iter([{"crops": crops[i : i + _BATCH]} for i in range(0, len(crops), _BATCH)])
+
+        def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+            return next(self.batches, None)
+
+    return Reader()
+
+
+def _trunk(model: Any) -> list[str]:
+    """Names of the encoder's nodes that become integer ones; an addition only where it joins two branches."""
+    encoder = _onnx().utils.Extractor(model).extract_model(["crops"], ["embedding"]).graph
+    computed = {output for node in encoder.node for output in node.output}
+    return [
+        node.name
+        for node in encoder.node
+        if node.op_type in _OPERATORS and (node.op_type != "Add" or computed.issuperset(node.input))
+    ]
+
+
+def _compare(
+    before: bytes, after: bytes, manifest: Manifest, crops: NDArray[np.uint8], n_calibrating: int
+) -> QuantisationReport:
+    old, new = _scores(before, crops), _scores(after, crops)
+    flags = [_flagged(scores, manifest) for scores in (old, new)]
+    error = np.square(new.embedding - old.embedding).mean() / np.square(old.embedding).mean()
+    return QuantisationReport(
+        n_calibrating=n_calibrating,
+        n_compared=len(crops),
+        embedding=float(np.sqrt(error)),
+        same_verdict={head: float((flags[0][head] == flags[1][head]).mean()) for head in manifest.heads},
+        flagged_before={head: float(flags[0][head].mean()) for head in manifest.heads},
+        flagged_after={head: float(flags[1][head].mean()) for head in manifest.heads},
+    )
+
+
+def _scores(data: bytes, crops: NDArray[np.uint8]) -> Scores:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    runs = [session.run(names, {"crops": crops[i : i + _BATCH]}) for i in range(0, len(crops), _BATCH)]
+    found = dict(zip(names, map(np.concatenate, zip(*runs, strict=True)), strict=True))
+    return Scores(found.get("log_likelihood"), found.get("p_ai_generated"), found["embedding"])
+
+
+def _flagged(scores: Scores, manifest: Manifest) -> dict[HeadName, NDArray[np.bool_]]:
+    return {
+        name: p_values(head, photographic_scores(scores, name)) <= manifest.default_false_alarm
+        for name, head in manifest.heads.items()
+    }
+
+
+def _judge(report: QuantisationReport, *, where: str) -> None:
+    for head, share in report.same_verdict.items():
+        if share < LEAST_SAME:
+            raise DetectorError(
+                f"{where}: in 8-bit integers {share:.1%} of {report.n_compared} photographs keep the verdict "
+                f"of the {head} head, at least {LEAST_SAME:.0%} have to; nothing was written"
+            )
+
+
+def _with_manifest(data: bytes, manifest: Manifest) -> bytes:
+    model = _onnx().load_from_string(data)
+    # onnxruntime writes down every operator set that it has, used or not.
+    used = {node.domain for node in model.graph.node}
+    for opset in [opset for opset in model.opset_import if opset.domain not in used]:
+        model.opset_import.remove(opset)
+    del model.metadata_props[:]
+    entry = model.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, encode_manifest(manifest)
+    encoded: bytes = model.SerializeToString(deterministic=True)
+    return encoded
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what onnxruntime's tools print and log."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,105 @@
+"""A detector and a collection of photographs to the detector in 8-bit integers."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from bladescan.backend import BackendSettings, get_plugin
+from bladescan.decoder_process import DecoderSettings
+from bladescan.decoders import DecoderPool
+from bladescan.errors import DataError, MissingDependencyError
+from bladescan.manifest import Manifest
+from bladescan.quantisation import FEWEST_CROPS, quantise
+from bladescan.records import Verdict
+from bladescan.scanning import crops_of, decode_in_order
+from bladescan.sources import Source
+from bladescan.targets import write_file
+
+MOST_FACES = 2_000
+"""Faces that are looked at, 150 kB each; the photographs after them are left."""
+
+
+def export_int8(
+    detector: Path,
+    output: Path,
+    photographs: Iterable[Source],
+    decoder: DecoderSettings,
+    *,
+    n_decoders: int = 1,
+    seen: Callable[[int], None] = lambda n: None,
+) -> dict[str, Any]:
+    """Write a detector with an encoder in integers.
+
+    Args:
+        detector: ``.safetensors``, exported first, or ``.onnx``.
+        output: destination.
+        photographs: whose faces set the ranges, and tell what has changed.
+        decoder: face finder and limits; the crop rule is the detector's.
+        n_decoders: decoder processes.
+        seen: called with the number of photographs just done.
+
+    Returns:
+        The report, for people.
+
+    Raises:
+        BladescanError: the detector, or the photographs, are of no use.
+    """
+    data, manifest = _exported(detector)
+    rule = manifest.face_rule
+    settings = msgspec.structs.replace(decoder, crop_scale=rule.scale, crop_resize=rule.resize)
+    with DecoderPool(n_decoders, settings) as pool:
+        crops = _cut(photographs, pool, seen)
+    lowered, report = quantise(data, crops, where=detector.name)
+    write_file(output, lowered)
+    return asdict(report)
+
+
+def _exported(detector: Path) -> tuple[bytes, Manifest]:
+    """The detector as ONNX, checked by the backend that will open it."""
+    if detector.suffix.lower() == ".onnx":
+        backend = get_plugin("onnx").open(detector, BackendSettings("cpu"))
+        backend.close()
+        return detector.read_bytes(), backend.manifest
+    try:
+        from bladescan.detector import load_detector
+        from bladescan.export import export_onnx
+    except ImportError as exc:
+        raise MissingDependencyError("exporting it", "torch", "pip install 'bladescan[train]'") from exc
+    loaded = load_detector(detector)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "detector.onnx")
+        export_onnx(loaded, path)
+        return path.read_bytes(), loaded.manifest
+
+
+def _cut(photographs: Iterable[Source], pool: DecoderPool, seen: Callable[[int], None]) -> NDArray[np.uint8]:
+    """Face crops of photographs, those of the first that have enough."""
+    pool.start()
+    parts: list[NDArray[np.uint8]] = []
+    skipped: Counter[str] = Counter()
+    n_faces = 0
+    for item in decode_in_order(photographs, pool):
+        if item is None:
+            continue
+        seen(1)
+        _, decoded = item
+        if not decoded.faces:
+            skipped[(decoded.reason or Verdict.NO_FACE).value] += 1
+            continue
+        parts.append(crops_of([decoded]))
+        n_faces += len(decoded.faces)
+        if n_faces >= MOST_FACES:
+            break
+    if n_faces < FEWEST_CROPS:
+        without = ", ".join(f"{n} {why}" for why, n in skipped.most_common()) or "no other image"
+        raise DataError(f"{n_faces} faces found ({without}): 8-bit integers take at least {FEWEST_CROPS}")
+    return np.concatenate(parts)
