@@ -1,52 +1,320 @@
-"""The ``tensorrt`` backend: it says what is missing, for no engine can be built or opened yet.
+"""The ``tensorrt`` backend: an engine of ``bladescan export --to tensorrt`` on its CUDA device.
 
-Importing this module imports no TensorRT.
+The engine gives the embedding; the heads stay in onnxruntime, in float64. An engine is machine code: run
+those alone that you built. Importing this module imports no TensorRT.
 """
 
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
+from itertools import cycle
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from bladescan.backend import Backend, BackendSettings, BackendStatus
-from bladescan.errors import BackendError, MissingDependencyError
+from bladescan.backend import BackendSettings, BackendStatus, check_crops
+from bladescan.cuda_memory import Cuda, OutOfDeviceMemoryError, cuda_index
+from bladescan.engine_file import SUFFIX, EngineFile, read_engine, rebuild_command, staleness
+from bladescan.errors import BackendError, DetectorError, MissingDependencyError, UsageError
+from bladescan.records import Scores
+from bladescan.tensorrt_library import CROPS, EMBEDDING, INSTALL, LIBRARIES, find_library, load_engine
 
-_INSTALL = "pip install torch-tensorrt (for your torch; TensorRT's libraries are on NVIDIA's own index)"
+from ._checks import check_finite
+from ._onnx_detector import DOMAINS, HEAD_OUTPUTS, first_line
+from ._onnx_file import read_onnx
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from bladescan.manifest import Manifest
+
+_PACKAGES = ("tensorrt", "tensorrt-rtx")
+_QUIET = 4
+
+
+class _Slot:
+    """Room for one batch on its way: page-locked memory here, memory there, and when it is done with.
+
+    Args:
+        cuda: the runtime.
+        n: most crops.
+        crop: their shape.
+        embedding_dim: numbers that come back for each.
+    """
+
+    def __init__(self, cuda: Cuda, n: int, crop: tuple[int, ...], embedding_dim: int) -> None:
+        self._cuda = cuda
+        self._pinned: list[Any] = []
+        self._device: list[int] = []
+        self.rows = slice(0, 0)
+        try:
+            self.crops = self._pin((n, *crop), "uint8")
+            self.embedding = self._pin((n, embedding_dim), "float32")
+            self.device_crops = self._allocate(self.crops.array.nbytes)
+            self.device_embedding = self._allocate(self.embedding.array.nbytes)
+        except BaseException:
+            self.free()
+            raise
+        self.copied = cuda.call("cudaEventCreate")
+        self.done = cuda.call("cudaEventCreate")
+
+    def _pin(self, shape: tuple[int, ...], dtype: str) -> Any:
+        pinned = self._cuda.pinned(shape, dtype)
+        self._pinned.append(pinned)
+        return pinned
+
+    def _allocate(self, n_bytes: int) -> int:
+        address = int(self._cuda.call("cudaMalloc", n_bytes))
+        self._device.append(address)
+        return address
+
+    def free(self) -> None:
+        """Give the memory back."""
+        while self._pinned:
+            self._pinned.pop().free()
+        while self._device:
+            self._cuda.call("cudaFree", self._device.pop())
+
+
+class _Encoder:
+    """An engine and its execution: while one batch is computed the next is copied.
+
+    Args:
+        cuda: the runtime.
+        engine: an ``ICudaEngine`` with one input and one output.
+        index: of the device.
+        size: side of a crop.
+        embedding_dim: of the output.
+
+    Raises:
+        BackendError: the device has no room even for one crop.
+    """
+
+    def __init__(self, cuda: Cuda, engine: Any, index: int, size: int, embedding_dim: int) -> None:
+        self._cuda, self._index = cuda, index
+        self._crop, self._dim = (size, size, 3), embedding_dim
+        self._context = engine.create_execution_context()
+        if self._context is None:
+            raise BackendError(f"cuda:{index}: no room for the engine; end other programs on this device")
+        self._most = int(engine.get_tensor_profile_shape(CROPS, 0)[2][0])
+        self._copying = cuda.call("cudaStreamCreate")
+        self._computing = cuda.call("cudaStreamCreate")
+        self._slots: list[_Slot] = []
+        while not self._slots:
+            try:
+                self._reserve()
+            except OutOfDeviceMemoryError:
+                if self._most == 1:
+                    raise
+                self._most //= 2
+
+    def _reserve(self) -> None:
+        slots: list[_Slot] = []
+        try:
+            slots += [_Slot(self._cuda, self._most, self._crop, self._dim)]
+            slots += [_Slot(self._cuda, self._most, self._crop, self._dim)]
+        except BaseException:
+            for slot in slots:
+                slot.free()
+            raise
+        self._slots = slots
+
+    def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embeddings ``[n, d]`` of crops ``[n, size, size, 3]``, n at least 1."""
+        import numpy as np
+
+        self._cuda.call("cudaSetDevice", self._index)  # it is the thread's, and threads come and go
+        embedding = np.empty((len(crops), self._dim), np.float32)
+        for start, slot in zip(range(0, len(crops), self._most), cycle(self._slots), strict=False):
+            self._collect(slot, embedding)
+            self._start(slot, crops, slice(start, min(start + self._most, len(crops))))
+        for slot in self._slots:
+            self._collect(slot, embedding)
+        return embedding
+
+    def _start(self, slot: _Slot, crops: NDArray[np.uint8], rows: slice) -> None:
+        """Queue one batch: to the device, through the engine, and back."""
+        call, n = self._cuda.call, rows.stop - rows.start
+        slot.crops.array[:n] = crops[rows]
+        self._cuda.copy_in(slot.device_crops, slot.crops, n * slot.crops.array[0].nbytes, self._copying)
+        call("cudaEventRecord", slot.copied, self._copying)
+        call("cudaStreamWaitEvent", self._computing, slot.copied, 0)
+        context = self._context
+        context.set_input_shape(CROPS, (n, *self._crop))
+        context.set_tensor_address(CROPS, slot.device_crops)
+        context.set_tensor_address(EMBEDDING, slot.device_embedding)
+        if not context.execute_async_v3(int(self._computing)):
+            raise BackendError(f"cuda:{self._index}: TensorRT failed to run the engine")
+        n_bytes = n * slot.embedding.array[0].nbytes
+        self._cuda.copy_out(slot.embedding, slot.device_embedding, n_bytes, self._computing)
+        call("cudaEventRecord", slot.done, self._computing)
+        slot.rows = rows
+
+    def _collect(self, slot: _Slot, embedding: NDArray[np.float32]) -> None:
+        """Wait for the batch of a slot, if there is one."""
+        rows, slot.rows = slot.rows, slice(0, 0)
+        if rows.stop > rows.start:
+            self._cuda.call("cudaEventSynchronize", slot.done)
+            embedding[rows] = slot.embedding.array[: rows.stop - rows.start]
+
+    def close(self) -> None:
+        """Give everything back."""
+        self._cuda.call("cudaSetDevice", self._index)
+        self._cuda.call("cudaDeviceSynchronize")
+        self._context = None
+        for slot in self._slots:
+            slot.free()
+            for event in (slot.copied, slot.done):
+                self._cuda.call("cudaEventDestroy", event)
+        for stream in (self._copying, self._computing):
+            self._cuda.call("cudaStreamDestroy", stream)
+
+
+class TensorRTBackend:
+    """An engine on a CUDA device, and the heads of its detector in onnxruntime.
+
+    Args:
+        encoder: crops in, embedding out.
+        heads: an ``onnxruntime.InferenceSession``, embedding in; None for a bare encoder.
+        manifest: of the detector.
+        device: for example ``cuda:0``.
+    """
+
+    def __init__(self, encoder: _Encoder, heads: Any, manifest: Manifest, device: str) -> None:
+        self.device = device
+        self.manifest = manifest
+        self._encoder: _Encoder | None = encoder
+        self._heads = heads
+
+    def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See `bladescan.backend.Backend.embed`."""
+        return check_finite(Scores(None, None, self._embed(crops)), "tensorrt").embedding
+
+    def score(self, crops: NDArray[np.uint8]) -> Scores:
+        """See `bladescan.backend.Backend.score`."""
+        embedding = self._embed(crops)
+        return check_finite(Scores(*self._judge(embedding), embedding), "tensorrt")
+
+    def close(self) -> None:
+        """Give the device's memory back; closing twice is fine."""
+        encoder, self._encoder = self._encoder, None
+        if encoder is not None:
+            encoder.close()
+
+    def _embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        import numpy as np
+
+        if self._encoder is None:
+            raise BackendError("the tensorrt backend is closed")
+        check_crops(crops, self.manifest.preprocessing.size)
+        if not len(crops):
+            return np.empty((0, self.manifest.encoder.embedding_dim), np.float32)
+        return self._encoder.embed(crops)
+
+    def _judge(
+        self, embedding: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
+        """Log-likelihood and P(AI-generated), each None where the detector lacks that head."""
+        import numpy as np
+
+        names = [HEAD_OUTPUTS[head] for head in self.manifest.heads]
+        values: list[Any] = [np.empty(0)] * len(names)
+        if names and len(embedding):
+            try:
+                values = self._heads.run(names, {EMBEDDING: embedding})
+            except Exception as exc:  # onnxruntime raises its own unrelated classes
+                raise BackendError(f"onnxruntime: {first_line(exc)}") from exc
+        named = dict(zip(names, values, strict=True))
+        return named.get("log_likelihood"), named.get("p_ai_generated")
 
 
 class TensorRTPlugin:
-    """Declares TensorRT engines (``.engine``)."""
+    """Opens TensorRT engines (``.engine``)."""
 
     name = "tensorrt"
-    suffixes: tuple[str, ...] = (".engine",)
+    suffixes: tuple[str, ...] = (SUFFIX,)
 
     def status(self) -> BackendStatus:
         """See `bladescan.backend.BackendPlugin.status`."""
-        installed = _installed()
-        if installed is None:
-            return BackendStatus(None, (), _INSTALL)
-        return BackendStatus(installed, (), "this bladescan cannot open TensorRT engines yet: use onnx")
+        try:
+            library, cuda = find_library(), Cuda()
+        except MissingDependencyError as exc:
+            package = "" if _installed() is None else f"{exc}; "
+            return BackendStatus(None, (), package + INSTALL)
+        except BackendError as exc:
+            return BackendStatus(None, (), str(exc))
+        devices = tuple(f"cuda:{i}" for i in range(cuda.n_devices()))
+        hint = "" if devices else "no CUDA device or driver here"
+        return BackendStatus(f"{library.name} {library.version}", devices, hint)
 
-    def open(self, path: Path, settings: BackendSettings) -> Backend:
-        """See `bladescan.backend.BackendPlugin.open`; for now it always raises.
-
-        Raises:
-            MissingDependencyError: torch-tensorrt is not installed.
-            BackendError: it is, but this bladescan has no engines.
-        """
-        if _installed() is None:
-            raise MissingDependencyError("the tensorrt backend", "torch-tensorrt", _INSTALL)
-        raise BackendError(
-            f"{path.name}: this bladescan cannot open TensorRT engines yet: export --to onnx, "
-            "then scan with --backend onnx --device cuda"
-        )
+    def open(self, path: Path, settings: BackendSettings) -> TensorRTBackend:
+        """See `bladescan.backend.BackendPlugin.open`."""
+        find_library()  # without any, that is the thing to say
+        cuda = Cuda()
+        file = read_engine(path)
+        if settings.precision not in ("fp32", file.build.precision):
+            raise UsageError(
+                f"{path.name} computes in {file.build.precision}, not {settings.precision!r}: "
+                "a TensorRT engine has its precision from bladescan export"
+            )
+        index = cuda_index(settings.device, cuda.n_devices())
+        return _open(file, path, cuda, index)
 
 
 plugin = TensorRTPlugin()
 
 
-def _installed() -> str | None:
-    try:
-        return version("torch-tensorrt")
-    except PackageNotFoundError:
+def _open(file: EngineFile, path: Path, cuda: Cuda, index: int) -> TensorRTBackend:
+    build = file.build
+    library = find_library(build.library if build.library in LIBRARIES else LIBRARIES[0])
+    cuda.call("cudaSetDevice", index)
+    if why := staleness(build, library.name, library.version, cuda.describe(index)):
+        raise DetectorError(f"{path.name}: {why}; build it again: {rebuild_command(build, path)}")
+    heads = _heads(file, where=path.name)
+    engine = load_engine(library, file.engine, where=path.name)
+    _check_engine(engine, file.manifest, where=path.name)
+    size, dim = file.manifest.preprocessing.size, file.manifest.encoder.embedding_dim
+    encoder = _Encoder(cuda, engine, index, size, dim)
+    return TensorRTBackend(encoder, heads, file.manifest, f"cuda:{index}")
+
+
+def _check_engine(engine: Any, manifest: Manifest, *, where: str) -> None:
+    """Raise DetectorError unless inputs and outputs are those of a detector with this manifest."""
+    size = manifest.preprocessing.size
+    names = {engine.get_tensor_name(i) for i in range(engine.num_io_tensors)}
+    shapes = {name: tuple(engine.get_tensor_shape(name)) for name in names}
+    kinds = {name: engine.get_tensor_dtype(name).name for name in names}
+    wanted = {CROPS: (-1, size, size, 3), EMBEDDING: (-1, manifest.encoder.embedding_dim)}
+    if shapes != wanted or kinds != {CROPS: "UINT8", EMBEDDING: "FLOAT"}:
+        raise DetectorError(f"{where}: expected an engine from {CROPS} to {EMBEDDING}, found {shapes}")
+
+
+def _heads(file: EngineFile, *, where: str) -> Any:
+    """The graph from embedding to scores, in an onnxruntime session; None where there is no head."""
+    if not file.manifest.heads:
         return None
+    found = read_onnx(file.heads, where=where)
+    if found.has_external_data or found.domains - DOMAINS:
+        raise DetectorError(f"{where}: its heads need what is not in the file")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _QUIET
+    options.intra_op_num_threads = 1
+    try:
+        session = onnxruntime.InferenceSession(file.heads, options, providers=["CPUExecutionProvider"])
+    except Exception as exc:  # onnxruntime raises its own unrelated classes
+        raise DetectorError(f"{where}: its heads cannot be loaded: {first_line(exc)}") from exc
+    wanted = {HEAD_OUTPUTS[head] for head in file.manifest.heads}
+    if {output.name for output in session.get_outputs()} != wanted:
+        raise DetectorError(f"{where}: expected the heads {sorted(wanted)}")
+    return session
+
+
+def _installed() -> str | None:
+    for package in _PACKAGES:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            continue
+    return None

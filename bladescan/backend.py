@@ -148,7 +148,7 @@ def choose_plugin(name: str, path: Path) -> BackendPlugin:
         plugin = get_plugin(candidate)
         if path.suffix.lower() in plugin.suffixes:
             return plugin
-    raise UsageError(f"no backend opens {path.name!r}: expected .onnx or .safetensors")
+    raise UsageError(f"no backend opens {path.name!r}: expected .onnx, .safetensors or .engine")
 
 
 def _registered() -> dict[str, EntryPoint]:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from bladescan.backend import BackendSettings, choose_plugin
+from bladescan.engine_file import SUFFIX, read_engine
 from bladescan.errors import DetectorError
 from bladescan.manifest import METADATA_KEY, Manifest, decode_manifest
 
@@ -25,6 +26,8 @@ def read_manifest(path: Path) -> Manifest:
         if not (path / ENCODER_FILE).is_file():
             raise DetectorError(f"{path}: a folder without {ENCODER_FILE}: not an encoder run")
         return read_manifest(path / ENCODER_FILE)
+    if path.suffix.lower() == SUFFIX:
+        return read_engine(path).manifest
     if path.suffix.lower() != ".safetensors":
         opened = choose_plugin("auto", path).open(path, BackendSettings(device="cpu"))
         opened.close()

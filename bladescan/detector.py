@@ -93,7 +93,11 @@ class DetectorModule(nn.Module):
     def embed(self, crops: Tensor) -> Tensor:
         """Embeddings float32 ``[n, d]`` of uint8 RGB crops ``[n, size, size, 3]``."""
         pixels = crops.permute(0, 3, 1, 2).float() / 255
-        embedding: Tensor = self.encoder((pixels - self.mean) / self.std).float()
+        return self.finish(self.encoder((pixels - self.mean) / self.std))
+
+    def finish(self, embedding: Tensor) -> Tensor:
+        """The encoder's output as embedding: float32, of length 1 where the detector asks for it."""
+        embedding = embedding.float()
         if self.normalise:
             # The floor only keeps an all-zero embedding finite.
             embedding = embedding / embedding.square().sum(1, keepdim=True).sqrt().clamp_min(1e-12)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from bladescan.detector import Detector, DetectorModule, validate_detector
 from bladescan.errors import DetectorError, MissingDependencyError
-from bladescan.manifest import METADATA_KEY, encode_manifest
+from bladescan.manifest import METADATA_KEY, Manifest, encode_manifest
 from bladescan.mixture import Mixture, to_scikit_learn
 from bladescan.targets import write_file
 
@@ -97,7 +97,8 @@ class _Graph(nn.Module):
         return tuple(output for output in self.module(crops) if output is not None)
 
 
-def _output_names(detector: Detector) -> list[str]:
+def output_names(detector: Detector) -> list[str]:
+    """Names of the graph's outputs: of the heads that are there, then the embedding."""
     heads = {"log_likelihood": detector.mixture, "p_ai_generated": detector.classifier}
     return [name for name, head in heads.items() if head is not None] + ["embedding"]
 
@@ -105,15 +106,35 @@ def _output_names(detector: Detector) -> list[str]:
 def _to_onnx(detector: Detector) -> bytes:
     size = detector.manifest.preprocessing.size
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    graph = _Graph(DetectorModule(detector))
+    return torch_to_onnx(graph, example, "crops", output_names(detector), detector.manifest)
+
+
+def torch_to_onnx(
+    module: nn.Module, example: Tensor, input_name: str, outputs: list[str], manifest: Manifest | None = None
+) -> bytes:
+    """A module of one input, with any number of rows, as ONNX.
+
+    Args:
+        module: it is set to evaluation.
+        example: an input of two rows.
+        input_name: name of the input.
+        outputs: names of the outputs.
+        manifest: goes into the metadata.
+
+    Raises:
+        DetectorError: torch cannot export it.
+        MissingDependencyError: onnx or onnxscript is not installed.
+    """
     with _quiet(), torch.inference_mode(False):
         try:
             program = torch.onnx.export(
-                _Graph(DetectorModule(detector)).eval(),
+                module.eval(),
                 (example,),
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=["crops"],
-                output_names=_output_names(detector),
+                input_names=[input_name],
+                output_names=outputs,
                 dynamic_shapes=({0: torch.export.Dim("n", min=1, max=1 << 20)},),
                 external_data=False,
                 verbose=False,
@@ -126,8 +147,9 @@ def _to_onnx(detector: Detector) -> bytes:
     assert program is not None  # only the legacy exporter returns None
     model = program.model_proto
     _strip(model)
-    entry = model.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, encode_manifest(detector.manifest)
+    if manifest is not None:
+        entry = model.metadata_props.add()
+        entry.key, entry.value = METADATA_KEY, encode_manifest(manifest)
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 
@@ -159,8 +181,8 @@ def _quiet() -> Iterator[None]:
 
 def _check_parity(detector: Detector, data: bytes, *, where: str) -> ParityReport:
     """Run graph and detector over the same seeded crops; DetectorError if they differ too much."""
-    crops = _seeded_crops(max(BATCH_SIZES), detector.manifest.preprocessing.size)
-    runs = _run_graph(data, _output_names(detector), crops)
+    crops = seeded_crops(max(BATCH_SIZES), detector.manifest.preprocessing.size)
+    runs = _run_graph(data, output_names(detector), crops)
     graph = runs[0]
     with torch.inference_mode():
         outputs = DetectorModule(detector)(torch.from_numpy(crops))
@@ -178,7 +200,7 @@ def _check_parity(detector: Detector, data: bytes, *, where: str) -> ParityRepor
     return report
 
 
-def _seeded_crops(n: int, size: int) -> NDArray[np.uint8]:
+def seeded_crops(n: int, size: int) -> NDArray[np.uint8]:
     """Random crops, noise and smooth colour fields by turns: they excite an encoder differently."""
     rng = np.random.default_rng(0)
     crops = rng.integers(0, 256, (n, size, size, 3), np.uint8)

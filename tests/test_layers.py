@@ -16,14 +16,17 @@ ROOT = Path(__file__).parent.parent
 LAYERS = """
     __init__ records errors exit_codes clock locks logs terminal guard options
     tasks exif_bytes exif recipe recipe_files manifest calibration
-    images libfacedetection faces backend buckets sources fetching targets sinks entries journal ledger
+    images libfacedetection faces backend cuda_memory engine_file tensorrt_library
+    buckets sources fetching targets sinks entries journal ledger
     recall detectors
     decoder_process decoders scanning cluster_worker cluster scan_job metrics scan_report
     manipulations losses bilevel distributed weights vision_encoder resnet efficientnet encoders
+    low_precision
     vocabularies tokenisers text_encoders pretext
     workers fdf photographs indexing examples contact_sheet figures plots
     measures minibatches trainee runs board training
-    mixture classifier detector fitting export copies features fit_job calibrate_job train_job authors
+    mixture classifier detector fitting export export_tensorrt
+    copies features fit_job calibrate_job train_job authors
     quantisation quantise_job
     degradations evaluation evaluation_plots embedding_plot robustness_plot evaluation_page evaluate_job
     describe machine doctor demo command_inputs learning_commands ledger_commands cli __main__
@@ -65,7 +68,10 @@ def test_a_module_imports_only_from_those_below_it(path):
 @pytest.mark.parametrize("path", sorted((ROOT / "backends").glob("*.py")), ids=lambda path: path.stem)
 def test_a_backend_imports_only_the_protocol_and_its_runtime(path):
     # The pytorch backend's runtime is the detector module itself: one definition of the network.
-    more = {"detector"} if path.stem == "pytorch" else set()
+    more = {
+        "pytorch": {"detector", "low_precision"},
+        "tensorrt": {"cuda_memory", "engine_file", "tensorrt_library"},
+    }.get(path.stem, set())
     assert imported_modules(path) <= BACKENDS_MAY_IMPORT | more
 
 
