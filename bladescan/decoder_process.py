@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 WATCHDOG_GRACE_S = 5.0
 _LENGTH = struct.Struct(">I")
+_ENCODER = msgspec.msgpack.Encoder()
 
 
 class DecoderSettings(msgspec.Struct, frozen=True):
@@ -88,10 +89,12 @@ class Decoded(msgspec.Struct, frozen=True, tag=True):
     cost: Cost | None = None
 
 
-def packed(message: msgspec.Struct) -> bytes:
+def packed(message: msgspec.Struct) -> bytearray:
     """One message behind its length."""
-    body = msgspec.msgpack.encode(message)
-    return _LENGTH.pack(len(body)) + body
+    buffer = bytearray(_LENGTH.size)  # encoded in place: an object may be as large as memory bears twice
+    _ENCODER.encode_into(message, buffer, _LENGTH.size)
+    _LENGTH.pack_into(buffer, 0, len(buffer) - _LENGTH.size)
+    return buffer
 
 
 def write_message(stream: BinaryIO, message: msgspec.Struct) -> None:

@@ -173,7 +173,7 @@ def _read(process: subprocess.Popen[bytes], deadline: float) -> Decoded | Ready 
         raise _Died("garbled answer") from exc
 
 
-def _write(process: subprocess.Popen[bytes], message: bytes, deadline: float) -> None:
+def _write(process: subprocess.Popen[bytes], message: bytearray, deadline: float) -> None:
     """Write past any Python buffering, until all is written or the deadline: an object outgrows the pipe."""
     assert process.stdin is not None
     descriptor, unwritten = process.stdin.fileno(), memoryview(message)

@@ -25,6 +25,7 @@ from bladescan.buckets import (
     is_url,
     open_store,
     parse_url,
+    said_of,
 )
 from bladescan.errors import BladescanError, ImageError
 from bladescan.records import Reason
@@ -39,7 +40,7 @@ CONCURRENCY = 16
 AHEAD = 2 * CONCURRENCY
 """Objects asked for before the first of them is decoded."""
 UNKNOWN_BYTES = 4_000_000
-"""Room kept for an object whose size no listing told. If it is larger it is asked for again."""
+"""Room kept for an object whose size no listing told. What is larger than its room is asked for again."""
 PATIENCE = 4
 """Stalls of the longest kind after which an object is given up, attempts and pauses included."""
 
@@ -128,9 +129,9 @@ class Fetcher:
     async def _fetch(self, source: Source, ticket: int) -> Body:
         listed = None if source.stamp is None else Found("", *source.stamp)
         size = UNKNOWN_BYTES if listed is None else listed.size
-        limit = min(UNKNOWN_BYTES, self._max_bytes) if listed is None else self._max_bytes
         if listed is not None:
             check_size(listed.size, self._max_bytes)
+        limit = min(size, self._max_bytes)
         async with self._slots:
             while True:
                 await self._room.take(ticket, size)
@@ -169,7 +170,7 @@ class Fetcher:
         except ImageError:
             raise
         except BladescanError as exc:
-            raise ImageError(Reason.READ_ERROR, str(exc)) from exc
+            raise ImageError(Reason.READ_ERROR, said_of(exc, name)) from exc
 
 
 class _Room:

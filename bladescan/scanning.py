@@ -269,7 +269,8 @@ def _submit(source: Source, fetched: Fetched | None, fetcher: Fetcher, pool: Dec
 def _decode_fetched(source: Source, fetched: Fetched, fetcher: Fetcher, pool: DecoderPool) -> Future[Decoded]:
     """Decode an object as soon as it is here; its bytes are let go when that is done."""
     answer: Future[Decoded] = Future()
-    answer.add_done_callback(lambda _: fetcher.release(fetched.ticket))
+    ticket = fetched.ticket  # alone: the answer waits for its turn, and must not keep the bytes that long
+    answer.add_done_callback(lambda _: fetcher.release(ticket))
 
     def decode(body: Future[Body]) -> None:
         try:

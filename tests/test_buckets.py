@@ -8,6 +8,7 @@ import io
 import json
 import os
 import sys
+import time
 import tracemalloc
 from concurrent.futures import wait
 from pathlib import Path
@@ -27,9 +28,12 @@ from s3_server import (
 
 from bladescan import buckets, fetching
 from bladescan.buckets import check_bucket, parse_url
+from bladescan.decoder_process import DecoderSettings
+from bladescan.decoders import DecoderPool
 from bladescan.errors import BucketError, ImageError, MissingDependencyError, UsageError
 from bladescan.fetching import Fetcher
 from bladescan.records import Reason
+from bladescan.scanning import decode_in_order
 from bladescan.sources import Source, SourceQuery, Stamp, list_sources
 
 pytest.importorskip("obstore", reason="pip install 'bladescan[buckets]'")
@@ -368,6 +372,46 @@ def test_an_object_larger_than_the_bound_is_held_alone(monkeypatch):
             assert (
                 c.body.result(timeout=20).data + d.body.result(timeout=20).data == b"c" * 1000 + b"d" * 1000
             )
+
+
+def test_an_object_is_let_go_when_it_is_decoded_not_when_its_row_is_due(monkeypatch):
+    """Rows wait for those before them, and for a full batch: the bytes must not."""
+    size, body = 4 << 20, b"no image" * (1 << 19)
+    monkeypatch.setattr(fetching, "BUDGET_BYTES", 2 * size)
+    bucket = MadeUpBucket([f"{n:02}" for n in range(16)], body=lambda key: body)
+    with bucket.running() as endpoint:
+        reach(monkeypatch, endpoint)
+        sources = listed("s3://b")
+        with DecoderPool(1, DecoderSettings(faces="none")) as pool:
+            pool.start()
+            tracemalloc.start()
+            try:
+                decoding = decode_in_order(sources, pool, ahead=12)
+                assert next(decoding)[1].reason is Reason.NOT_AN_IMAGE
+                until = time.monotonic() + 60
+                while len(bucket.read) < 16 and time.monotonic() < until:
+                    time.sleep(0.05)
+                held = tracemalloc.get_traced_memory()[0]
+                assert len(list(decoding)) == 15
+            finally:
+                tracemalloc.stop()
+    # Two within the bound, one on its way to the decoder and its message.
+    assert held < 5 * size
+
+
+def test_an_object_that_outgrew_its_listing_finds_room_first(monkeypatch):
+    """A listing that tells a few bytes and a server that sends many must not fill the memory."""
+    monkeypatch.setattr(fetching, "BUDGET_BYTES", 2_500)
+    names = ["a", "b", "c", "d"]
+    with MadeUpBucket(names, body=lambda key: key.encode() * 2000).running() as endpoint:
+        reach(monkeypatch, endpoint)
+        with Fetcher(10**8, 20.0) as fetcher:
+            begun = [fetcher.submit(Source(f"s3://b/{name}", stamp=Stamp(10, "then"))) for name in names]
+            for index, each in enumerate(begun):
+                assert len(each.body.result(timeout=20).data) == 2000
+                done = wait([other.body for other in begun], timeout=0.3).done
+                assert len(done) <= index + 2
+                fetcher.release(each.ticket)
 
 
 # A bucket that cannot be listed
