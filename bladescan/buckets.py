@@ -127,6 +127,11 @@ def without_password(url: str) -> str:
     return _PASSWORD.sub("***@", url)
 
 
+def said_of(exc: Exception, url: str) -> str:
+    """An error's line without the URL that it begins with, for a row has it already and a log may hide it."""
+    return str(exc).removeprefix(f"{without_password(url)}: ")
+
+
 def parse_url(url: str) -> Address:
     """Take a URL apart.
 
@@ -175,9 +180,11 @@ def open_store(address: Address) -> Store:
     for package in needed:
         if find_spec(package) is None:
             raise MissingDependencyError(f"{address.scheme}://", package, _INSTALL)
-    if address.is_web:
-        return _Web()
     with _stores_lock:
+        import obstore.store  # noqa: F401 -- once as a whole: another thread would find it half imported
+
+        if address.is_web:
+            return _Web()
         if address.root not in _stores:
             kind = _S3 if address.scheme == "s3" else _Obstore
             _stores[address.root] = kind(address.root)

@@ -141,13 +141,16 @@ def mapped(path: str, noun: str) -> Iterator[None]:
     except sqlite3.DatabaseError as exc:
         if getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
             raise UsageError(f"{path}: is not a {noun}; give its name, or that of a new file") from exc
-        way_out = "; even to read it needs write permission, for its folder too" if _is_forbidden(exc) else ""
+        way_out = _WAYS_OUT.get(getattr(exc, "sqlite_errorcode", 0) & 0xFF, "")
         raise OutputError(f"{noun} {path}: {exc}{way_out}") from exc
 
 
-def _is_forbidden(exc: sqlite3.DatabaseError) -> bool:
-    """Whether the file or its folder may not be written, which SQLite needs even to read."""
-    return (getattr(exc, "sqlite_errorcode", 0) & 0xFF) == sqlite3.SQLITE_READONLY
+_NOT_WRITABLE = "; even to read it needs write permission, for its folder too"
+_WAYS_OUT = {
+    sqlite3.SQLITE_READONLY: _NOT_WRITABLE,
+    sqlite3.SQLITE_CANTOPEN: _NOT_WRITABLE,  # the log beside it cannot be made
+    sqlite3.SQLITE_CORRUPT: "; move it away and begin anew, or mend it with .recover of the sqlite3 command",
+}
 
 
 def connect(path: str) -> sqlite3.Connection:

@@ -31,6 +31,7 @@ from bladescan.buckets import (
     object_at,
     open_store,
     parse_url,
+    said_of,
     without_password,
 )
 from bladescan.errors import BladescanError, ImageError, UsageError
@@ -251,7 +252,7 @@ def _list_url(name: str, rules: _Rules, *, from_list: bool) -> Iterator[Source]:
     try:
         address = parse_url(name)
     except UsageError as exc:
-        yield Source(without_password(name), ImageError(Reason.NOT_FOUND, str(exc)))
+        yield Source(without_password(name), ImageError(Reason.NOT_FOUND, said_of(exc, name)))
         return
     if address.is_web or (from_list and not address.is_prefix):
         yield Source(name)
@@ -272,7 +273,7 @@ def _list_bucket(name: str, address: Address, rules: _Rules) -> Iterator[Source]
             n_listed += len(page)
             yield from (_object(address.root, each) for each in page if rules.keeps_object(below, each))
     except (BladescanError, Transient) as exc:
-        why = exc.detail if isinstance(exc, ImageError | Transient) else str(exc)
+        why = exc.detail if isinstance(exc, ImageError | Transient) else said_of(exc, name)
         yield _broken_off(name, address, n_listed, why)
     else:
         if not n_listed and not address.is_prefix:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import subprocess
 import sys
 import time
 import tracemalloc
@@ -173,6 +174,33 @@ def test_a_url_that_means_nothing_is_a_usage_error_and_in_a_list_a_row(url, mess
     (source,) = listed("-", stdin=url.encode())
     assert source.problem.reason is Reason.NOT_FOUND
     assert "word" not in source.name + source.problem.detail.removeprefix(source.name).replace("password", "")
+
+
+OPENED_AT_ONCE = """
+import threading
+from bladescan.buckets import BucketError, _web_store, open_store, parse_url
+gate, failed = threading.Barrier(4), []
+def use(url):
+    gate.wait()
+    try:
+        open_store(parse_url(url))
+        if url.startswith("http"):
+            _web_store(url)
+    except BucketError:
+        pass
+    except BaseException as exc:
+        failed.append(repr(exc))
+urls = ("gs://a^/x", "http://h/x", "http://h/y", "gs://b^/x")
+threads = [threading.Thread(target=use, args=(url,)) for url in urls]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert not failed, failed
+"""
+
+
+def test_stores_of_all_kinds_can_be_opened_first_at_the_same_time():
+    for _ in range(5):  # each a new process: what may fail is the first import of the library
+        subprocess.run([sys.executable, "-c", OPENED_AT_ONCE], check=True, timeout=60)
 
 
 @pytest.mark.parametrize("package", ["obstore", "botocore"])

@@ -345,6 +345,16 @@ def test_a_ledger_that_may_not_be_written_says_what_it_needs(tmp_path):
             db.execute("CREATE TABLE entry (x)")
 
 
+def test_a_damaged_ledger_is_one_line_with_a_way_out(scan, pictures):
+    scan()
+    path = pictures.parent / "ledger"
+    path.write_bytes(path.read_bytes()[:4096] + b"x" * 8192)
+    done = scan()
+    said = done.stderr.decode()
+    assert done.returncode == ExitCode.FAILED and len(said.splitlines()) == 1
+    assert "ledger ledger: " in said and "move it away" in said
+
+
 def test_a_journal_is_no_ledger(tmp_path):
     journal = Journal(str(tmp_path / "v.csv"), ONE, resume=False)
     journal.put(Entry(b"k", Stamp(1, "x"), ImageRecord("k", Verdict.NO_FACE)))

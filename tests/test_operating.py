@@ -122,6 +122,17 @@ def test_text_shows_paths_unless_told_to_hash_them(scan):
     assert f"hmac-sha256:{digest}: not-an-image" in hashed and "jane" not in hashed
 
 
+def test_a_url_of_a_list_that_is_none_is_hashed_too(scan, folder):
+    names = "".join(
+        f"{start}/jane-doe.jpg\n" for start in ("s3://", "http://me:word@h", "http://[", "gs://a^")
+    )
+    (folder.parent / "names").write_text(names)
+    done = scan("--files-from", "names", "--log-paths", "hashed", "-o", "urls.csv")
+    said = done.stderr.decode()
+    assert "not-found: names no bucket" in said and "not-found: a password in a URL" in said
+    assert "jane" not in said and "word@" not in said
+
+
 def test_paths_in_json_are_there_for_the_asking(monkeypatch):
     monkeypatch.setenv(logs.FORMAT_VARIABLE, "json")
     monkeypatch.setenv(logs.PATHS_VARIABLE, "plain")
