@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.linalg import norm
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -22,9 +22,17 @@ from bladescan.backend import BackendSettings, choose_plugin
 from bladescan.cuda_memory import Cuda, DeviceInfo
 from bladescan.detector import Detector, DetectorModule, load_detector
 from bladescan.engine_file import SUFFIX, Build, EngineFile, encode_engine
-from bladescan.errors import DetectorError, DeviceUnavailableError, MissingDependencyError, UnknownNameError
+from bladescan.errors import (
+    DetectorError,
+    DeviceUnavailableError,
+    MissingDependencyError,
+    UnknownNameError,
+    UsageError,
+)
 from bladescan.export import output_names, seeded_crops, torch_to_onnx
 from bladescan.low_precision import DTYPES, lower
+from bladescan.manifest import FaceRule, HeadName
+from bladescan.quantisation import compare, judge, split, symmetric
 from bladescan.records import Scores
 from bladescan.targets import write_file
 from bladescan.tensorrt_library import (
@@ -39,50 +47,71 @@ from bladescan.tensorrt_library import (
 TOLERANCES = {"fp32": 1e-3, "fp16": 2e-2}
 """Largest length of the embedding's error allowed, relative to the embedding's."""
 
+PRECISIONS = (*TOLERANCES, "int8")
 N_CROPS = 12
+_BATCH = 8
 
 
 @dataclass(frozen=True, slots=True)
 class EngineReport:
-    """What was built, and how far it is from the detector, at most, over seeded crops.
+    """What was built, and how far it is from the detector.
 
     Attributes:
         library: and its version.
         built_for: the device, or compute capabilities when it was built without one.
-        graph: largest relative error of the embedding, the graph run on the CPU.
+        n_crops: compared: made up, or for int8 of photographs that set no range.
+        graph: relative error of the embedding, the graph run on the CPU; the largest, for int8 the root mean
+            square.
         engine: the same of the engine, run on the device; None if there is no device here.
+        same_verdict: share of the crops whose verdict stays, by head; for int8.
     """
 
     library: str
     built_for: str
+    n_crops: int
     graph: float
     engine: float | None
+    same_verdict: dict[HeadName, float] | None
 
 
 def export_tensorrt(
-    path: Path, output: Path, *, precision: str = "fp16", max_batch: int = 64
+    path: Path,
+    output: Path,
+    *,
+    precision: str = "fp16",
+    max_batch: int = 64,
+    crops: Callable[[FaceRule], NDArray[np.uint8]] | None = None,
 ) -> EngineReport:
     """Build an engine for the device that is here, or for all that the library can build without one.
 
     Args:
         path: the detector file.
         output: destination, replaced when the engine has passed its checks.
-        precision: one of `TOLERANCES`.
+        precision: one of `PRECISIONS`.
         max_batch: most crops in one run.
+        crops: cuts the face crops of photographs that int8 is calibrated on, by the detector's rule.
 
     Raises:
+        UsageError: int8 without crops, or crops without int8.
         BackendError: TensorRT is missing, has no device, or cannot build the engine.
         DetectorError: the detector is not one, or graph or engine differ from it.
         OutputError: the file cannot be written.
     """
-    if precision not in TOLERANCES:
-        raise UnknownNameError("precision of an engine", precision, TOLERANCES)
+    if precision not in PRECISIONS:
+        raise UnknownNameError("precision of an engine", precision, PRECISIONS)
+    if (precision == "int8") != (crops is not None):
+        raise UsageError("--precision int8 and --photos go together: int8 is calibrated on photographs")
     library, device = find_library(), _device()
     capabilities = _capabilities(library, device)
     detector = load_detector(path)
-    graph, heads = embedding_graph(detector, precision), heads_graph(detector)
-    error = _graph_error(detector, graph, precision, where=path.name)
     size = detector.manifest.preprocessing.size
+    shown = seeded_crops(N_CROPS, size) if crops is None else crops(detector.manifest.face_rule)
+    graph = embedding_graph(detector, "fp32" if precision == "int8" else precision)
+    if precision == "int8":
+        calibrating, compared = split(len(shown))
+        graph, shown = symmetric(graph, shown[calibrating]), shown[compared]
+    check = _Check(detector, precision, shown, where=path.name)
+    error = check.of_graph(graph)
     build = Build(
         library=library.name,
         library_version=library.version,
@@ -94,11 +123,17 @@ def export_tensorrt(
         detector_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
     )
     engine = build_engine(library, graph, size=size, max_batch=max_batch, capabilities=capabilities)
-    data = encode_engine(EngineFile(detector.manifest, build, heads, engine))
-    engine_error = None if device is None else _engine_error(detector, data, precision, where=path.name)
+    data = encode_engine(EngineFile(detector.manifest, build, heads_graph(detector), engine))
+    engine_error = None if device is None else check.of_engine(data)
     write_file(output, data)
-    built_for = ", ".join(capabilities) if device is None else f"{device.name} ({device.capability})"
-    return EngineReport(f"{library.name} {library.version}", built_for, error, engine_error)
+    return EngineReport(
+        library=f"{library.name} {library.version}",
+        built_for=", ".join(capabilities) if device is None else f"{device.name} ({device.capability})",
+        n_crops=len(check.crops),
+        graph=error,
+        engine=engine_error,
+        same_verdict=check.same_verdict,
+    )
 
 
 def embedding_graph(detector: Detector, precision: str) -> bytes:
@@ -177,48 +212,71 @@ def _capabilities(library: Library, device: DeviceInfo | None) -> tuple[str, ...
     return (device.capability,)
 
 
-def _graph_error(detector: Detector, graph: bytes, precision: str, *, where: str) -> float:
-    import onnxruntime
+class _Check:
+    """Crops, what the detector says of them, and how far something else may be from that.
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    crops = seeded_crops(N_CROPS, detector.manifest.preprocessing.size)
-    embedding = session.run([EMBEDDING], {CROPS: crops})[0]
-    return _error(detector, crops, {"graph": embedding}, precision, where=where)
+    Args:
+        detector: the reference.
+        precision: of what is to be compared.
+        crops: uint8 ``[n, size, size, 3]``.
+        where: the detector's name, for errors.
+    """
 
+    def __init__(self, detector: Detector, precision: str, crops: NDArray[np.uint8], *, where: str) -> None:
+        self.crops = crops
+        self.same_verdict: dict[HeadName, float] | None = None
+        self._manifest, self._precision, self._where = detector.manifest, precision, where
+        self._module = DetectorModule(detector)
+        with torch.inference_mode():
+            parts = [self._module.embed(torch.from_numpy(part)) for part in _batches(crops)]
+        self._wanted = torch.cat(parts).numpy()
 
-def _engine_error(detector: Detector, data: bytes, precision: str, *, where: str) -> float:
-    """Run the engine through the backend that will run it."""
-    crops = seeded_crops(N_CROPS, detector.manifest.preprocessing.size)
-    with tempfile.TemporaryDirectory(prefix="bladescan-") as folder:
-        path = Path(folder) / f"built{SUFFIX}"
-        path.write_bytes(data)
-        backend = choose_plugin("auto", path).open(path, BackendSettings("cuda:0"))
-    try:
-        scores: Scores = backend.score(crops)
-    finally:
-        backend.close()
-    return _error(detector, crops, {"engine": scores.embedding}, precision, where=where)
+    def of_graph(self, graph: bytes) -> float:
+        """The error of an ONNX graph, run on the CPU."""
+        import onnxruntime
 
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        parts = [session.run([EMBEDDING], {CROPS: part})[0] for part in _batches(self.crops)]
+        return self._error("graph", np.concatenate(parts))
 
-def _error(
-    detector: Detector,
-    crops: NDArray[np.uint8],
-    found: Mapping[str, NDArray[Any]],
-    precision: str,
-    *,
-    where: str,
-) -> float:
-    """Largest relative error of an embedding; DetectorError if it is too large."""
-    with torch.inference_mode():
-        wanted = DetectorModule(detector).embed(torch.from_numpy(crops)).numpy()
-    ((what, embedding),) = found.items()
-    errors = np.linalg.norm(embedding - wanted, axis=1) / np.linalg.norm(wanted, axis=1)
-    error, limit = float(errors.max()), TOLERANCES[precision]
-    if not error <= limit:  # negated, so that what is not a number fails too
-        raise DetectorError(
-            f"{where}: the {precision} {what} differs from the detector: embedding by {error:.2g} of its "
-            f"length, at most {limit:g} is allowed; nothing was written"
+    def of_engine(self, data: bytes) -> float:
+        """The error of an engine file, run by the backend that will run it."""
+        with tempfile.TemporaryDirectory(prefix="bladescan-") as folder:
+            path = Path(folder) / f"built{SUFFIX}"
+            path.write_bytes(data)
+            backend = choose_plugin("auto", path).open(path, BackendSettings("cuda:0"))
+        try:
+            return self._error("engine", backend.embed(self.crops))
+        finally:
+            backend.close()
+
+    def _error(self, what: str, embedding: NDArray[np.float32]) -> float:
+        """DetectorError if it is too large."""
+        if self._precision not in TOLERANCES:
+            report = compare(self._scores(self._wanted), self._scores(embedding), self._manifest, 0)
+            judge(report, where=self._where)
+            self.same_verdict = report.same_verdict
+            return report.embedding
+        wanted, limit = self._wanted, TOLERANCES[self._precision]
+        error = float((norm(embedding - wanted, axis=1) / norm(wanted, axis=1)).max())
+        if not error <= limit:  # negated, so that what is not a number fails too
+            raise DetectorError(
+                f"{self._where}: the {self._precision} {what} differs from the detector: embedding by "
+                f"{error:.2g} of its length, at most {limit:g} is allowed; nothing was written"
+            )
+        return error
+
+    def _scores(self, embedding: NDArray[np.float32]) -> Scores:
+        with torch.inference_mode():
+            likelihood, probability = self._module.heads(torch.from_numpy(embedding))
+        return Scores(
+            None if likelihood is None else likelihood.numpy(),
+            None if probability is None else probability.numpy(),
+            embedding,
         )
-    return error
+
+
+def _batches(crops: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    return [crops[i : i + _BATCH] for i in range(0, len(crops), _BATCH)]

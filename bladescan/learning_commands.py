@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +22,12 @@ from bladescan.command_inputs import (
 )
 from bladescan.guard import guarded
 from bladescan.terminal import ProgressLine, say
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from bladescan.manifest import FaceRule
 
 
 @guarded
@@ -169,34 +176,49 @@ def export(
     detector: Annotated[
         Path,
         typer.Argument(
-            help="Detector of `bladescan fit` (.safetensors), or for int8 also an export (.onnx)."
+            help="Detector of `bladescan fit` (.safetensors), or for int8 to ONNX also an export (.onnx)."
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="The export to write (.onnx).")
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The export to write (.onnx or .engine).")
     ],
-    to: Annotated[str, typer.Option(metavar="onnx", help="Kind of export.")] = "onnx",
+    to: Annotated[str, typer.Option(metavar="onnx|tensorrt", help="Kind of export.")] = "onnx",
     precision: Annotated[
-        str, typer.Option(metavar="fp32|int8", help="int8: the encoder in 8-bit integers; needs --photos.")
-    ] = "fp32",
+        str,
+        typer.Option(
+            metavar="fp32|fp16|int8",
+            help="fp16: for tensorrt, its default. int8: the encoder in 8-bit integers; needs --photos.",
+        ),
+    ] = "auto",
     photos: Annotated[
         list[str] | None,
         typer.Option(metavar="DIR", help="Photographs that set the ranges of int8. Repeatable."),
     ] = None,
+    max_batch: Annotated[
+        int, typer.Option(min=1, max=4096, help="Most faces in one run of a TensorRT engine.")
+    ] = 64,
     faces: o.Faces = "auto",
     min_face: o.MinFace = 32,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Export a detector to one ONNX graph, and check it against the detector and scikit-learn.
+    """Export a detector to one ONNX graph, or to a TensorRT engine, and check it against the detector.
 
     `--precision int8` makes it quicker, and photographs that set no range show what that changes.
     """
     from bladescan.describe import as_text
     from bladescan.errors import UnknownNameError, UsageError
 
+    if to == "tensorrt":
+        with ProgressLine("cutting faces out", quiet=quiet) as line:
+            built = _export_engine(
+                detector, output, precision, max_batch, photos, (faces, min_face), line.advance
+            )
+        print(printable_lines(as_text({"export": str(output), "bytes": output.stat().st_size, **built})))
+        return
     if to != "onnx":
-        raise UnknownNameError("export", to, ["onnx"])
+        raise UnknownNameError("export", to, ["onnx", "tensorrt"])
+    precision = "fp32" if precision == "auto" else precision
     if precision not in ("fp32", "int8"):
         raise UnknownNameError("precision", precision, ["fp32", "int8"])
     if (precision == "int8") != bool(photos):
@@ -217,6 +239,41 @@ def export(
     else:
         told = {"largest difference": _export_onnx(detector, output)}
     print(as_text({"export": str(output), "bytes": output.stat().st_size, **told}))
+
+
+def _export_engine(
+    detector: Path,
+    output: Path,
+    precision: str,
+    max_batch: int,
+    photos: list[str] | None,
+    finder: tuple[str, int],
+    seen: Callable[[int], None],
+) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from bladescan.decoder_process import DecoderSettings
+    from bladescan.engine_file import SUFFIX
+    from bladescan.scan_job import n_cores
+    from bladescan.sources import list_sources
+
+    check_output(output, SUFFIX)
+    need_learning_side("export")
+    from bladescan.export_tensorrt import export_tensorrt
+    from bladescan.quantise_job import cut_faces
+
+    def crops(rule: FaceRule) -> NDArray[np.uint8]:
+        sources = list_sources(source_query(photos or []), stdin=raw_stdin())
+        return cut_faces(sources, rule, DecoderSettings(*finder), n_decoders=n_cores(), seen=seen)
+
+    report = export_tensorrt(
+        detector,
+        output,
+        precision="fp16" if precision == "auto" else precision,
+        max_batch=max_batch,
+        crops=crops if photos else None,
+    )
+    return asdict(report)
 
 
 def _export_onnx(detector: Path, output: Path) -> dict[str, Any]:

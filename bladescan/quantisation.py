@@ -29,12 +29,14 @@ MOST_CALIBRATING = 128
 """Crops that set the ranges; more of them moved nothing that could be measured."""
 FEWEST_CROPS = 32
 LEAST_SAME = 0.95
-"""Share of verdicts that have to stay, with each head; below it nothing is written."""
+"""Share of verdicts that have to stay, with each head, unless another is asked for."""
 
 _BATCH = 8
 # What an encoder's trunk is made of. Activations have to be among them: onnxruntime would resolve the range
 # before a clip at 6, and lose most of its 256 steps to values that never pass.
 _OPERATORS = ("Conv", "Relu", "Clip", "Add", "MaxPool")
+# A bias in integers would need one of 32 bits, which TensorRT lacks.
+_SYMMETRIC = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
 _OUTPUTS: dict[HeadName, str] = {"one-class": "log_likelihood", "binary": "p_ai_generated"}
 
 
@@ -58,7 +60,9 @@ class QuantisationReport:
     flagged_after: dict[HeadName, float]
 
 
-def quantise(data: bytes, crops: NDArray[np.uint8], *, where: str) -> tuple[bytes, QuantisationReport]:
+def quantise(
+    data: bytes, crops: NDArray[np.uint8], *, where: str, least_same: float = LEAST_SAME
+) -> tuple[bytes, QuantisationReport]:
     """The same detector with an encoder in integers, the report in its manifest's provenance.
 
     Args:
@@ -66,22 +70,35 @@ def quantise(data: bytes, crops: NDArray[np.uint8], *, where: str) -> tuple[byte
         crops: face crops of photographs, uint8 RGB ``[n, size, size, 3]``: a part sets the ranges, the others
             are compared. Fewer than `FEWEST_CROPS` would tell nothing.
         where: the detector's name, for the errors.
+        least_same: share of verdicts that have to stay, with each head.
 
     Raises:
         DetectorError: too many verdicts change.
         MissingDependencyError: onnx is not installed.
     """
-    calibrating, compared = _split(len(crops))
+    calibrating, compared = split(len(crops))
     manifest = _manifest(data, where)
     with _quiet():
         lowered = _lowered(data, crops[calibrating])
-    report = _compare(data, lowered, manifest, crops[compared], len(calibrating))
-    _judge(report, where=where)
+    old, new = _scores(data, crops[compared]), _scores(lowered, crops[compared])
+    report = compare(old, new, manifest, len(calibrating))
+    judge(report, least_same, where=where)
     told = {**manifest.provenance, "int8": msgspec.to_builtins(report)}
     return _with_manifest(lowered, msgspec.structs.replace(manifest, provenance=told)), report
 
 
-def _split(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def symmetric(data: bytes, crops: NDArray[np.uint8]) -> bytes:
+    """The same graph with signed activations around zero (S8S8): the only integers that TensorRT computes in.
+
+    Args:
+        data: a graph from crops to embedding, or a whole detector.
+        crops: that set the ranges.
+    """
+    with _quiet():
+        return _lowered(data, crops, symmetric=True)
+
+
+def split(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Indices of the crops that set the ranges, spread evenly, and of the others."""
     chosen = np.linspace(0, n - 1, min(MOST_CALIBRATING, n // 2)).astype(np.intp)
     return chosen, np.setdiff1d(np.arange(n), chosen)
@@ -103,7 +120,7 @@ def _onnx() -> Any:
     return onnx
 
 
-def _lowered(data: bytes, crops: NDArray[np.uint8]) -> bytes:
+def _lowered(data: bytes, crops: NDArray[np.uint8], *, symmetric: bool = False) -> bytes:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -120,9 +137,10 @@ def _lowered(data: bytes, crops: NDArray[np.uint8]) -> bytes:
             op_types_to_quantize=list(_OPERATORS),
             nodes_to_quantize=_trunk(_onnx().load(folded)),
             per_channel=True,
-            activation_type=QuantType.QUInt8,
+            activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
+            extra_options=_SYMMETRIC if symmetric else {},
         )
         return lowered.read_bytes()
 
@@ -150,15 +168,13 @@ def _trunk(model: Any) -> list[str]:
     ]
 
 
-def _compare(
-    before: bytes, after: bytes, manifest: Manifest, crops: NDArray[np.uint8], n_calibrating: int
-) -> QuantisationReport:
-    old, new = _scores(before, crops), _scores(after, crops)
+def compare(old: Scores, new: Scores, manifest: Manifest, n_calibrating: int) -> QuantisationReport:
+    """What has changed on the same crops."""
     flags = [_flagged(scores, manifest) for scores in (old, new)]
     error = np.square(new.embedding - old.embedding).mean() / np.square(old.embedding).mean()
     return QuantisationReport(
         n_calibrating=n_calibrating,
-        n_compared=len(crops),
+        n_compared=len(old.embedding),
         embedding=float(np.sqrt(error)),
         same_verdict={head: float((flags[0][head] == flags[1][head]).mean()) for head in manifest.heads},
         flagged_before={head: float(flags[0][head].mean()) for head in manifest.heads},
@@ -185,12 +201,13 @@ def _flagged(scores: Scores, manifest: Manifest) -> dict[HeadName, NDArray[np.bo
     }
 
 
-def _judge(report: QuantisationReport, *, where: str) -> None:
+def judge(report: QuantisationReport, least_same: float = LEAST_SAME, *, where: str) -> None:
+    """Raise DetectorError if too many verdicts have changed."""
     for head, share in report.same_verdict.items():
-        if share < LEAST_SAME:
+        if share < least_same:
             raise DetectorError(
                 f"{where}: in 8-bit integers {share:.1%} of {report.n_compared} photographs keep the verdict "
-                f"of the {head} head, at least {LEAST_SAME:.0%} have to; nothing was written"
+                f"of the {head} head, at least {least_same:.0%} have to; nothing was written"
             )
 
 

@@ -17,7 +17,7 @@ from bladescan.backend import BackendSettings, get_plugin
 from bladescan.decoder_process import DecoderSettings
 from bladescan.decoders import DecoderPool
 from bladescan.errors import DataError, MissingDependencyError
-from bladescan.manifest import Manifest
+from bladescan.manifest import FaceRule, Manifest
 from bladescan.quantisation import FEWEST_CROPS, quantise
 from bladescan.records import Verdict
 from bladescan.scanning import crops_of, decode_in_order
@@ -54,13 +54,28 @@ def export_int8(
         BladescanError: the detector, or the photographs, are of no use.
     """
     data, manifest = _exported(detector)
-    rule = manifest.face_rule
-    settings = msgspec.structs.replace(decoder, crop_scale=rule.scale, crop_resize=rule.resize)
-    with DecoderPool(n_decoders, settings) as pool:
-        crops = _cut(photographs, pool, seen)
+    crops = cut_faces(photographs, manifest.face_rule, decoder, n_decoders=n_decoders, seen=seen)
     lowered, report = quantise(data, crops, where=detector.name)
     write_file(output, lowered)
     return asdict(report)
+
+
+def cut_faces(
+    photographs: Iterable[Source],
+    rule: FaceRule,
+    decoder: DecoderSettings,
+    *,
+    n_decoders: int = 1,
+    seen: Callable[[int], None] = lambda n: None,
+) -> NDArray[np.uint8]:
+    """Face crops of photographs, uint8 ``[n, 224, 224, 3]``, cut by a detector's rule.
+
+    Raises:
+        DataError: there are too few.
+    """
+    settings = msgspec.structs.replace(decoder, crop_scale=rule.scale, crop_resize=rule.resize)
+    with DecoderPool(n_decoders, settings) as pool:
+        return _cut(photographs, pool, seen)
 
 
 def _exported(detector: Path) -> tuple[bytes, Manifest]:

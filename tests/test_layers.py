@@ -25,9 +25,9 @@ LAYERS = """
     vocabularies tokenisers text_encoders pretext
     workers fdf photographs indexing examples contact_sheet figures plots
     measures minibatches trainee runs board training
-    mixture classifier detector fitting export export_tensorrt
+    mixture classifier detector fitting export
     copies features fit_job calibrate_job train_job authors
-    quantisation quantise_job
+    quantisation quantise_job export_tensorrt
     degradations evaluation evaluation_plots embedding_plot robustness_plot evaluation_page evaluate_job
     describe machine doctor demo command_inputs learning_commands ledger_commands cli __main__
 """.split()

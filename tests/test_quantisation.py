@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from tiny import bare_encoder, tiny_detector
 
-from bladescan import quantisation
 from bladescan.backend import BackendSettings, get_plugin
 from bladescan.detectors import ONNX
 from bladescan.errors import DetectorError
@@ -116,12 +115,11 @@ def test_a_bare_encoder_has_integers_but_no_verdicts(tmp_path):
     assert scores(data, tmp_path, faces_like(2)).log_likelihood is None
 
 
-def test_a_detector_that_would_change_its_mind_is_not_made(exported, monkeypatch):
-    monkeypatch.setattr(quantisation, "LEAST_SAME", 1.01)
+def test_a_detector_that_would_change_its_mind_is_not_made(exported):
     with pytest.raises(
         DetectorError, match=r"% of 20 photographs keep the verdict of the \S+ head, at least 101%"
     ):
-        quantise(exported, faces_like(40), where="tiny")
+        quantise(exported, faces_like(40), where="tiny", least_same=1.01)
 
 
 def export(*arguments):

@@ -43,6 +43,7 @@ from bladescan.errors import (
 )
 from bladescan.export import seeded_crops
 from bladescan.export_tensorrt import TOLERANCES, embedding_graph, export_tensorrt, heads_graph
+from bladescan.quantisation import symmetric
 from bladescan.tensorrt_library import build_engine, find_library, listed_capabilities, new_log
 
 pytest.importorskip("onnx")
@@ -204,12 +205,31 @@ def test_nothing_is_written_when_the_engine_does_not_compute_the_detector(fake, 
     monkeypatch.setitem(TOLERANCES, "fp16", 1e-9)
     with pytest.raises(DetectorError, match="the fp16 graph differs from the detector"):
         export_tensorrt(tmp_path / "d.safetensors", tmp_path / "d.engine")
-    with pytest.raises(UnknownNameError, match="Available: fp16, fp32"):
+    with pytest.raises(UnknownNameError, match="Available: fp16, fp32, int8"):
         export_tensorrt(tmp_path / "d.safetensors", tmp_path / "d.engine", precision="fp8")
     monkeypatch.setattr(fake.cuda, "devices", [])
     with pytest.raises(DeviceUnavailableError, match="builds an engine on the CUDA device that it is for"):
         export_tensorrt(tmp_path / "d.safetensors", tmp_path / "d.engine")
     assert [path.name for path in tmp_path.iterdir()] == ["d.safetensors"]
+
+
+def test_int8_is_calibrated_on_photographs_and_compared_on_others(fake, tmp_path):
+    save_detector(tiny_detector(), tmp_path / "d.safetensors")
+    smooth = seeded_crops(80, 224)[::2]
+    for precision, given in (("int8", None), ("fp16", lambda rule: smooth)):
+        with pytest.raises(UsageError, match="go together"):
+            export_tensorrt(
+                tmp_path / "d.safetensors", tmp_path / "d.engine", precision=precision, crops=given
+            )
+    report = export_tensorrt(
+        tmp_path / "d.safetensors", tmp_path / "d.engine", precision="int8", crops=lambda rule: smooth
+    )
+    assert report.n_crops == 20
+    assert set(report.same_verdict) == {"one-class", "binary"}
+    assert 0 < report.graph < 0.2
+    assert report.engine == pytest.approx(report.graph, rel=0.2)
+    opened = get_plugin("tensorrt").open(tmp_path / "d.engine", BackendSettings(precision="int8"))
+    assert opened.score(smooth[:2]).p_ai_generated.shape == (2,)
 
 
 def test_a_graph_that_tensorrt_does_not_read_is_one_line(fake):
@@ -347,6 +367,14 @@ def test_tensorrt_for_rtx_builds_the_shipped_detector_without_a_gpu(rtx, precisi
     engine = build_engine(rtx, graph, size=224, max_batch=64, capabilities=capabilities)
     weights = sum(tensor.numel() for tensor in load_detector(SAFETENSORS).vision.values())
     assert len(engine) > weights  # a byte for each at the least
+
+
+@pytest.mark.integration
+def test_tensorrt_for_rtx_builds_the_shipped_detector_in_integers(rtx):
+    graph = symmetric(embedding_graph(load_detector(SAFETENSORS), "fp32"), seeded_crops(8, 224))
+    assert b"QuantizeLinear" in graph
+    engine = build_engine(rtx, graph, size=224, max_batch=8, capabilities=["8.6"])
+    assert len(engine) > 1e6
 
 
 @pytest.mark.integration
