@@ -34,9 +34,11 @@ from bladescan.cluster_worker import (
     end_scan,
     environment,
     inspect_worker,
+    opened_buckets,
     scan_for_cluster,
 )
-from bladescan.errors import BackendError, MissingDependencyError, UsageError
+from bladescan.errors import BackendError, BladescanError, MissingDependencyError, UsageError
+from bladescan.logs import shown
 from bladescan.records import ImageRecord, Reason, Verdict
 from bladescan.scanning import WORKER_DEATHS, ScanSettings, chunks, with_stalls
 from bladescan.sources import Source
@@ -68,6 +70,10 @@ class _Call:
 
     def __call__(self) -> list[Any]:
         return [function(*arguments, **keywords) for function, arguments, keywords in self.items]
+
+
+def _scan_call(sources: Sequence[Source], task: WorkerTask) -> _Call:
+    return _Call([(scan_for_cluster, (sources, task, opened_buckets(sources)), {})])
 
 
 class _Cluster(ABC):
@@ -172,7 +178,8 @@ class ClusterScan:
         except _WorkerLost as exc:
             self._deaths += 1
             if self._deaths > WORKER_DEATHS:
-                raise BackendError(f"cluster workers keep dying, the last on {source.name}: {exc}") from exc
+                last = shown(source.name)
+                raise BackendError(f"cluster workers keep dying, the last on {last}: {exc}") from exc
             detail = f"cluster workers died on it: {exc}"
             return ImageRecord(source.name, Verdict.UNREADABLE, Reason.DECODER_CRASHED, detail)
         self._deaths = 0
@@ -284,7 +291,7 @@ class _Dask(_Cluster):
         return [_inspection(worker, answer) for worker, answer in answers.items()]
 
     def submit(self, sources: Sequence[Source], task: WorkerTask) -> Any:
-        return self._backend.submit(_Call([(scan_for_cluster, (sources, task), {})]), _ignore)
+        return self._backend.submit(_scan_call(sources, task), _ignore)
 
     def result(self, handle: Any) -> list[ImageRecord]:
         from distributed.scheduler import KilledWorker
@@ -427,7 +434,7 @@ class _Ray(_Cluster):
         return [self._inspection(handle) for handle in handles]
 
     def submit(self, sources: Sequence[Source], task: WorkerTask) -> Any:
-        return self._backend.submit(_Call([(scan_for_cluster, (sources, task), {})]), _ignore)
+        return self._backend.submit(_scan_call(sources, task), _ignore)
 
     def result(self, handle: Any) -> list[ImageRecord]:
         try:
@@ -460,6 +467,8 @@ def _knock_at(address: str) -> None:
 
 def _unwrapped(backend: Any, answer: Any, name: str) -> list[ImageRecord]:
     """The records of a chunk, or the error that ended it."""
+    if isinstance(answer, BladescanError):  # a worker's own word
+        raise BackendError(f"cluster {name}: {answer}") from answer
     if isinstance(answer, BaseException):  # how joblib hands on that a chunk was cancelled
         raise BackendError(f"cluster {name}: a chunk was cancelled; the scheduler is gone") from answer
     records: list[ImageRecord]

@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -23,6 +23,7 @@ from pathlib import Path
 
 from bladescan import __version__
 from bladescan.backend import get_plugin
+from bladescan.buckets import is_url, open_store, parse_url
 from bladescan.detectors import default_detector
 from bladescan.errors import BackendError, BladescanError
 from bladescan.records import ImageRecord
@@ -133,12 +134,35 @@ def inspect_worker(task: WorkerTask) -> Inspection:
         return Inspection(whoami(), problem=str(exc))
 
 
-def scan_for_cluster(sources: Sequence[Source], task: WorkerTask) -> list[ImageRecord]:
+def opened_buckets(sources: Iterable[Source]) -> tuple[str, ...]:
+    """A URL of each bucket among the sources that this process finds credentials and a library for."""
+    first = {parse_url(s.name).root: s.name for s in sources if s.problem is None and is_url(s.name)}
+    return tuple(url for url in first.values() if not _why_closed(url))
+
+
+def _why_closed(url: str) -> str:
+    try:
+        open_store(parse_url(url))
+    except BladescanError as exc:
+        return str(exc)
+    return ""
+
+
+def scan_for_cluster(
+    sources: Sequence[Source], task: WorkerTask, buckets: tuple[str, ...] = ()
+) -> list[ImageRecord]:
     """Scan a chunk of sources in a worker of a cluster.
+
+    Args:
+        sources: the chunk.
+        task: of the scan.
+        buckets: see `opened_buckets`, of the machine that asked: what it can open, this one must, too.
 
     Raises:
         BackendError: this machine is not like the one that asked, or the scan has ended.
     """
+    for why in filter(None, map(_why_closed, buckets)):
+        raise BackendError(f"the worker {whoami()} cannot open what this machine can: {why}")
     with _KEPT.lent(task) as scanner:
         return list(scanner.scan(sources))
 

@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from s3_server import MadeUpBucket
+from s3_server import environment as environment_of_s3
 
 from bladescan.cluster_worker import WorkerTask, differences, environment, resolve
 from bladescan.decoder_process import DecoderSettings
@@ -244,6 +246,28 @@ def test_a_file_that_only_this_machine_has_is_a_row_and_says_so(cluster, folder,
     done = run([*scan_on(cluster.address, own)], cwd=tmp_path)
     assert done.returncode == 3
     assert b"vanished" in done.stdout and b"there is no such file on the worker" in done.stdout
+
+
+@needs_dask
+def test_a_worker_without_credentials_ends_the_scan_where_its_parent_has_some(tmp_path, folder):
+    """Where the parent has none either, each object has its row, as on one machine."""
+    pytest.importorskip("obstore", reason="pip install 'bladescan[buckets]'")
+    nothing = dict.fromkeys(environment_of_s3("http://127.0.0.1:1"), "") | {
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    picture = (folder / "000.jpg").read_bytes()
+    made_up = MadeUpBucket(["a.jpg", "b.jpg"], body=lambda key: picture)
+    with made_up.running() as endpoint, running_cluster(tmp_path, **nothing) as cluster:
+        cluster.add_workers(1)
+        found = run(scan_on(cluster.address, "s3://uploads/"), **environment_of_s3(endpoint))
+        (tmp_path / "names").write_text("s3://uploads/a.jpg\n")
+        none = run(scan_on(cluster.address, "--files-from", tmp_path / "names"), **nothing)
+    assert found.returncode == 2
+    assert b"cannot open what this machine can: s3://uploads: no credentials found" in found.stderr
+    assert none.returncode == 3
+    assert b"s3://uploads/a.jpg,unreadable,read-error" in none.stdout
 
 
 @needs_dask
