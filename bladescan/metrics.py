@@ -18,7 +18,7 @@ from bladescan.guard import interrupt_code
 from bladescan.records import Reason
 from bladescan.scan_job import Tally
 from bladescan.sinks import RunInfo, RunSummary
-from bladescan.targets import open_file, write_file
+from bladescan.targets import is_special, open_file, write_file
 from bladescan.terminal import say
 
 _RUN_LABELS = ("version", "detector", "detector_sha256", "backend", "device", "face_finder", "head")
@@ -58,6 +58,8 @@ class MetricsFile:
         if path is not None:
             if path.suffix != ".prom":
                 raise UsageError(f"--metrics {path}: expected a name that ends in .prom, as is collected")
+            if is_special(str(path)):  # to open a pipe would wait for a reader
+                raise UsageError(f"--metrics {path}: is a device or a pipe; give the name of a file")
             open_file(str(path)).discard()
 
     def __enter__(self) -> Self:

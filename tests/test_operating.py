@@ -250,6 +250,9 @@ def test_metrics_that_nobody_would_collect_are_an_error(bladescan, tmp_path):
     done = bladescan("scan", "x", "--metrics", tmp_path / "m.txt")
     assert done.returncode == ExitCode.FAILED and b"expected a name that ends in .prom" in done.stderr
     assert not (tmp_path / "m.txt").exists()
+    os.mkfifo(tmp_path / "m.prom")
+    done = bladescan("scan", "x", "--metrics", tmp_path / "m.prom")
+    assert done.returncode == ExitCode.FAILED and b"m.prom: is a device or a pipe" in done.stderr
 
 
 @pytest.mark.parametrize(
