@@ -1,8 +1,8 @@
 """Objects in buckets and on web servers: what a URL means, listing below a prefix, reading with patience.
 
 It knows no image and no scan. S3 is listed by botocore, which also finds the credentials; objects are
-read, and other stores listed, by obstore. Only botocore keeps every key as it is: obstore cannot name
-``a//b`` or a key with a line end in it, so such keys are read by botocore too.
+read, and other stores listed, by obstore; web servers are asked by urllib3. Only botocore keeps every key
+as it is: obstore cannot name ``a//b`` or a key with a line end in it, so such keys are read by botocore too.
 
 Nothing here prints a credential: a server's answer is told by its status and error code alone.
 """
@@ -20,7 +20,7 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from bladescan.errors import BucketError, ImageError, MissingDependencyError, UnknownNameError, UsageError
 from bladescan.logs import QUIET_VARIABLE, shown, source_fields
@@ -29,6 +29,7 @@ from bladescan.terminal import say
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
+    from urllib3 import BaseHTTPResponse, PoolManager
 
 BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Longest pauses before each new attempt."""
@@ -40,7 +41,7 @@ TELL_EVERY_S = 5.0
 _BUCKET_SCHEMES = ("s3", "gs", "az", "abfs", "abfss")
 _WEB_SCHEMES = ("http", "https")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_PASSWORD = re.compile(r"(?<=://)[^/@:]*:[^/@]*@")
+_PASSWORD = re.compile(r"(?<=://)[^/?#@:]*:[^/?#]*@")
 _STATUS = re.compile(r"\bstatus:? (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,64})</Code>")
 _TIMED_OUT = re.compile(r"(?<!retry_)(timed ?out|timeout)", re.IGNORECASE)
@@ -176,15 +177,15 @@ def open_store(address: Address) -> Store:
         MissingDependencyError: a library is not installed.
         BucketError: no credentials, or a configuration that means nothing.
     """
-    needed = ("obstore", "botocore") if address.scheme == "s3" else ("obstore",)
+    needed = ("urllib3",) if address.is_web else ("obstore", "botocore")[: 1 + (address.scheme == "s3")]
     for package in needed:
         if find_spec(package) is None:
             raise MissingDependencyError(f"{address.scheme}://", package, _INSTALL)
+    if address.is_web:
+        return _Web()
     with _stores_lock:
         import obstore.store  # noqa: F401 -- once as a whole: another thread would find it half imported
 
-        if address.is_web:
-            return _Web()
         if address.root not in _stores:
             kind = _S3 if address.scheme == "s3" else _Obstore
             _stores[address.root] = kind(address.root)
@@ -275,7 +276,9 @@ class _S3:
                     f"{root}: no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
                     "AWS_PROFILE, or AWS_SKIP_SIGNATURE=true for a public bucket"
                 )
-            self._client = self._connect(self._session.get_config_variable("region") or "us-east-1")
+            # botocore itself does not know AWS_REGION, which the AWS command prefers.
+            region = os.environ.get("AWS_REGION") or self._session.get_config_variable("region")
+            self._client = self._connect(region or "us-east-1")
         self._store_lock = threading.Lock()
         self._store: ObjectStore | None = None
 
@@ -417,10 +420,11 @@ class _S3:
     def _refusal(self, exc: Any, missing: Reason) -> Exception:
         status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         code = re.sub(r"\W", "", str(exc.response.get("Error", {}).get("Code", "")))[:64]
+        code = "" if code == str(status) else code  # so botocore names an answer that is not S3's
         if code == "NoSuchBucket":
             return BucketError(f"{self.root}: no such bucket at {_endpoint(self._client)}")
         if status == 404:
-            return ImageError(missing, f"the server answers 404 {code}")
+            return ImageError(missing, f"the server answers 404 {code}".rstrip())
         if code == "AccessDenied":
             return ImageError(Reason.PERMISSION_DENIED, "the server answers 403 AccessDenied")
         if status in (401, 403):
@@ -556,34 +560,116 @@ class _ObstoreListing:
 
 
 class _Web:
-    """Files on web servers. They are named one by one: there is no listing."""
+    """Files on web servers. They are named one by one: there is no listing.
+
+    By urllib3, for obstore takes no answer that does not tell its length, as many servers' do not.
+    """
 
     def find(self, key: str) -> Found | None:
-        import obstore
-
         try:
-            meta = _run(lambda: obstore.head_async(_web_store(key), ""), LISTING_STALL_S)
+            with _web_answer(key, LISTING_STALL_S) as answer:
+                return Found(key, _told_length(answer) or 0, answer.headers.get("ETag", ""))
         except ImageError as exc:
             if exc.reason is Reason.NOT_FOUND:
                 return None
             raise
-        return _found_by_obstore(meta)._replace(key=key)
 
     def pages(self, prefix: str) -> Iterator[list[Found]]:
         raise BucketError(f"{prefix}: a web server lists nothing; name the files one by one")
 
     async def read(self, key: str, listed: Found | None, max_bytes: int, stall_s: float) -> bytes:
-        return await _read(_web_store(key), "", listed, max_bytes, stall_s)
+        given_up = threading.Event()
+        try:
+            return await in_thread(lambda: _read_web(key, max_bytes, stall_s, given_up))
+        finally:
+            given_up.set()
 
 
-def _web_store(url: str) -> ObjectStore:
-    from obstore.exceptions import BaseError
-    from obstore.store import HTTPStore
+def _read_web(url: str, max_bytes: int, stall_s: float, given_up: threading.Event) -> bytes:
+    with _web_answer(url, stall_s) as answer:
+        size, data = _told_length(answer), bytearray()
+        check_size(size or 0, max_bytes)
+        while (part := answer.read1(PART_BYTES)) and not given_up.is_set():
+            data += part
+            check_size(len(data), max_bytes)
+    if size is not None and "Content-Encoding" not in answer.headers:
+        _check_whole(len(data), size, None, None)
+    return bytes(data)
 
+
+@contextmanager
+def _web_answer(url: str, stall_s: float) -> Iterator[BaseHTTPResponse]:
+    """What a server answers when it has the file; redirects are followed. The connection ends with it.
+
+    Raises:
+        ImageError, Transient: it has not, or nobody can say.
+    """
+    import urllib3
+    from urllib3 import exceptions as u
+
+    wait = urllib3.Timeout(connect=CONNECT_S, read=stall_s)
+    again = urllib3.Retry(connect=0, read=0, other=0, status=0, redirect=5)
     try:
-        return HTTPStore(url, client_options=_client_options(), retry_config={"max_retries": 0})
-    except (BaseError, ValueError) as exc:
+        with _web_connections(url) as connections:
+            # decode_content: some servers compress what nobody asked them to.
+            answer = connections.request(
+                "GET", url, headers={"User-Agent": "bladescan"}, timeout=wait, retries=again,
+                preload_content=False, decode_content=True,
+            )  # fmt: skip
+            with closing(answer):
+                _refuse_status(answer.status)
+                yield answer
+    except u.LocationValueError as exc:
         raise ImageError(Reason.NOT_FOUND, f"not a web address: {_first_line(exc)}") from exc
+    except u.HTTPError as exc:
+        raise _web_trouble(exc) from exc
+
+
+def _web_connections(url: str) -> PoolManager:
+    """To a server, or the proxy that the environment names for it."""
+    from urllib.request import getproxies, proxy_bypass
+
+    import urllib3
+
+    parts = urllib3.util.parse_url(url)
+    proxy = getproxies().get(parts.scheme or "")
+    if proxy is None or proxy_bypass(parts.host or ""):
+        return urllib3.PoolManager()
+    login = urllib3.util.parse_url(proxy).auth
+    headers = urllib3.make_headers(proxy_basic_auth=unquote(login)) if login else None
+    return urllib3.ProxyManager(proxy, proxy_headers=headers)
+
+
+def _refuse_status(status: int) -> None:
+    detail = f"the server answers {status}"
+    if status in (404, 410):
+        raise ImageError(Reason.NOT_FOUND, detail)
+    if status in (401, 403):
+        raise ImageError(Reason.PERMISSION_DENIED, detail)
+    if status >= 500 or status in (408, 429):
+        raise Transient(detail)
+    if status != 200:
+        raise ImageError(Reason.READ_ERROR, detail)
+
+
+def _web_trouble(exc: Exception) -> Exception:
+    from urllib3 import exceptions as u
+
+    cause = getattr(exc, "reason", exc)
+    if isinstance(cause, u.TimeoutError) and not isinstance(cause, u.NewConnectionError):
+        return Transient("the server does not answer in time", Reason.TIMEOUT)
+    if isinstance(cause, u.ResponseError):
+        return ImageError(Reason.READ_ERROR, "the server sends from one address to another without end")
+    if isinstance(cause, u.SSLError):
+        return ImageError(Reason.READ_ERROR, "no secure connection: the server's certificate is not accepted")
+    if isinstance(cause, u.DecodeError):
+        return ImageError(Reason.READ_ERROR, "the server compresses, and wrongly")
+    return Transient("the connection breaks or cannot be made")
+
+
+def _told_length(answer: BaseHTTPResponse) -> int | None:
+    told = answer.headers.get("Content-Length", "")
+    return int(told) if re.fullmatch("[0-9]{1,18}", told) else None
 
 
 def _client_options() -> Any:

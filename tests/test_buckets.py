@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import io
 import json
@@ -178,14 +179,12 @@ def test_a_url_that_means_nothing_is_a_usage_error_and_in_a_list_a_row(url, mess
 
 OPENED_AT_ONCE = """
 import threading
-from bladescan.buckets import BucketError, _web_store, open_store, parse_url
+from bladescan.buckets import BucketError, open_store, parse_url
 gate, failed = threading.Barrier(4), []
 def use(url):
     gate.wait()
     try:
         open_store(parse_url(url))
-        if url.startswith("http"):
-            _web_store(url)
     except BucketError:
         pass
     except BaseException as exc:
@@ -210,6 +209,19 @@ def test_without_a_library_the_line_says_what_to_install(package, monkeypatch):
         MissingDependencyError, match=rf"s3:// needs {package}.*pip install 'bladescan\[buckets\]'"
     ):
         listed("s3://b/p/")
+
+
+@pytest.mark.parametrize(
+    "url,shown",
+    [
+        ("http://u:w@rd@h/x", "http://***@h/x"),
+        ("https://u:word@h/x?y", "https://***@h/x?y"),
+        ("http://h:80/x?mail=a@b", "http://h:80/x?mail=a@b"),
+        ("http://h:80?mail=a@b", "http://h:80?mail=a@b"),
+    ],
+)
+def test_a_password_is_covered_as_a_whole(url, shown):
+    assert buckets.without_password(url) == shown
 
 
 # Listing
@@ -569,6 +581,76 @@ class _Web(Quiet):
         return self.answer(200 if found else 404, b"picture" if found else b"")
 
     do_HEAD = do_GET
+
+
+class _OddWeb(Quiet):
+    """What servers do that is allowed, and some that is not."""
+
+    def do_GET(self) -> None:
+        name, picture = self.path.strip("/"), b"picture" * 1000
+        if name == "until-it-closes":
+            self.send_response(200)
+            self.send_header("Last-Modified", "yesterday")
+            self.end_headers()
+            self.wfile.write(picture)
+            self.close_connection = True
+        elif name in ("in-chunks", "chunks-that-break-off", "without-end"):
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            for _ in range(1 << 30 if name == "without-end" else 1):
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(picture), picture))
+            self.wfile.write(b"0\r\n\r\n" if name == "in-chunks" else b"")
+            self.close_connection = True
+        elif name in ("compressed", "a-bomb"):
+            body = gzip.compress(picture if name == "compressed" else bytes(1 << 24))
+            self.answer(200, body, {"Content-Encoding": "gzip"})
+        elif name == "in-circles":
+            self.answer(302, headers={"Location": self.path})
+        elif name == "cut-off":
+            self.answer(200, picture, {"Content-Length": "9000"})
+            self.close_connection = True
+        else:
+            self.answer(int(name), b"", {})
+
+
+WEB_ANSWERS = {
+    "until-it-closes": b"picture" * 1000,
+    "in-chunks": b"picture" * 1000,
+    "compressed": b"picture" * 1000,
+    "chunks-that-break-off": Reason.READ_ERROR,
+    "cut-off": Reason.READ_ERROR,
+    "without-end": Reason.TOO_MANY_BYTES,
+    "a-bomb": Reason.TOO_MANY_BYTES,
+    "in-circles": Reason.READ_ERROR,
+    "206": Reason.READ_ERROR,
+    "401": Reason.PERMISSION_DENIED,
+    "410": Reason.NOT_FOUND,
+    "503": Reason.READ_ERROR,
+}
+
+
+def test_web_servers_answer_in_many_ways():
+    with serving(_OddWeb) as endpoint:
+        found = fetch(*(Source(f"{endpoint}/{name}") for name in WEB_ANSWERS), max_bytes=1_000_000)
+    reasons = [each.reason if isinstance(each, ImageError) else each for each in found]
+    assert dict(zip(WEB_ANSWERS, reasons, strict=True)) == WEB_ANSWERS
+
+
+def test_a_web_server_is_asked_through_the_proxy_of_the_environment(monkeypatch):
+    asked = []
+
+    class Proxy(Quiet):
+        def do_GET(self) -> None:
+            asked.append((self.path, self.headers["Proxy-Authorization"]))
+            self.answer(200, b"picture")
+
+    with serving(Proxy) as endpoint:
+        monkeypatch.setenv("http_proxy", endpoint.replace("://", "://me:s%40cret@"))
+        monkeypatch.setenv("no_proxy", "localhost")
+        there, here = fetch(Source("http://nowhere.invalid/a.jpg"), Source("http://localhost:1/a.jpg"))
+    assert (there, here.reason) == (b"picture", Reason.READ_ERROR)
+    assert asked == [("http://nowhere.invalid/a.jpg", "Basic bWU6c0BjcmV0")]  # me:s@cret
 
 
 def test_a_server_that_is_not_there_is_no_timeout():
