@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from bladescan.errors import BucketError, ImageError, MissingDependencyError, UnknownNameError, UsageError
-from bladescan.logs import QUIET_VARIABLE, shown, source_fields
+from bladescan.logs import QUIET_VARIABLE, shown, source_fields, without_password
 from bladescan.records import Reason
 from bladescan.terminal import say
 
@@ -41,7 +41,6 @@ TELL_EVERY_S = 5.0
 _BUCKET_SCHEMES = ("s3", "gs", "az", "abfs", "abfss")
 _WEB_SCHEMES = ("http", "https")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_PASSWORD = re.compile(r"(?<=://)[^/?#@:]*:[^/?#]*@")
 _STATUS = re.compile(r"\bstatus:? (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,64})</Code>")
 _TIMED_OUT = re.compile(r"(?<!retry_)(timed ?out|timeout)", re.IGNORECASE)
@@ -123,11 +122,6 @@ def is_url(name: str) -> bool:
     return _SCHEME.match(name) is not None
 
 
-def without_password(url: str) -> str:
-    """The URL with ``***`` for a user and password in it."""
-    return _PASSWORD.sub("***@", url)
-
-
 def said_of(exc: Exception, url: str) -> str:
     """An error's line without the URL that it begins with, for a row has it already and a log may hide it."""
     return str(exc).removeprefix(f"{without_password(url)}: ")
@@ -145,7 +139,7 @@ def parse_url(url: str) -> Address:
     scheme = match[1].lower()
     if scheme not in _BUCKET_SCHEMES + _WEB_SCHEMES:
         raise UnknownNameError("URL scheme", scheme, (*_BUCKET_SCHEMES, *_WEB_SCHEMES))
-    if _PASSWORD.search(url):
+    if without_password(url) != url:
         raise UsageError(
             f"{without_password(url)}: a password in a URL would end up in the output; leave it out"
         )
@@ -608,7 +602,7 @@ def _web_answer(url: str, stall_s: float) -> Iterator[BaseHTTPResponse]:
     from urllib3 import exceptions as u
 
     wait = urllib3.Timeout(connect=CONNECT_S, read=stall_s)
-    again = urllib3.Retry(connect=0, read=0, other=0, status=0, redirect=5)
+    again = urllib3.Retry(5, connect=0, read=0, other=0, status=0, respect_retry_after_header=False)
     try:
         with _web_connections(url) as connections:
             # decode_content: some servers compress what nobody asked them to.

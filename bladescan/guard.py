@@ -17,7 +17,7 @@ import typer
 
 from bladescan.errors import BladescanError
 from bladescan.exit_codes import ExitCode
-from bladescan.logs import configure, put, wants_json
+from bladescan.logs import configure, put, wants_json, without_password
 from bladescan.terminal import say
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -108,11 +108,16 @@ def _give_up_stdout() -> None:
 
 
 def _fail(message: str, debug: bool) -> NoReturn:
-    trace = {"traceback": traceback.format_exc()} if debug else {}
+    trace = {"traceback": _trace()} if debug else {}
     if trace and not wants_json():
         put(trace["traceback"].rstrip())
     say(f"bladescan: {message}", "error", "error", exit_code=int(ExitCode.FAILED), **trace)
     raise typer.Exit(ExitCode.FAILED) from None
+
+
+def _trace() -> str:
+    """Of the current error; libraries put whole URLs into theirs, a server's with its password too."""
+    return "\n".join(map(without_password, traceback.format_exc().splitlines()))
 
 
 @contextmanager

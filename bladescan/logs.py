@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import math
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ KEY_VARIABLE = "BLADESCAN_LOG_KEY"
 QUIET_VARIABLE = "BLADESCAN_QUIET"
 INTERVAL_VARIABLE = "BLADESCAN_LOG_INTERVAL_S"
 INTERVAL_S = 30.0
+
+_PASSWORD = re.compile(r"(?<=://)[^/?#@:]*:[^/?#]*@")
 
 LogFormat = Literal["text", "json"]
 LogPaths = Literal["plain", "hashed"]
@@ -77,6 +80,11 @@ def interval_s() -> float:
     except ValueError:
         return INTERVAL_S
     return INTERVAL_S if math.isnan(asked) else min(max(0.1, asked), 86400.0)  # no clock waits for ever
+
+
+def without_password(url: str) -> str:
+    """The URL, or any line, with ``***`` for a user and password in it."""
+    return _PASSWORD.sub("***@", url)
 
 
 def shown(source: str) -> str:

@@ -32,9 +32,9 @@ from bladescan.buckets import (
     open_store,
     parse_url,
     said_of,
-    without_password,
 )
 from bladescan.errors import BladescanError, ImageError, UsageError
+from bladescan.logs import without_password
 from bladescan.records import ImageRecord, Reason
 
 LONGEST_NAME = 1 << 20

@@ -611,7 +611,7 @@ class _OddWeb(Quiet):
             self.answer(200, picture, {"Content-Length": "9000"})
             self.close_connection = True
         else:
-            self.answer(int(name), b"", {})
+            self.answer(int(name), b"", {"Retry-After": "1"})
 
 
 WEB_ANSWERS = {
@@ -626,6 +626,7 @@ WEB_ANSWERS = {
     "206": Reason.READ_ERROR,
     "401": Reason.PERMISSION_DENIED,
     "410": Reason.NOT_FOUND,
+    "429": Reason.READ_ERROR,
     "503": Reason.READ_ERROR,
 }
 
@@ -633,6 +634,7 @@ WEB_ANSWERS = {
 def test_web_servers_answer_in_many_ways():
     with serving(_OddWeb) as endpoint:
         found = fetch(*(Source(f"{endpoint}/{name}") for name in WEB_ANSWERS), max_bytes=1_000_000)
+    assert "answers 429; tried 5 times" in found[-2].detail and "503; tried 5 times" in found[-1].detail
     reasons = [each.reason if isinstance(each, ImageError) else each for each in found]
     assert dict(zip(WEB_ANSWERS, reasons, strict=True)) == WEB_ANSWERS
 
@@ -705,3 +707,10 @@ def test_wrong_credentials_end_the_command_and_are_never_shown(bucket, s3, blade
     assert done.returncode == 2
     assert b"does not accept the credentials (SignatureDoesNotMatch)" in done.stderr.splitlines()[-1]
     assert b"wr0ng" not in done.stdout + done.stderr
+
+
+def test_a_server_s_password_is_never_shown_in_a_traceback_either(bladescan):
+    env = environment("http://me:s3cret@127.0.0.1:1") | {"AWS_MAX_ATTEMPTS": "1"}
+    done = bladescan("scan", "s3://b/", "--debug", env=env)
+    assert done.returncode == 2 and b"Traceback" in done.stderr and b"://***@127.0.0.1:1" in done.stderr
+    assert b"s3cret" not in done.stderr
