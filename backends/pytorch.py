@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bladescan.backend import BackendSettings, BackendStatus, check_crops
 from bladescan.errors import BackendError, DeviceUnavailableError, MissingDependencyError, UsageError
@@ -20,31 +20,44 @@ from ._checks import check_finite
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from bladescan.detector import DetectorModule
     from bladescan.manifest import Manifest
 
 _INSTALL = "pip install 'bladescan[train]'"
 _PRECISIONS = ("fp32", "bf16", "fp16")
+_MOST_CUDA, _MOST_CPU = 256, 4096
+"""Crops in one run, until the device says that it has no room."""
+_WARM_UPS = 3
+
+
+class _Outputs(NamedTuple):
+    """`Scores` as tensors."""
+
+    log_likelihood: Tensor | None
+    p_ai_generated: Tensor | None
+    embedding: Tensor
 
 
 class PyTorchBackend:
-    """A detector module on one device.
+    """A detector module on one device. A batch that the device has no room for is halved.
 
     Args:
-        module: the detector, already on ``device``.
+        module: the detector, already on ``device``, its encoder in the precision asked for.
         manifest: of the detector.
         device: where the module is.
-        settings: threads and precision; the encoder alone computes in a lower precision.
+        threads: CPU threads for one run; 0 leaves torch's own number.
     """
 
-    def __init__(
-        self, module: DetectorModule, manifest: Manifest, device: str, settings: BackendSettings
-    ) -> None:
+    def __init__(self, module: DetectorModule, manifest: Manifest, device: str, threads: int = 0) -> None:
         self.device = device
         self.manifest = manifest
-        self._module: DetectorModule | None = module
-        self._settings = settings
+        self._threads = threads
+        self._most = _MOST_CUDA if device.startswith("cuda") else _MOST_CPU
+        self._runner: _Eager | _Graphs | None = (
+            _Graphs(module, device) if device.startswith("cuda") else _Eager(module)
+        )
 
     def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See `bladescan.backend.Backend.embed`."""
@@ -56,43 +69,144 @@ class PyTorchBackend:
 
     def close(self) -> None:
         """Drop the module; closing twice is fine."""
-        self._module = None
+        self._runner = None
 
     def _run(self, crops: NDArray[np.uint8], *, heads: bool) -> Scores:
         import torch
 
-        if self._module is None:
+        if self._runner is None:
             raise BackendError("the pytorch backend is closed")
         check_crops(crops, self.manifest.preprocessing.size)
         try:
-            with torch.inference_mode(), _threads(self._settings.threads):
-                scores = self._forward(self._module, crops, heads=heads)
+            with torch.inference_mode(), _threads(self._threads), _exact(self.device):
+                scores = _joined(self._in_batches(self._runner, crops, heads=heads))
         except RuntimeError as exc:
             raise BackendError(f"pytorch on {self.device}: {str(exc).splitlines()[0]}") from exc
         return check_finite(scores, "pytorch")
 
-    def _forward(self, module: DetectorModule, crops: NDArray[np.uint8], *, heads: bool) -> Scores:
-        import numpy as np
+    def _in_batches(
+        self, runner: _Eager | _Graphs, crops: NDArray[np.uint8], *, heads: bool
+    ) -> list[_Outputs]:
+        """What the runner gives for batches of the crops, the results still on the device."""
         import torch
 
-        # torch warns on arrays that it must not write to, as memory-mapped and shared crops are.
-        pixels = torch.from_numpy(np.require(crops, requirements=["C", "W"])).to(self.device)
-        with self._autocast():
-            embedding = module.embed(pixels)
-        likelihood, probability = module.heads(embedding) if heads else (None, None)
-        return Scores(
-            None if likelihood is None else likelihood.cpu().numpy(),
-            None if probability is None else probability.cpu().numpy(),
-            embedding.cpu().numpy(),
-        )
+        found: list[_Outputs] = []
+        start = 0
+        while start < len(crops) or not found:
+            batch = crops[start : start + self._most]
+            try:
+                found.append(runner(batch, heads=heads))
+            except torch.OutOfMemoryError as exc:
+                if len(batch) < 2:
+                    raise BackendError(
+                        f"pytorch on {self.device}: out of memory with one crop; end other programs that use "
+                        "this device"
+                    ) from exc
+                self._most = len(batch) // 2
+                runner.forget()
+                continue
+            start += max(1, len(batch))
+        return found
 
-    def _autocast(self) -> AbstractContextManager[Any]:
+
+class _Eager:
+    """A module run operation by operation, as PyTorch does."""
+
+    def __init__(self, module: DetectorModule) -> None:
+        self._module = module
+
+    def __call__(self, crops: NDArray[np.uint8], *, heads: bool) -> _Outputs:
+        return _compute(self._module, _tensor(crops), heads=heads)
+
+    def forget(self) -> None:
+        """It holds no memory."""
+
+
+class _Graphs:
+    """A module on a CUDA device as CUDA graphs, one for each power of two of crops.
+
+    The encoder is many small kernels: launched one by one they leave the device idle. A batch is filled up
+    to the next power of two with what is there; rows do not depend on each other.
+    """
+
+    def __init__(self, module: DetectorModule, device: str) -> None:
+        self._module, self._device = module, device
+        self._captured: dict[tuple[int, bool], tuple[Any, Tensor, _Outputs]] = {}
+
+    def __call__(self, crops: NDArray[np.uint8], *, heads: bool) -> _Outputs:
         import torch
 
-        if self._settings.precision == "fp32":
-            return nullcontext()
-        dtype = torch.bfloat16 if self._settings.precision == "bf16" else torch.float16
-        return torch.autocast(self.device.partition(":")[0], dtype=dtype)
+        n = len(crops)
+        with torch.cuda.device(self._device):
+            if not n:
+                return _compute(self._module, _tensor(crops).to(self._device), heads=heads)
+            key = (1 << (n - 1).bit_length(), heads)
+            if key not in self._captured:
+                self._captured[key] = self._capture(*key)
+            graph, pixels, outputs = self._captured[key]
+            # Page-locked memory that a copy still reads from is not handed out again, so while one batch is
+            # on its way the next is laid beside it.
+            pixels[:n].copy_(_tensor(crops).pin_memory(), non_blocking=True)
+            graph.replay()
+            return _rows(outputs, n)
+
+    def forget(self) -> None:
+        """Give back the memory that the graphs hold."""
+        import torch
+
+        self._captured.clear()
+        torch.cuda.empty_cache()
+
+    def _capture(self, n: int, heads: bool) -> tuple[Any, Tensor, _Outputs]:
+        import torch
+
+        pixels = torch.zeros((n, self._module.size, self._module.size, 3), dtype=torch.uint8, device="cuda")
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # libraries choose their kernels at first runs, which no graph may hold
+            for _ in range(_WARM_UPS):
+                _compute(self._module, pixels, heads=heads)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            outputs = _compute(self._module, pixels, heads=heads)
+        return graph, pixels, outputs
+
+
+def _rows(outputs: _Outputs, n: int) -> _Outputs:
+    """The first rows, copied: the next batch is written over them."""
+    likelihood, probability, embedding = outputs
+    return _Outputs(
+        None if likelihood is None else likelihood[:n].clone(),
+        None if probability is None else probability[:n].clone(),
+        embedding[:n].clone(),
+    )
+
+
+def _compute(module: DetectorModule, pixels: Tensor, *, heads: bool) -> _Outputs:
+    embedding = module.embed(pixels)
+    return _Outputs(*(module.heads(embedding) if heads else (None, None)), embedding)
+
+
+def _tensor(crops: NDArray[np.uint8]) -> Tensor:
+    import numpy as np
+    import torch
+
+    # torch warns on arrays that it must not write to, as memory-mapped and shared crops are.
+    return torch.from_numpy(np.require(crops, requirements=["C", "W"]))
+
+
+def _joined(parts: list[_Outputs]) -> Scores:
+    """All rows as arrays; here the device is waited for."""
+    import torch
+
+    def column(rows: tuple[Tensor | None, ...]) -> NDArray[Any] | None:
+        there = [values for values in rows if values is not None]
+        return torch.cat(there).cpu().numpy() if there else None
+
+    likelihoods, probabilities, embeddings = map(column, zip(*parts, strict=True))
+    assert embeddings is not None
+    return Scores(likelihoods, probabilities, embeddings)
 
 
 class PyTorchPlugin:
@@ -121,6 +235,7 @@ class PyTorchPlugin:
             import torch
 
             from bladescan.detector import DetectorModule, load_detector
+            from bladescan.low_precision import DTYPES, lower
         except ImportError as exc:
             raise MissingDependencyError("the pytorch backend", exc.name or "torch", _INSTALL) from exc
         if settings.precision not in _PRECISIONS:
@@ -130,9 +245,11 @@ class PyTorchPlugin:
         device = _device(settings.device)
         detector = load_detector(path)
         module = DetectorModule(detector, where=path.name).double_heads()
+        if settings.precision in DTYPES:
+            lower(module.encoder, DTYPES[settings.precision])
         module.to(device)
         module.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return PyTorchBackend(module, detector.manifest, device, settings)
+        return PyTorchBackend(module, detector.manifest, device, settings.threads)
 
 
 plugin = PyTorchPlugin()
@@ -172,3 +289,12 @@ def _threads(n: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _exact(device: str) -> AbstractContextManager[None]:
+    """On a CUDA device: float32 is no TF32; the quickest kernels are looked for, once a shape."""
+    import torch
+
+    if not device.startswith("cuda"):
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from bladescan_backends.fake import FakeBackend
+from bladescan_backends.pytorch import PyTorchBackend
 from tiny import D, bare_encoder, crops, tiny_detector
 
 from bladescan.backend import (
@@ -253,6 +254,29 @@ def test_pytorch_computes_only_the_encoder_in_bf16(files):
     np.testing.assert_allclose(rough.log_likelihood, again, rtol=1e-12)
     with pytest.raises(UsageError, match="not 'int8'"):
         open_or_skip("pytorch", files, precision="int8")
+
+
+class Cramped(DetectorModule):
+    """A device with room for so many crops."""
+
+    room = 3
+
+    def embed(self, crops):
+        if len(crops) > self.room:
+            raise torch.OutOfMemoryError(f"CUDA out of memory\nwith {len(crops)} crops")
+        return super().embed(crops)
+
+
+def test_pytorch_halves_a_batch_that_the_device_has_no_room_for():
+    x = crops(11)
+    module = Cramped(tiny_detector())
+    scores = PyTorchBackend(module, tiny_detector().manifest, "cpu").score(x)
+    for values, wanted in zip(scores, reference(x), strict=True):
+        np.testing.assert_allclose(values, wanted, rtol=1e-4, atol=1e-6)
+    module.room = 0
+    with pytest.raises(BackendError, match="pytorch on cpu: out of memory with one crop") as caught:
+        PyTorchBackend(module, tiny_detector().manifest, "cpu").embed(x)
+    assert "\n" not in str(caught.value)
 
 
 def test_pytorch_leaves_the_process_its_thread_count(files):
