@@ -25,8 +25,8 @@ from bladescan.errors import DetectorError, MissingDependencyError
 from bladescan.manifest import METADATA_KEY, HeadName, Manifest, decode_manifest, encode_manifest
 from bladescan.records import Scores
 
-MOST_CALIBRATING = 128
-"""Crops that set the ranges; more of them moved nothing that could be measured."""
+MOST_CALIBRATING = 512
+"""Crops that set the ranges."""
 FEWEST_CROPS = 32
 LEAST_SAME = 0.95
 """Share of verdicts that have to stay, with each head, unless another is asked for."""
@@ -35,6 +35,9 @@ _BATCH = 8
 # What an encoder's trunk is made of. Activations have to be among them: onnxruntime would resolve the range
 # before a clip at 6, and lose most of its 256 steps to values that never pass.
 _OPERATORS = ("Conv", "Relu", "Clip", "Add", "MaxPool")
+# The first convolutions and what they feed stay: a third of the error comes from them, and none of
+# the speed (docs/speed.md).
+_KEPT = 4
 # A bias in integers would need one of 32 bits, which TensorRT lacks.
 _SYMMETRIC = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
 _OUTPUTS: dict[HeadName, str] = {"one-class": "log_likelihood", "binary": "p_ai_generated"}
@@ -161,9 +164,10 @@ def _trunk(model: Any) -> list[str]:
     """Names of the encoder's nodes that become integer ones; an addition only where it joins two branches."""
     encoder = _onnx().utils.Extractor(model).extract_model(["crops"], ["embedding"]).graph
     computed = {output for node in encoder.node for output in node.output}
+    start = [index for index, node in enumerate(encoder.node) if node.op_type == "Conv"][_KEPT]
     return [
         node.name
-        for node in encoder.node
+        for node in encoder.node[start:]
         if node.op_type in _OPERATORS and (node.op_type != "Add" or computed.issuperset(node.input))
     ]
 
