@@ -97,9 +97,19 @@ def _leave(exc: BaseException, debug: bool) -> NoReturn:
     if isinstance(exc, OSError) and exc.errno in _FULL:
         _give_up_stdout()
         _fail(f"cannot write {exc.filename or 'standard output'}: {exc.strerror}", debug)
+    if isinstance(exc, FileNotFoundError) and not _has_working_directory():
+        _fail("the working directory is gone: change to one that exists, or give absolute paths", debug)
     if not isinstance(exc, Exception) or type(exc).__module__.startswith("typer."):
         raise exc  # a usage error or an exit, which Typer renders
     _fail(f"internal error: {type(exc).__name__}: {exc} (--debug shows where)", debug)
+
+
+def _has_working_directory() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _give_up_stdout() -> None:

@@ -36,6 +36,9 @@ DEFAULT_FORMATS = frozenset({"AVIF", "BMP", "GIF", "HEIF", "JPEG", "PNG", "PPM",
 OPTIONAL_FORMATS = frozenset({"JPEG2000"})
 """Formats that are opened only if asked for."""
 
+MOST_BYTES = 4_000_000_000
+"""Largest value of ``Limits.max_bytes``: a message to a decoder process tells its length in 32 bits."""
+
 MAX_LISTED_FRAMES = 100_000
 """Frames or pages of a file that is opened; more cost seconds even to count."""
 
@@ -77,6 +80,8 @@ class Limits:
         for name in ("max_bytes", "max_pixels", "max_frames", "max_total_pixels", "min_side"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.max_bytes > MOST_BYTES:
+            raise UsageError(f"max_bytes must be at most {MOST_BYTES}, got {self.max_bytes}")
         known = DEFAULT_FORMATS | OPTIONAL_FORMATS
         if unknown := sorted(self.formats - known):
             raise UsageError(f"unknown image format {unknown[0]!r}. Available: {', '.join(sorted(known))}.")

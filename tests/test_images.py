@@ -483,3 +483,9 @@ def test_orientation_of_real_files_agrees_with_pillow(hostile):
         np.testing.assert_array_equal(pixels.shape, expected.shape, err_msg=path.name)
         # A colour profile may shift the colours, never move them.
         assert np.abs(pixels.astype(int) - expected).mean() < 20, path.name
+
+
+def test_no_more_bytes_are_allowed_than_a_message_to_a_decoder_can_hold():
+    assert Limits(max_bytes=images.MOST_BYTES).max_bytes < 2**32 - 2**20
+    with pytest.raises(UsageError, match="max_bytes must be at most 4000000000, got 4000000001"):
+        Limits(max_bytes=images.MOST_BYTES + 1)

@@ -393,3 +393,17 @@ def test_the_pipeline_ends_with_the_flagged_names(folder, tmp_path):
     assert done.returncode == ExitCode.INCOMPLETE, done.stderr  # two files are no images
     flagged = sorted(path.name for path in (tmp_path / "review").iterdir())
     assert flagged and set(flagged) <= {f"{i}.png" for i in range(5)}
+
+
+def test_a_working_directory_that_is_gone_is_said(tmp_path):
+    (tmp_path / "gone").mkdir()
+    scan = f"{sys.executable} -m bladescan scan x.jpg -q --ledger l.sqlite -o x.csv"
+    done = subprocess.run(
+        ["sh", "-c", f'cd "$1" && rmdir "$1" && exec {scan}', "sh", tmp_path / "gone"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == ExitCode.FAILED
+    assert done.stderr.count("\n") == 1
+    assert "internal" not in done.stderr
