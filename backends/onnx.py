@@ -31,6 +31,11 @@ _INSTALL = "pip install onnxruntime"
 _INSTALL_CUDA = "pip install onnxruntime-gpu (instead of onnxruntime)"
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu")
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+# By default every size of a batch that is new costs a search among all kernels, and float32 becomes TF32.
+_CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
+_MOST = 4096
+"""Crops in one run, until the device says that it has no room, in one of these ways."""
+_NO_ROOM = ("failed to allocate memory", "out of memory", "cudaerrormemoryallocation")
 _QUIET, _WARNINGS = 4, 2
 _TYPES = {
     "log_likelihood": ("tensor(double)", 1),
@@ -52,6 +57,7 @@ class OnnxBackend:
         self.device = device
         self.manifest = manifest
         self._session = session
+        self._most = _MOST
         self._outputs = tuple(output.name for output in session.get_outputs())
 
     def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -74,13 +80,26 @@ class OnnxBackend:
         check_crops(crops, self.manifest.preprocessing.size)
         if not len(crops):
             return self._empty(outputs)
-        try:
-            values = self._session.run(outputs, {"crops": np.ascontiguousarray(crops)})
-        except Exception as exc:  # onnxruntime raises its own unrelated classes
-            raise BackendError(f"onnxruntime on {self.device}: {first_line(exc)}") from exc
-        named = dict(zip(outputs, values, strict=True))
+        parts = self._in_batches(np.ascontiguousarray(crops), outputs)
+        named = dict(zip(outputs, map(np.concatenate, zip(*parts, strict=True)), strict=True))
         scores = Scores(named.get("log_likelihood"), named.get("p_ai_generated"), named["embedding"])
         return check_finite(scores, "onnx")
+
+    def _in_batches(self, crops: NDArray[np.uint8], outputs: tuple[str, ...]) -> list[list[NDArray[Any]]]:
+        """Outputs for batches of the crops; one that the device has no room for is halved."""
+        found: list[list[NDArray[Any]]] = []
+        start = 0
+        while start < len(crops):
+            batch = crops[start : start + self._most]
+            try:
+                found.append(self._session.run(outputs, {"crops": batch}))
+            except Exception as exc:  # onnxruntime raises its own unrelated classes
+                if len(batch) < 2 or not any(words in str(exc).lower() for words in _NO_ROOM):
+                    raise BackendError(f"onnxruntime on {self.device}: {first_line(exc)}") from exc
+                self._most = len(batch) // 2
+                continue
+            start += len(batch)
+        return found
 
     def _empty(self, outputs: tuple[str, ...]) -> Scores:
         """No rows, without the runtime: not every kernel takes an empty batch."""
@@ -163,7 +182,9 @@ def _session(data: bytes, index: int | None, settings: BackendSettings, *, where
     options.intra_op_num_threads = settings.threads
     # Waiting threads would otherwise spin, and several scan workers share the cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    providers: list[Any] = [_CPU] if index is None else [(_CUDA, {"device_id": index}), _CPU]
+    providers: list[Any] = (
+        [_CPU] if index is None else [(_CUDA, _CUDA_OPTIONS | {"device_id": str(index)}), _CPU]
+    )
     # A provider that fails to load is reported by the process-wide logger; we report it ourselves.
     onnxruntime.set_default_logger_severity(_QUIET)
     try:

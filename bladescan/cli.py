@@ -112,7 +112,7 @@ def scan(
     precision: o.Precision = "fp32",
     workers: o.Workers = 1,
     cluster: o.Cluster = None,
-    batch_size: o.BatchSize = 8,
+    batch_size: o.BatchSize = None,
     max_bytes: o.MaxBytes = "100M",
     max_pixels: o.MaxPixels = "100M",
     max_frames: o.MaxFrames = 8,

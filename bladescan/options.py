@@ -200,7 +200,16 @@ Cluster = Annotated[
         rich_help_panel=RUN,
     ),
 ]
-BatchSize = Annotated[int, Option(min=1, max=4096, help="Most faces in one model run.", rich_help_panel=RUN)]
+BatchSize = Annotated[
+    int | None,
+    Option(
+        min=1,
+        max=4096,
+        help="Most faces in one model run. Default: 8, on a CUDA device 64.",
+        show_default=False,
+        rich_help_panel=RUN,
+    ),
+]
 MaxBytes = Annotated[
     str, Option(metavar="SIZE", help="Largest file, for example 500K, 100M, 2G.", rich_help_panel=RUN)
 ]

@@ -48,6 +48,7 @@ class TooManyErrorsError(BladescanError):
     """More sources are unreadable than the user puts up with; what was finished is to be kept."""
 
 
+BATCH_SIZE, CUDA_BATCH_SIZE = 8, 64
 STAGES = ("list", "fetch", "decode", "score", "write")
 
 
@@ -135,6 +136,7 @@ class ScanOptions:
         backend: name of a plugin, or ``auto``.
         n_workers: processes that scan; 1 is this one.
         cluster: ``dask:ADDRESS`` or ``ray:ADDRESS`` of a cluster that scans instead.
+        batch_size: most crops in one model run; None for what suits the device.
         max_errors: most sources that may be unreadable; None for any number.
     """
 
@@ -143,7 +145,7 @@ class ScanOptions:
     decision: Decision = Decision()
     runtime: BackendSettings = BackendSettings()
     decoder: DecoderSettings = DecoderSettings()
-    batch_size: int = 8
+    batch_size: int | None = None
     n_workers: int = 1
     cluster: str | None = None
     max_errors: int | None = None
@@ -329,9 +331,14 @@ def _settings(options: ScanOptions, backend: Backend) -> ScanSettings:
         false_alarm=manifest.default_false_alarm if decision.false_alarm is None else decision.false_alarm,
         runtime=replace(options.runtime, threads=max(1, cores // options.n_workers)),
         decoder=decoder,
-        batch_size=options.batch_size,
+        batch_size=options.batch_size or _batch_size(options.runtime.device, backend.device),
         n_decoders=cores if options.n_workers == 1 else 1,
     )
+
+
+def _batch_size(asked: str, had: str) -> int:
+    """A GPU idles between small batches; on a CPU larger ones only wait longer. On a cluster, as asked."""
+    return CUDA_BATCH_SIZE if (had if asked == "auto" else asked).startswith("cuda") else BATCH_SIZE
 
 
 def _threshold(settings: ScanSettings, manifest: Manifest, fdr: float | None) -> float | None:

@@ -279,6 +279,33 @@ def test_pytorch_halves_a_batch_that_the_device_has_no_room_for():
     assert "\n" not in str(caught.value)
 
 
+class CrampedSession:
+    """A session on a device with room for so many crops."""
+
+    def __init__(self, session, room):
+        self.session, self.room = session, room
+
+    def run(self, outputs, feeds):
+        if len(feeds["crops"]) > self.room:
+            raise RuntimeError(
+                "Non-zero status code\nFailed to allocate memory for requested buffer of size 9"
+            )
+        return self.session.run(outputs, feeds)
+
+
+def test_onnx_halves_a_batch_that_the_device_has_no_room_for(files):
+    x = crops(11)
+    opened = open_or_skip("onnx", files)
+    whole = opened.score(x)
+    opened._session = CrampedSession(opened._session, 3)
+    for values, wanted in zip(opened.score(x), whole, strict=True):
+        np.testing.assert_array_equal(values, wanted)
+    opened._session.room = 0
+    with pytest.raises(BackendError, match="onnxruntime on cpu: Non-zero status code") as caught:
+        opened.score(x)
+    assert "\n" not in str(caught.value)
+
+
 def test_pytorch_leaves_the_process_its_thread_count(files):
     before = torch.get_num_threads()
     open_or_skip("pytorch", files, threads=before + 1).score(crops(1))

@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 from bladescan import cli
 from bladescan.backend import BackendSettings, choose_plugin, get_plugin
 from bladescan.cuda_memory import DeviceInfo, OutOfDeviceMemoryError
+from bladescan.decoder_process import DecoderSettings
 from bladescan.describe import read_manifest
 from bladescan.detector import DetectorModule, load_detector, save_detector
 from bladescan.detectors import ONNX, SAFETENSORS
@@ -44,6 +45,7 @@ from bladescan.errors import (
 from bladescan.export import seeded_crops
 from bladescan.export_tensorrt import TOLERANCES, embedding_graph, export_tensorrt, heads_graph
 from bladescan.quantisation import symmetric
+from bladescan.scan_job import Decision, ScanJob, ScanOptions
 from bladescan.tensorrt_library import build_engine, find_library, listed_capabilities, new_log
 
 pytest.importorskip("onnx")
@@ -139,6 +141,22 @@ def test_a_scan_takes_an_engine_by_its_name_and_info_needs_no_device(fake, engin
     status = get_plugin("tensorrt").status()
     assert (status.version, status.devices) == ("tensorrt 10.99.0", ())
     assert "no CUDA device" in status.hint
+
+
+def test_a_scan_on_a_cuda_device_takes_larger_batches_unless_told(engine):
+    for device, size, expected in (("auto", None, 64), ("cuda:0", 5, 5), ("auto", 8, 8)):
+        options = ScanOptions(
+            model=engine,
+            decision=Decision(false_alarm=0.5),
+            runtime=BackendSettings(device),
+            decoder=DecoderSettings(faces="none"),
+            batch_size=size,
+        )
+        job = ScanJob(options)
+        try:
+            assert (job.settings.batch_size, job.device) == (expected, "cuda:0")
+        finally:
+            job.close()
 
 
 @pytest.mark.parametrize(
