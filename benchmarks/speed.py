@@ -86,7 +86,7 @@ class Runtime:
 def stages(files: Sequence[Path], finder: FaceDetector, backend: Backend, rounds: int) -> dict[str, float]:
     """Milliseconds an image of each stage on one thread."""
     data = [path.read_bytes() for path in files]
-    images = [next(read_image(one, Limits()).frames)[1] for one in data]
+    images = [next(read_image(one, Limits()).pictures)[1] for one in data]
     boxes = [finder.find(image) for image in images]
     faces = [(image, box) for image, found in zip(images, boxes, strict=True) for box in found]
     crops = np.stack([crop_face(image, box) for image, box in faces] or [np.zeros((224, 224, 3), np.uint8)])
@@ -94,7 +94,7 @@ def stages(files: Sequence[Path], finder: FaceDetector, backend: Backend, rounds
     encoder = ENCODERS["csv"](_run_info(), False)
     clocks: dict[str, Clock] = {
         "read and decode": lambda: _each(
-            lambda path: list(read_image(path.read_bytes(), Limits()).frames), files
+            lambda path: list(read_image(path.read_bytes(), Limits()).pictures), files
         ),
         "find faces": lambda: _each(finder.find, images),
         "crop": lambda: _each(lambda face: crop_face(*face), faces),
@@ -255,7 +255,7 @@ def _one_by_one(name: str, width: int, threads: int) -> Callable[[Path], None]:
         torch.set_num_threads(threads)
         with torch.inference_mode():
             for path in sorted(folder.iterdir()):
-                image = next(read_image(path.read_bytes(), Limits()).frames)[1]
+                image = next(read_image(path.read_bytes(), Limits()).pictures)[1]
                 for box in finder.find(image):
                     crop = torch.from_numpy(crop_face(image, box).copy()).permute(2, 0, 1)[None]
                     encoder(crop.float() / 255)

@@ -50,6 +50,7 @@ INSIGHTFACE_NOTICE = (
 )
 
 _SAME_FACE = 0.4  # intersection over union from which two boxes of two looks are one face
+_REDUCING_GAP = 1.5  # averaging leaves at least so many times the pixels that are wanted
 _SMALLEST_MTCNN_FACE = 20  # pixels of the picture searched, as in the MTCNN paper
 _PYRAMID_STEP = 0.709  # about 1 / sqrt 2: each level halves the area
 _MAX_CANDIDATES = 1000  # per cascade stage: bounds time and memory on noise
@@ -247,13 +248,14 @@ def _search(image: AnyImage, look: Look, looks: Sequence[int], min_face: int) ->
     long_side = max(size)
     if long_side < min_face:
         return []
-    picture = _fit(_picture(image), min(max(looks), long_side))
+    whole = picture = _picture(image)
     found: list[FaceBox] = []
     for side in looks:
         if side > looks[0]:
             if long_side <= looks[0]:
                 break
             side = min(side, long_side)  # enlarging shows nothing new
+            picture = _fit(whole, side)
         found = _distinct(found + _look_at(picture, size, look, side))
         if found and max(box.side for box in found) >= CLEAR_SHARE * long_side:
             break
@@ -287,7 +289,7 @@ def _fit(picture: Image.Image, long_side: int) -> Image.Image:
     if size == picture.size:
         return picture
     # Averaging whole blocks first is quicker, and exact enough to search in.
-    return picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=_REDUCING_GAP)
 
 
 def _mapped(box: FaceBox, margin: float, scale_x: float, scale_y: float) -> FaceBox:
