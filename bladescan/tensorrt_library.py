@@ -16,6 +16,9 @@ INSTALL = "pip install 'bladescan[tensorrt]' (TensorRT for data-centre GPUs) or 
 LIBRARIES = ("tensorrt", "tensorrt_rtx")
 """Import names, preferred first. The second builds engines without a GPU, for RTX GPUs alone."""
 
+_OLDEST = 80
+"""For compute capability 7.5 TensorRT for RTX has no float32 matrix product, the encoder's last layer."""
+
 CROPS, EMBEDDING = "crops", "embedding"
 """The engine's one input and one output."""
 
@@ -63,7 +66,7 @@ def listed_capabilities(library: Library) -> dict[str, Any]:
     if members is None or not library.builds_without_device:
         return {}
     found = {name[2:]: value for name, value in members.__members__.items() if name.startswith("SM")}
-    return {f"{digits[:-1]}.{digits[-1]}": value for digits, value in found.items()}
+    return {f"{n[:-1]}.{n[-1]}": value for n, value in found.items() if int(n) >= _OLDEST}
 
 
 def build_engine(

@@ -388,6 +388,19 @@ def test_tensorrt_for_rtx_builds_the_shipped_detector_without_a_gpu(rtx, precisi
 
 
 @pytest.mark.integration
+def test_the_command_builds_an_engine_for_every_rtx_gpu_without_one(rtx, tmp_path):
+    if find_library().name != "tensorrt_rtx":
+        pytest.skip("the command takes TensorRT, which is installed too")
+    path = tmp_path / "d.engine"
+    done = CliRunner().invoke(cli.app, ["export", str(SAFETENSORS), "--to", "tensorrt", "-o", str(path)])
+    assert done.exit_code == 0, done.output
+    build = read_engine(path).build
+    assert {"8.6", "12.0"} <= set(build.capabilities)
+    assert (build.library, build.device, build.precision) == ("tensorrt_rtx", "", "fp16")
+    assert read_manifest(path) == load_detector(SAFETENSORS).manifest
+
+
+@pytest.mark.integration
 def test_tensorrt_for_rtx_builds_the_shipped_detector_in_integers(rtx):
     graph = symmetric(embedding_graph(load_detector(SAFETENSORS), "fp32"), seeded_crops(8, 224))
     assert b"QuantizeLinear" in graph
