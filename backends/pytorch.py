@@ -30,6 +30,7 @@ _PRECISIONS = ("fp32", "bf16", "fp16")
 _MOST_CUDA, _MOST_CPU = 256, 4096
 """Crops in one run, until the device says that it has no room."""
 _WARM_UPS = 3
+_NO_ROOM = ("out of memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class _Outputs(NamedTuple):
@@ -88,15 +89,15 @@ class PyTorchBackend:
         self, runner: _Eager | _Graphs, crops: NDArray[np.uint8], *, heads: bool
     ) -> list[_Outputs]:
         """What the runner gives for batches of the crops, the results still on the device."""
-        import torch
-
         found: list[_Outputs] = []
         start = 0
         while start < len(crops) or not found:
             batch = crops[start : start + self._most]
             try:
                 found.append(runner(batch, heads=heads))
-            except torch.OutOfMemoryError as exc:
+            except RuntimeError as exc:
+                if not _is_out_of_memory(exc):
+                    raise
                 if len(batch) < 2:
                     raise BackendError(
                         f"pytorch on {self.device}: out of memory with one crop; end other programs that use "
@@ -107,6 +108,15 @@ class PyTorchBackend:
                 continue
             start += max(1, len(batch))
         return found
+
+
+def _is_out_of_memory(exc: BaseException) -> bool:
+    """Whether the device had no room, also where a library or a failed capture says so in its own way."""
+    import torch
+
+    if isinstance(exc, torch.OutOfMemoryError) or any(words in str(exc) for words in _NO_ROOM):
+        return True
+    return exc.__context__ is not None and _is_out_of_memory(exc.__context__)
 
 
 class _Eager:

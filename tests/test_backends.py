@@ -267,9 +267,21 @@ class Cramped(DetectorModule):
         return super().embed(crops)
 
 
-def test_pytorch_halves_a_batch_that_the_device_has_no_room_for():
+class CrampedGraph(Cramped):
+    """The same while a graph is captured: what comes out is that the capture failed."""
+
+    def embed(self, crops):
+        try:
+            return super().embed(crops)
+        finally:
+            if len(crops) > self.room:
+                raise RuntimeError("operation failed due to a previous error during capture")
+
+
+@pytest.mark.parametrize("cramped", [Cramped, CrampedGraph])
+def test_pytorch_halves_a_batch_that_the_device_has_no_room_for(cramped):
     x = crops(11)
-    module = Cramped(tiny_detector())
+    module = cramped(tiny_detector())
     scores = PyTorchBackend(module, tiny_detector().manifest, "cpu").score(x)
     for values, wanted in zip(scores, reference(x), strict=True):
         np.testing.assert_allclose(values, wanted, rtol=1e-4, atol=1e-6)

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import pickle
+import runpy
 import shlex
 import struct
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -385,6 +387,43 @@ def test_tensorrt_for_rtx_builds_the_shipped_detector_without_a_gpu(rtx, precisi
     engine = build_engine(rtx, graph, size=224, max_batch=64, capabilities=capabilities)
     weights = sum(tensor.numel() for tensor in load_detector(SAFETENSORS).vision.values())
     assert len(engine) > weights  # a byte for each at the least
+
+
+@pytest.mark.integration
+def test_the_fake_runtime_has_nothing_that_tensorrt_lacks(rtx):
+    with pytest.MonkeyPatch.context() as patch:
+        for name in FAKE_MODULES:
+            patch.delitem(sys.modules, name, raising=False)
+        patch.syspath_prepend(FAKE)
+        fake = runpy.run_path(str(FAKE / "tensorrt" / "__init__.py"))
+        for name in FAKE_MODULES:
+            sys.modules.pop(name, None)
+    real_names = {
+        "Builder": "Builder",
+        "Config": "IBuilderConfig",
+        "Context": "IExecutionContext",
+        "Engine": "ICudaEngine",
+        "OnnxParser": "OnnxParser",
+        "Profile": "IOptimizationProfile",
+        "Runtime": "Runtime",
+    }
+    for name, real in real_names.items():
+        methods = {method for method in vars(fake[name]) if not method.startswith("_")} - {"profile"}
+        assert methods and methods <= set(dir(getattr(rtx.api, real))), name
+    for name in ("NetworkDefinitionCreationFlag", "BuilderFlag", "DataType"):
+        assert set(fake[name].__members__) <= set(getattr(rtx.api, name).__members__)
+    assert {"ERROR", "INTERNAL_ERROR", "WARNING"} <= set(dir(rtx.api.ILogger))
+
+
+@pytest.mark.integration
+def test_the_fake_cuda_has_nothing_that_the_bindings_lack():
+    code = "from cuda.bindings import runtime; print(*dir(runtime), *dir(runtime.cudaError_t))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("cuda-bindings is not installed")
+    fake = runpy.run_path(str(FAKE / "cuda" / "bindings" / "runtime.py"))
+    names = {name for name in fake if name.startswith("cuda")} | set(fake["cudaError_t"].__members__)
+    assert len(names) > 20 and names <= set(done.stdout.split())
 
 
 @pytest.mark.integration
