@@ -41,8 +41,9 @@ class Build(msgspec.Struct, frozen=True):
         capabilities: compute capabilities that it runs on.
         precision: ``fp32``, ``fp16`` or ``int8``.
         max_batch: most crops in one run.
-        detector: name of the detector file.
+        detector: path of the detector file, as it was given.
         detector_sha256: of that file.
+        photos: where the photographs came from that int8 was calibrated on, as they were given.
     """
 
     library: str
@@ -53,6 +54,7 @@ class Build(msgspec.Struct, frozen=True):
     max_batch: int
     detector: str
     detector_sha256: str
+    photos: tuple[str, ...] = ()
 
 
 class _Header(msgspec.Struct, frozen=True):
@@ -157,8 +159,9 @@ def staleness(build: Build, library: str, library_version: str, device: DeviceIn
 def rebuild_command(build: Build, path: Path) -> str:
     """The command that builds such an engine here, quoted for a shell."""
     precision = shlex.quote(build.precision)
+    photos = "".join(f" --photos={shlex.quote(place)}" for place in build.photos)
     return (
-        f"bladescan export {_argument(build.detector)} --to tensorrt --precision {precision} "
+        f"bladescan export {_argument(build.detector)} --to tensorrt --precision {precision}{photos} "
         f"--max-batch {build.max_batch} -o {_argument(str(path))}"
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,6 +81,7 @@ def export_tensorrt(
     precision: str = "fp16",
     max_batch: int = 64,
     crops: Callable[[FaceRule], NDArray[np.uint8]] | None = None,
+    photos: Sequence[str] = (),
 ) -> EngineReport:
     """Build an engine for the device that is here, or for all that the library can build without one.
 
@@ -90,6 +91,7 @@ def export_tensorrt(
         precision: one of `PRECISIONS`.
         max_batch: most crops in one run.
         crops: cuts the face crops of photographs that int8 is calibrated on, by the detector's rule.
+        photos: where those are, to be noted for who builds the engine again.
 
     Raises:
         UsageError: int8 without crops, or crops without int8.
@@ -119,8 +121,9 @@ def export_tensorrt(
         capabilities=capabilities,
         precision=precision,
         max_batch=max_batch,
-        detector=path.name,
+        detector=str(path),
         detector_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        photos=tuple(photos),
     )
     engine = build_engine(library, graph, size=size, max_batch=max_batch, capabilities=capabilities)
     data = encode_engine(EngineFile(detector.manifest, build, heads_graph(detector), engine))

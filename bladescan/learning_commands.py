@@ -272,6 +272,7 @@ def _export_engine(
         precision="fp16" if precision == "auto" else precision,
         max_batch=max_batch,
         crops=crops if photos else None,
+        photos=photos or (),
     )
     return asdict(report)
 

@@ -242,8 +242,13 @@ def test_int8_is_calibrated_on_photographs_and_compared_on_others(fake, tmp_path
                 tmp_path / "d.safetensors", tmp_path / "d.engine", precision=precision, crops=given
             )
     report = export_tensorrt(
-        tmp_path / "d.safetensors", tmp_path / "d.engine", precision="int8", crops=lambda rule: smooth
+        tmp_path / "d.safetensors",
+        tmp_path / "d.engine",
+        precision="int8",
+        crops=lambda rule: smooth,
+        photos=["p"],
     )
+    assert read_engine(tmp_path / "d.engine").build.photos == ("p",)
     assert report.n_crops == 20
     assert set(report.same_verdict) == {"one-class", "binary"}
     assert 0 < report.graph < 0.2
@@ -360,6 +365,12 @@ def test_an_engine_is_stale_anywhere_but_where_it_was_built():
     assert staleness(portable, "tensorrt", "10.9", DeviceInfo("Other", "8.9")) == ""
 
 
+def test_the_command_that_rebuilds_integers_names_the_photographs():
+    build = msgspec.structs.replace(BUILD, precision="int8", photos=("my photos", "-"))
+    words = shlex.split(rebuild_command(build, Path("e.engine")))
+    assert words[5:10] == ["--precision", "int8", "--photos=my photos", "--photos=-", "--max-batch"]
+
+
 @pytest.mark.parametrize("name", ["a b.safetensors", "$(reboot).safetensors", "-o", "; rm -rf x", "'"])
 def test_the_command_that_rebuilds_is_quoted(name):
     build = msgspec.structs.replace(BUILD, detector=name, precision=name)
@@ -427,11 +438,16 @@ def test_the_fake_cuda_has_nothing_that_the_bindings_lack():
 
 
 @pytest.mark.integration
-def test_the_command_builds_an_engine_for_every_rtx_gpu_without_one(rtx, tmp_path):
-    if find_library().name != "tensorrt_rtx":
-        pytest.skip("the command takes TensorRT, which is installed too")
+def test_the_command_builds_an_engine_for_every_rtx_gpu_without_one(rtx, tmp_path, monkeypatch):
+    monkeypatch.setattr("bladescan.tensorrt_library.LIBRARIES", ("tensorrt_rtx",))
     path = tmp_path / "d.engine"
-    done = CliRunner().invoke(cli.app, ["export", str(SAFETENSORS), "--to", "tensorrt", "-o", str(path)])
+    command = ["export", str(SAFETENSORS), "--to", "tensorrt", "-o", str(path)]
+    monkeypatch.setattr("bladescan.export_tensorrt._device", lambda: DeviceInfo("Some GPU", "9.0"))
+    done = CliRunner().invoke(cli.app, command)
+    assert done.exit_code == 2 and not path.exists()
+    assert "has nothing for Some GPU (compute capability 9.0), only for 8.0, " in done.output
+    monkeypatch.setattr("bladescan.export_tensorrt._device", lambda: None)
+    done = CliRunner().invoke(cli.app, command)
     assert done.exit_code == 0, done.output
     build = read_engine(path).build
     assert {"8.6", "12.0"} <= set(build.capabilities)
