@@ -169,7 +169,7 @@ def _cuda_index(asked: str, providers: list[str]) -> int | None:
     if _CUDA not in providers:
         raise DeviceUnavailableError(
             f"device {asked!r} cannot be had: this onnxruntime has no CUDA provider: {_INSTALL_CUDA}, "
-            "or use --device cpu"
+            "or use --backend pytorch, or --device cpu"
         )
     return int(index or 0)
 

@@ -170,7 +170,8 @@ class _Graphs:
     def _capture(self, n: int, heads: bool) -> tuple[Any, Tensor, _Outputs]:
         import torch
 
-        pixels = torch.zeros((n, self._module.size, self._module.size, 3), dtype=torch.uint8, device="cuda")
+        size = self._module.size
+        pixels = torch.zeros((n, size, size, 3), dtype=torch.uint8, device=self._device)
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):  # libraries choose their kernels at first runs, which no graph may hold

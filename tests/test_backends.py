@@ -5,11 +5,14 @@ import pickle
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from bladescan_backends import pytorch as pytorch_backend
 from bladescan_backends.fake import FakeBackend
 from bladescan_backends.pytorch import PyTorchBackend
 from tiny import D, bare_encoder, crops, tiny_detector
@@ -158,7 +161,7 @@ def test_contract_a_plugin_tells_its_status_and_refuses_what_it_cannot_open(name
         with pytest.raises(MissingDependencyError, match="pip install"):
             plugin.open(tmp_path / "x", BackendSettings())
         return
-    assert "cpu" in status.devices
+    assert "cpu" in status.devices or plugin.suffixes == (".engine",)  # which are for one GPU
     path = tmp_path / f"random{plugin.suffixes[0]}"
     for data in (b"", np.random.default_rng(0).bytes(3000), b"hello world\n" * 100):
         path.write_bytes(data)
@@ -289,6 +292,77 @@ def test_pytorch_halves_a_batch_that_the_device_has_no_room_for(cramped):
     with pytest.raises(BackendError, match="pytorch on cpu: out of memory with one crop") as caught:
         PyTorchBackend(module, tiny_detector().manifest, "cpu").embed(x)
     assert "\n" not in str(caught.value)
+
+
+class FakeGraph:
+    """A CUDA graph on the CPU: replaying it does what was captured again, into the same outputs."""
+
+    capturing = None
+
+    def replay(self):
+        with torch.inference_mode():
+            for output, again in zip(self.outputs, self.again(), strict=True):
+                if output is not None:
+                    output.copy_(again)
+
+    @contextmanager
+    def capture(self):
+        FakeGraph.capturing = self
+        yield
+        FakeGraph.capturing = None
+
+
+@pytest.fixture
+def graphs_on_cpu(monkeypatch):
+    """PyTorch's CUDA functions as far as the backend calls them; the list of captured batch sizes."""
+    captured, compute = [], pytorch_backend._compute
+
+    def watched(module, pixels, *, heads):
+        outputs = compute(module, pixels, heads=heads)
+        if FakeGraph.capturing is not None:
+            FakeGraph.capturing.outputs = outputs
+            FakeGraph.capturing.again = lambda: compute(module, pixels, heads=heads)
+            captured.append(len(pixels))
+            outputs.embedding.zero_()  # a capture computes nothing yet
+        return outputs
+
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    monkeypatch.setattr(pytorch_backend, "_compute", watched)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
+    monkeypatch.setattr(torch.cuda, "graph", FakeGraph.capture)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    return captured
+
+
+def test_pytorch_has_one_graph_for_each_power_of_two_and_no_row_of_another_batch(graphs_on_cpu):
+    x = crops(6)
+    backend = PyTorchBackend(DetectorModule(tiny_detector()), tiny_detector().manifest, "cpu")
+    backend._runner = pytorch_backend._Graphs(DetectorModule(tiny_detector()), "cpu")
+    backend._most = 4
+    first, second = backend.score(x), backend.score(x[::-1])
+    for values, wanted in zip(first, reference(x), strict=True):
+        np.testing.assert_allclose(values, wanted, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(second.embedding, first.embedding[::-1], atol=1e-6)
+    assert backend.score(x[:3]).embedding.shape == (3, D)
+    assert graphs_on_cpu == [4, 2]
+    np.testing.assert_allclose(backend.embed(x[:1]), first.embedding[:1], atol=1e-6)
+    assert graphs_on_cpu == [4, 2, 1]
+    assert backend.score(x[:0]).embedding.shape == (0, D)
+
+
+def test_pytorch_drops_its_graphs_when_there_is_no_room_for_another(graphs_on_cpu):
+    x = crops(6)
+    backend = PyTorchBackend(DetectorModule(tiny_detector()), tiny_detector().manifest, "cpu")
+    backend._runner = pytorch_backend._Graphs(Cramped(tiny_detector()), "cpu")
+    backend.score(x[:1])
+    scores = backend.score(x)
+    np.testing.assert_allclose(scores.embedding, reference(x)[2], atol=1e-6)
+    assert graphs_on_cpu == [1, 1]  # a batch of 3 fills up to 4, for which there is no room either
 
 
 class CrampedSession:
