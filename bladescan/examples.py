@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from bladescan import manipulations
-from bladescan.faces import whole_crop
+from bladescan.crops import whole_crop
 from bladescan.photographs import (
     BLOCK,
     MIN_TEXTURED_SHARE,

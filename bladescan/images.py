@@ -9,47 +9,42 @@ business of the caller. ``docs/formats.md`` states every rule; the wall between 
 from __future__ import annotations
 
 import errno
-import functools
 import io
 import logging
 import os
 import stat
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from bladescan.errors import ImageError, UsageError
+from bladescan.image_colour import to_rgb
+from bladescan.image_formats import (
+    DEFAULT_FORMATS,
+    OPTIONAL_FORMATS,
+    allowed_format,
+    count_frames,
+    ends_early,
+)
 from bladescan.records import Reason
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.ImageFile import ImageFile
 
-DEFAULT_FORMATS = frozenset({"AVIF", "BMP", "GIF", "HEIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP"})
-"""Formats that are opened unless the caller says otherwise; a multi-picture JPEG (MPO) counts as JPEG."""
-
-OPTIONAL_FORMATS = frozenset({"JPEG2000"})
-"""Formats that are opened only if asked for."""
-
 MOST_BYTES = 4_000_000_000
 """Largest value of ``Limits.max_bytes``: a message to a decoder process tells its length in 32 bits."""
-
-MAX_LISTED_FRAMES = 100_000
-"""Frames or pages of a file that is opened; more cost seconds even to count."""
 
 MAX_PLAYED_FRAMES = 2_000
 """Frames or pages that may have to be passed to reach the last one that is looked at."""
 
 MAX_SCANS = 20
 """Passes of a JPEG of the largest size over its pixels; a smaller one may have more. Encoders write ten."""
-
-BACKGROUND = (255, 255, 255)
-"""What shows through transparent pixels."""
 
 # Without a handler of its own Pillow's logger prints errors about broken tags on stderr.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -205,15 +200,15 @@ def read_image(data: bytes, limits: Limits) -> DecodedImage:
     """
     _check_not_empty(data)
     _check_bytes(len(data), limits.max_bytes)
-    kind = _allowed_format(data, limits)
+    kind = allowed_format(data, limits.formats)
     with _pillow_edge(kind, data):
         image = Image.open(io.BytesIO(data), formats=(kind,))
         _check_size(image, limits)
         _check_scans(image, data, limits)
-        n_frames = _count_frames(image, data)
+        n_frames = count_frames(image, data)
         indices = _frames_to_look_at(image, n_frames, limits)
         orientation = 1
-        first = _rgb(_loaded(image))
+        first = to_rgb(_loaded(image))
         if image.format not in _ORIENTED_BY_DECODER:
             # After loading, because in a PNG the tag may follow the pixels.
             orientation = _orientation(image)
@@ -237,7 +232,7 @@ def _pictures(
         with _pillow_edge(image.format or "", data, frame=index):
             image.seek(index)
             _check_pixels(*image.size, limits)
-            picture = _apart(_orient(_rgb(_loaded(image)), orientation), image, indices)
+            picture = _apart(_orient(to_rgb(_loaded(image)), orientation), image, indices)
         yield index, picture
 
 
@@ -274,7 +269,7 @@ def _reason(exc: Exception, kind: str, data: bytes) -> Reason:
         return Reason.TOO_MANY_PIXELS
     text = str(exc).lower()
     cut_short = isinstance(exc, EOFError) or any(sign in text for sign in _CUT_SHORT)
-    return Reason.TRUNCATED if cut_short or _ends_early(kind, data) else Reason.CORRUPT
+    return Reason.TRUNCATED if cut_short or ends_early(kind, data) else Reason.CORRUPT
 
 
 def _one_line(exc: Exception) -> str:
@@ -309,187 +304,9 @@ def _check_pixels(width: int, height: int, limits: Limits) -> None:
         )
 
 
-# --------------------------------------------------------------------------------------------------- formats
-
-_SIGNATURES: tuple[tuple[bytes, str], ...] = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"GIF87a", "GIF"),
-    (b"GIF89a", "GIF"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"II+\0", "TIFF"),
-    (b"MM\0+", "TIFF"),
-    (b"BM", "BMP"),
-    (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"),
-    (b"\xff\x4f\xff\x51", "JPEG2000"),
-    (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
-    (b"\xff\x0a", "JPEG XL"),
-    (b"8BPS", "PSD"),
-    (b"%PDF", "PDF"),
-    (b"%!PS", "EPS"),
-    (b"\xc5\xd0\xd3\xc6", "EPS"),
-    (b"\0\0\1\0", "ICO"),
-    (b"\0\0\2\0\0\0", "TGA"),
-    (b"\0\0\x0a\0\0\0", "TGA"),
-    (b"\0\0\2\0", "CUR"),
-    (b"icns", "ICNS"),
-    (b"DDS ", "DDS"),
-    (b"BLP1", "BLP"),
-    (b"BLP2", "BLP"),
-    (b"FTC\0", "FTEX"),
-    (b"FTU\0", "FTEX"),
-    (b"qoif", "QOI"),
-    (b"\x76\x2f\x31\x01", "OpenEXR"),
-    (b"#?RADIANCE", "Radiance HDR"),
-    (b"SIMPLE  =", "FITS"),
-    (b"\xd7\xcd\xc6\x9a", "WMF"),
-    (b"\1\0\0\0\x6c\0\0\0", "EMF"),
-    (b"/* XPM */", "XPM"),
-    (b"gimp xcf", "XCF"),
-    (b"P7 332", "XV thumbnail"),
-    (b"P7\n", "PAM"),
-    (b"\x59\xa6\x6a\x95", "Sun raster"),
-    (b"\x01\xda\0", "SGI"),
-    (b"\x01\xda\1", "SGI"),
-    (b"\x89HDF\r\n\x1a\n", "HDF5"),
-    (b"IIRO", "ORF"),
-    (b"IIU\0", "RW2"),
-    (b"FUJIFILMCCD-RAW", "RAF"),
-    (b"<svg", "SVG"),
-)
-
-_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
-_NETPBM = frozenset({b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf"})
-
-
-def _allowed_format(data: bytes, limits: Limits) -> str:
-    kind = _sniff(data)
-    if kind is None:
-        raise ImageError(Reason.NOT_AN_IMAGE, "the content is of no known image format")
-    if kind not in limits.formats:
-        allowed = ", ".join(sorted(limits.formats))
-        raise ImageError(Reason.FORMAT_NOT_ALLOWED, f"{kind} is not opened; allowed: {allowed}")
-    if kind == "HEIF" and not _register_heif():
-        raise ImageError(Reason.FORMAT_NOT_ALLOWED, "HEIF needs pillow-heif: pip install 'bladescan[heif]'")
-    return kind
-
-
-def _sniff(data: bytes) -> str | None:
-    """The format that the content begins like, whatever the file is called."""
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    if data[4:8] == b"ftyp":
-        return _sniff_iso_media(data)
-    if data[:2] in _NETPBM and data[2:3].isspace():
-        return "PPM"
-    return next((name for start, name in _SIGNATURES if data.startswith(start)), None)
-
-
-def _sniff_iso_media(data: bytes) -> str | None:
-    end = min(int.from_bytes(data[:4], "big"), 256)
-    brands = [data[i : i + 4] for i in (8, *range(16, end - 3, 4))]
-    for brand in brands:  # the major brand first; "mif1" leaves the matter to those that follow
-        if brand in (b"avif", b"avis"):
-            return "AVIF"
-        if brand in _HEIF_BRANDS:
-            return "HEIF"
-    names = {b"mif1": "HEIF", b"msf1": "HEIF", b"crx ": "CR3"}
-    return names.get(brands[0])
-
-
-@functools.cache
-def _register_heif() -> bool:
-    try:
-        import pillow_heif
-    except ImportError:
-        return False
-    pillow_heif.register_heif_opener()
-    return True
-
-
-def _ends_early(kind: str, data: bytes) -> bool:
-    """Whether the container itself says that bytes are missing; used to name the reason of a failure."""
-    if kind == "WEBP":
-        return int.from_bytes(data[4:8], "little") + 8 > len(data)
-    if kind in ("AVIF", "HEIF"):
-        return _iso_media_ends_early(data)
-    if kind == "GIF":
-        return not _walk_gif(data)[1]
-    tail = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}.get(kind)
-    return tail is not None and tail not in data[-1024:]
-
-
-def _iso_media_ends_early(data: bytes) -> bool:
-    pos = 0
-    while pos + 8 <= len(data):
-        size = int.from_bytes(data[pos : pos + 4], "big")
-        if size == 1:
-            size = int.from_bytes(data[pos + 8 : pos + 16], "big")
-        if size < 8:  # 0 reaches to the end of the file; less than a header is damage
-            return False
-        pos += size
-    return pos != len(data)
-
-
 # ---------------------------------------------------------------------------------------------------- frames
 
 _FIRST_PICTURE_ONLY = frozenset({"MPO", "HEIF"})
-
-
-def _count_frames(image: ImageFile, data: bytes) -> int:
-    walk = {"GIF": _walk_gif, "TIFF": _walk_tiff}.get(image.format or "")
-    if walk is None:
-        n_frames = int(getattr(image, "n_frames", 1))  # said by the header
-    else:
-        n_frames, complete = walk(data)
-        if not complete and n_frames <= MAX_LISTED_FRAMES:
-            # Pillow takes the end of the file for the end of the animation.
-            raise ImageError(Reason.TRUNCATED, f"{image.format}: the file ends after {n_frames} frames")
-    if n_frames > MAX_LISTED_FRAMES:
-        raise ImageError(Reason.TOO_MANY_FRAMES, f"{MAX_LISTED_FRAMES} frames or more")
-    return max(1, n_frames)
-
-
-def _walk_gif(data: bytes) -> tuple[int, bool]:
-    """Number of frames, and whether the end mark follows them. Decodes nothing."""
-    pos = 13 + _gif_table_bytes(data[10:11])
-    n_frames = 0
-    while pos < len(data) and n_frames <= MAX_LISTED_FRAMES:
-        mark = data[pos]
-        if mark == 0x3B:
-            return n_frames, True
-        if mark == 0x2C:  # a frame: its descriptor, perhaps a colour table, the code size
-            n_frames += 1
-            pos += 11 + _gif_table_bytes(data[pos + 9 : pos + 10])
-        elif mark == 0x21:  # an extension and its label
-            pos += 2
-        else:  # stray bytes between blocks are skipped, as Pillow does
-            pos += 1
-            continue
-        while pos < len(data) and data[pos]:
-            pos += data[pos] + 1
-        pos += 1
-    return n_frames, False
-
-
-def _walk_tiff(data: bytes) -> tuple[int, bool]:
-    """Number of pages, and whether the list of them ends in the file. Pillow's time grows as its square."""
-    order: Literal["little", "big"] = "little" if data[:1] == b"I" else "big"
-    wide = int.from_bytes(data[2:4], order) == 43  # BigTIFF
-    n_count, n_entry, n_next = (8, 20, 8) if wide else (2, 12, 4)
-    pos, seen = int.from_bytes(data[8:16] if wide else data[4:8], order), set[int]()
-    while pos and pos not in seen and len(seen) <= MAX_LISTED_FRAMES:
-        seen.add(pos)
-        pos += n_count + n_entry * int.from_bytes(data[pos : pos + n_count], order)
-        if pos + n_next > len(data):
-            return len(seen), False
-        pos = int.from_bytes(data[pos : pos + n_next], order)
-    return len(seen), True
-
-
-def _gif_table_bytes(flags: bytes) -> int:
-    return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
 
 
 def _frames_to_look_at(image: ImageFile, n_frames: int, limits: Limits) -> list[int]:
@@ -539,78 +356,3 @@ def _orientation(image: ImageFile) -> int:
 def _orient(image: Image.Image, orientation: int) -> Image.Image:
     method = _TRANSPOSE.get(orientation)
     return image if method is None else image.transpose(method)
-
-
-# ---------------------------------------------------------------------------------------------------- colour
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    """An RGB picture of any mode: deep grey scaled, transparency on white, colours brought to sRGB."""
-    if image.mode.startswith("I") or image.mode == "F":
-        return _grey_from_deep(image).convert("RGB")
-    profile = image.info.get("icc_profile")
-    if image.has_transparency_data:
-        image = _on_background(image)
-    if image.mode not in ("RGB", "L", "CMYK"):
-        image = image.convert("RGB")
-    transform = _to_srgb(profile, image.mode) if isinstance(profile, bytes) else None
-    if transform is not None:
-        return transform(image)
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _on_background(image: Image.Image) -> Image.Image:
-    canvas = Image.new("RGBA", image.size, (*BACKGROUND, 255))
-    canvas.alpha_composite(image.convert("RGBA"))
-    return canvas.convert("RGB")
-
-
-def _grey_from_deep(image: Image.Image) -> Image.Image:
-    """An 8-bit grey picture of one with 16 or 32 bits, integer or float, scaled and never clipped."""
-    values = np.asarray(image).astype(np.float64)
-    finite = np.isfinite(values)
-    values = np.where(finite, values, values[finite].min() if finite.any() else 0.0)
-    low, high = _value_range(image, values)
-    scaled = (values - low) * (255.0 / (high - low))
-    return Image.fromarray(np.rint(np.clip(scaled, 0, 255)).astype(np.uint8))
-
-
-def _value_range(image: Image.Image, values: NDArray[np.float64]) -> tuple[float, float]:
-    """The values that are black and white: by the format where it says so, else by what occurs."""
-    if image.mode.startswith("I;16"):
-        return 0.0, float((1 << _bits_per_sample(image)) - 1)
-    if image.format == "PPM" and image.mode == "I":
-        return 0.0, 65535.0
-    low, high = float(values.min()), float(values.max())
-    candidates = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
-    for white in candidates:
-        if low >= 0 and high <= white:
-            return 0.0, white
-    return low, max(high, low + 1.0)
-
-
-def _bits_per_sample(image: Image.Image) -> int:
-    """16, or what a TIFF says of fewer: Pillow leaves 12-bit values as they are."""
-    tags: Any = getattr(image, "tag_v2", {})
-    bits = tags.get(ExifTags.Base.BitsPerSample, (16,))
-    return int(bits[0]) if isinstance(bits, tuple) and 8 < bits[0] < 16 else 16
-
-
-@functools.lru_cache(maxsize=32)
-def _to_srgb(profile: bytes, mode: str) -> Callable[[Image.Image], Image.Image] | None:
-    """The conversion from an ICC profile to sRGB; None if it is sRGB, HDR, broken, or of another space."""
-    from PIL import ImageCms
-
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        spaces = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
-        if source.profile.xcolor_space.strip() != spaces[mode]:
-            return None
-        name = source.profile.profile_description or ""
-        # lcms would render the HDR transfer curves (PQ, HLG) nearly black.
-        if ("sRGB" in name and "P3" not in name) or "PQ" in name or "HLG" in name:
-            return None
-        target = ImageCms.createProfile("sRGB")
-        return ImageCms.buildTransform(source, target, mode, "RGB").apply
-    except Exception:  # a broken profile must not lose a readable picture
-        return None

@@ -34,7 +34,7 @@ class FaceRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         finder: the face finder whose boxes the detector was fitted on; another one cuts faces differently,
             so a scan with it prints a warning.
         scale: side of the square over the longer side of the box.
-        resize: how the square became a crop, see `bladescan.faces`: ``antialias``, or ``bilinear``
+        resize: how the square became a crop, see `bladescan.crops`: ``antialias``, or ``bilinear``
             without it, as the authors of the method resize.
     """
 

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bladescan.errors import DataError
-from bladescan.faces import FaceDetector, landmarks_in
+from bladescan.faces import FaceDetector
+from bladescan.mtcnn import landmarks_in
 from bladescan.records import FaceBox
 
 CONTEXT = 1.8

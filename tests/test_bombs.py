@@ -18,7 +18,8 @@ from PIL import Image
 
 from bladescan.decoder_process import Decoded, DecoderSettings, Request
 from bladescan.decoders import DecoderProcess
-from bladescan.images import MAX_LISTED_FRAMES, MAX_PLAYED_FRAMES, Limits, read_image
+from bladescan.image_formats import MAX_LISTED_FRAMES
+from bladescan.images import MAX_PLAYED_FRAMES, Limits, read_image
 from bladescan.records import Reason
 
 pytestmark = pytest.mark.integration

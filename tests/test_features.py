@@ -8,10 +8,10 @@ from PIL import Image
 
 from bladescan.backend import BackendSettings, choose_plugin
 from bladescan.copies import degraded_copies
+from bladescan.crops import crop_square, whole_crop
 from bladescan.decoder_process import DecoderSettings
 from bladescan.decoders import DecoderPool
 from bladescan.detectors import default_detector
-from bladescan.faces import crop_square, whole_crop
 from bladescan.features import Faces, cut_faces, embed_images
 from bladescan.sources import Source, SourceQuery, list_sources
 

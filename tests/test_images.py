@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
-from bladescan import images
+from bladescan import image_formats, images
 from bladescan.errors import ImageError, UsageError
 from bladescan.images import DecodedImage, Limits, read_file, read_image
 from bladescan.records import Reason
@@ -93,12 +93,12 @@ def test_heif_without_its_library_names_what_to_install(monkeypatch):
     real = builtins.__import__
     monkeypatch.delitem(sys.modules, "pillow_heif", raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
-    images._register_heif.cache_clear()
+    image_formats._register_heif.cache_clear()
     try:
         with pytest.raises(ImageError, match=r"pip install 'bladescan\[heif\]'") as caught:
             read_image(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), LIMITS)
     finally:
-        images._register_heif.cache_clear()
+        image_formats._register_heif.cache_clear()
     assert caught.value.reason is Reason.FORMAT_NOT_ALLOWED
 
 

@@ -16,7 +16,9 @@ ROOT = Path(__file__).parent.parent
 LAYERS = """
     __init__ records errors exit_codes clock locks logs terminal guard options
     tasks exif_bytes exif recipe recipe_files manifest calibration
-    images onnx_graph suppression libfacedetection faces backend cuda_memory engine_file tensorrt_library
+    image_formats image_colour images onnx_graph suppression libfacedetection
+    crops face_search mtcnn scrfd faces
+    backend cuda_memory engine_file tensorrt_library
     buckets sources fetching targets sinks entries journal ledger
     recall detectors
     decoder_process decoders scanning cluster_worker cluster scan_job metrics scan_report
