@@ -14,20 +14,11 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeGuard
 
-from bladescan import buckets
-from bladescan.buckets import (
-    Found,
-    TooLargeError,
-    Transient,
-    announced,
-    check_size,
-    in_thread,
-    is_url,
-    open_store,
-    parse_url,
-    said_of,
-)
+from bladescan import patience
+from bladescan.buckets import is_url, open_store, parse_url, said_of
 from bladescan.errors import BladescanError, ImageError
+from bladescan.objects import Found, TooLargeError, check_size
+from bladescan.patience import Transient, announced, in_thread
 from bladescan.records import Reason
 
 if TYPE_CHECKING:
@@ -152,12 +143,12 @@ class Fetcher:
             raise ImageError(Reason.TIMEOUT, f"not fetched within {longest:g} s") from exc
 
     async def _patiently(self, name: str, listed: Found | None, limit: int) -> bytes:
-        for pause in (*buckets.BACKOFF_S, None):
+        for pause in (*patience.BACKOFF_S, None):
             try:
                 return await self._once(name, listed, limit)
             except Transient as exc:
                 if pause is None:
-                    times = 1 + len(buckets.BACKOFF_S)
+                    times = 1 + len(patience.BACKOFF_S)
                     raise ImageError(exc.reason, f"{exc.detail}; tried {times} times") from exc
                 await asyncio.sleep(announced(pause, name, exc))
         raise AssertionError("the last attempt answers or raises")

@@ -22,19 +22,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
-from bladescan.buckets import (
-    Address,
-    Found,
-    Transient,
-    first_object,
-    is_url,
-    object_at,
-    open_store,
-    parse_url,
-    said_of,
-)
+from bladescan.buckets import Address, first_object, is_url, object_at, open_store, parse_url, said_of
 from bladescan.errors import BladescanError, ImageError, UsageError
 from bladescan.logs import without_password
+from bladescan.objects import Found
+from bladescan.patience import Transient
 from bladescan.records import ImageRecord, Reason
 
 LONGEST_NAME = 1 << 20

@@ -28,7 +28,7 @@ from s3_server import (
     serving,
 )
 
-from bladescan import buckets, fetching
+from bladescan import buckets, fetching, patience
 from bladescan.buckets import check_bucket, parse_url
 from bladescan.decoder_process import DecoderSettings
 from bladescan.decoders import DecoderPool
@@ -55,8 +55,8 @@ ODD_NAMES = [
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch):
     """Each test has its own servers and no patience to speak of."""
-    monkeypatch.setattr(buckets, "BACKOFF_S", (0.01,) * 4)
-    monkeypatch.setattr(buckets, "TELL_EVERY_S", 0.0)
+    monkeypatch.setattr(patience, "BACKOFF_S", (0.01,) * 4)
+    monkeypatch.setattr(patience, "TELL_EVERY_S", 0.0)
     buckets.close_stores()
     yield
     buckets.close_stores()

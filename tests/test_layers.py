@@ -19,7 +19,7 @@ LAYERS = """
     image_formats image_colour images onnx_graph suppression libfacedetection
     crops face_search mtcnn scrfd faces
     backend cuda_memory engine_file tensorrt_library
-    buckets sources fetching targets sinks entries journal ledger
+    patience objects object_store s3 web buckets sources fetching targets sinks entries journal ledger
     recall detectors
     decoder_process decoders scanning cluster_worker cluster scan_job metrics scan_report
     manipulations losses bilevel distributed weights vision_encoder resnet efficientnet encoders
