@@ -377,7 +377,7 @@ def test_info_backends_recipes_and_doctor_speak(bladescan):
     assert json.loads(bladescan("info", "--json").stdout)["format_version"] == 1
     assert b"calibration_range" in bladescan("info").stdout
     listed = bladescan("backends").stdout.decode()
-    assert [line.split()[0] for line in listed.splitlines()] == ["onnx", "pytorch", "tensorrt"]
+    assert [line.split()[0] for line in listed.splitlines()] == ["onnx", "openvino", "pytorch", "tensorrt"]
     assert b"small" in bladescan("recipes").stdout
     assert b"batch_size" in bladescan("recipes", "small").stdout
     checked = bladescan("doctor")

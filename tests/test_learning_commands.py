@@ -85,10 +85,10 @@ def test_fit_gives_the_same_bytes_again(bladescan, run, fitted):
 
 
 def test_features_by_another_backend_give_the_same_detector(bladescan, run, fitted):
-    folder, _, options = fitted
+    folder, _, _ = fitted
     path = folder / "onnx.safetensors"
-    by_onnx = ["--backend", "onnx", "--covariance", "diag", "-o", path]
-    assert bladescan("fit", "--encoder", run, *options, *by_onnx).returncode == 0
+    options = ["--photos", folder / "photographs", "--faces", "none", "--covariance", "diag", "-o", path]
+    assert bladescan("fit", "--encoder", run, *options, "--backend", "onnx").returncode == 0
     ours, theirs = (
         json.loads(bladescan("info", p, "--json").stdout) for p in (folder / "d.safetensors", path)
     )
@@ -97,10 +97,10 @@ def test_features_by_another_backend_give_the_same_detector(bladescan, run, fitt
 
 
 def test_photographs_of_ones_own_choice_calibrate(bladescan, run, fitted):
-    folder, _, options = fitted
+    folder, _, _ = fitted
     path, chosen = folder / "calibrated.safetensors", crops(folder / "calibration", 25, 2)
-    more = ["--calibrate", chosen, "--covariance", "diag", "-o", path]
-    assert bladescan("fit", "--encoder", run, *options, *more).returncode == 0
+    options = ["--photos", folder / "photographs", "--faces", "none", "--covariance", "diag", "-o", path]
+    assert bladescan("fit", "--encoder", run, *options, "--calibrate", chosen).returncode == 0
     manifest = json.loads(bladescan("info", path, "--json").stdout)
     assert manifest["heads"]["one-class"]["n_held_out"] == 25
     assert manifest["provenance"]["fit"]["n_fit"] == 90

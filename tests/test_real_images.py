@@ -55,14 +55,14 @@ def test_rows_are_the_same_bytes_whatever_the_setting(bladescan, mixed, mixed_ro
 
 
 def test_every_backend_gives_the_same_verdicts_on_faces(bladescan, data_dir):
-    faces = names(sorted((data_dir / "faces").iterdir())[::16])
+    faces = names(sorted((data_dir / "faces").iterdir())[::48])
     onnx, pytorch = (
         rows(bladescan("scan", "-", "-0", "--backend", name, "--head", "one-class", stdin=faces).stdout)
         for name in ("onnx", "pytorch")
     )
     head = read_manifest(default_detector()).heads["one-class"]
     threshold = sorted(head.calibration)[int(0.05 * (len(head.calibration) + 1)) - 1]
-    assert len([row for row in onnx if row["face_verdict"]]) > 80
+    assert len([row for row in onnx if row["face_verdict"]]) > 25
     for ours, theirs in zip(onnx, pytorch, strict=True):
         assert ours["path"] == theirs["path"]
         if ours["log_likelihood"]:

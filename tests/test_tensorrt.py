@@ -486,10 +486,9 @@ def test_the_graphs_of_the_shipped_detector_compute_it():
     x = seeded_crops(4, 224)
     with torch.inference_mode():
         wanted = DetectorModule(detector)(torch.from_numpy(x))
-    for precision, tolerance in TOLERANCES.items():
-        session = onnxruntime.InferenceSession(embedding_graph(detector, precision))
-        (embedding,) = session.run(None, {"crops": x})
-        assert np.linalg.norm(embedding - wanted[2].numpy()) <= tolerance * wanted[2].norm()
+    session = onnxruntime.InferenceSession(embedding_graph(detector, "fp16"))
+    (embedding,) = session.run(None, {"crops": x})
+    assert np.linalg.norm(embedding - wanted[2].numpy()) <= TOLERANCES["fp16"] * wanted[2].norm()
     heads = onnxruntime.InferenceSession(heads_graph(detector))
     for found, value in zip(heads.run(None, {"embedding": wanted[2].numpy()}), wanted, strict=False):
         assert found.dtype == np.float64
