@@ -6,6 +6,7 @@ Importing this module imports no OpenVINO.
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,9 +125,9 @@ class OpenVinoPlugin:
             import openvino
         except ImportError as exc:
             raise MissingDependencyError("the openvino backend", exc.name or "openvino", _INSTALL) from exc
-        del onnx
+        del onnx, openvino
         _check_device(settings.device)
-        core = openvino.Core()
+        core = _core()
         _check_precision(settings.precision, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
         data, manifest = read_onnx_detector(path)
         encoder = _compile(core, data, manifest, settings, where=path.name)
@@ -134,6 +135,18 @@ class OpenVinoPlugin:
 
 
 plugin = OpenVinoPlugin()
+
+
+@cache
+def _core() -> Any:
+    """The one of this process, kept to its end.
+
+    Each puts a stack for signals in place of the one before, and puts that back when it goes: of two, the
+    second puts back the first one's, which is gone, and the next signal kills the process.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def _check_device(asked: str) -> None:

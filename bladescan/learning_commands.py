@@ -173,15 +173,15 @@ def calibrate(
 
 @guarded
 def export(
-    detector: Annotated[
-        Path,
-        typer.Argument(
-            help="Detector of `bladescan fit` (.safetensors), or for int8 to ONNX also an export (.onnx)."
-        ),
-    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="The export to write (.onnx or .engine).")
     ],
+    detector: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Detector (.safetensors; for int8 to ONNX also .onnx). Default: the one that ships."
+        ),
+    ] = None,
     to: Annotated[str, typer.Option(metavar="onnx|tensorrt", help="Kind of export.")] = "onnx",
     precision: Annotated[
         str,
@@ -207,8 +207,11 @@ def export(
     `--precision int8` makes it quicker, and photographs that set no range show what that changes.
     """
     from bladescan.describe import as_text
+    from bladescan.detectors import ONNX, SAFETENSORS
     from bladescan.errors import UnknownNameError, UsageError
 
+    if detector is None:
+        detector = ONNX if to == "onnx" and photos else SAFETENSORS
     if to == "tensorrt":
         with ProgressLine("cutting faces out", quiet=quiet) as line:
             built = _export_engine(

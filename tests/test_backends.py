@@ -201,8 +201,10 @@ def test_rows_are_the_same_bits_whatever_batch_and_threads(name, precision, file
 
 
 def openvino_has_bf16():
-    openvino = pytest.importorskip("openvino")
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    pytest.importorskip("openvino")
+    from bladescan_backends.openvino import _core  # a second one would break signals
+
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @pytest.mark.parametrize("name", ["onnx", "openvino", "pytorch"])
@@ -233,6 +235,19 @@ def test_openvino_computes_only_the_encoder_in_bf16(files):
 def test_openvino_has_no_other_precision(files):
     with pytest.raises(UsageError, match="fp32 or bf16, not 'fp16'"):
         open_or_skip("openvino", files, precision="fp16")
+
+
+def test_signals_survive_openvino_backends_that_come_and_go(files):
+    pytest.importorskip("openvino")
+    code = (
+        "import faulthandler, os, signal, sys; from pathlib import Path; from bladescan.backend import *\n"
+        "faulthandler.enable(); signal.signal(signal.SIGUSR1, lambda *_: print('alive', flush=True))\n"
+        "def opened(): return get_plugin('openvino').open(Path(sys.argv[1]), BackendSettings())\n"
+        "first = opened(); second = opened(); first.close(); del first; second.close(); del second\n"
+        "os.kill(os.getpid(), signal.SIGUSR1)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, files / "d.onnx"], stdout=subprocess.PIPE)
+    assert (done.returncode, done.stdout) == (0, b"alive\n")
 
 
 def test_openvino_sends_nothing_when_it_is_opened(files):
