@@ -76,11 +76,11 @@ def quantise(
         least_same: share of verdicts that have to stay, with each head.
 
     Raises:
-        DetectorError: too many verdicts change.
+        DetectorError: as `quantisable`, or too many verdicts change.
         MissingDependencyError: onnx is not installed.
     """
+    manifest = quantisable(data, where=where)
     calibrating, compared = split(len(crops))
-    manifest = _manifest(data, where)
     with _quiet():
         lowered = _lowered(data, crops[calibrating])
     old, new = _scores(data, crops[compared]), _scores(lowered, crops[compared])
@@ -107,11 +107,19 @@ def split(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return chosen, np.setdiff1d(np.arange(n), chosen)
 
 
-def _manifest(data: bytes, where: str) -> Manifest:
+def quantisable(data: bytes, *, where: str) -> Manifest:
+    """The manifest of an exported detector whose encoder can be put into integers here.
+
+    Raises:
+        DetectorError: it is none, or is in integers already.
+        MissingDependencyError: onnx is not installed.
+    """
     model = _onnx().load_from_string(data)
     texts = [entry.value for entry in model.metadata_props if entry.key == METADATA_KEY]
     if not texts:
         raise DetectorError(f"{where}: not a bladescan detector: its metadata has no manifest")
+    if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
+        raise DetectorError(f"{where}: is in 8-bit integers already; give the detector that it was made from")
     return decode_manifest(texts[0], where=where)
 
 
@@ -119,7 +127,7 @@ def _onnx() -> Any:
     try:
         import onnx
     except ImportError as exc:
-        raise MissingDependencyError("8-bit integers", "onnx", "pip install onnx") from exc
+        raise MissingDependencyError("--precision int8", "onnx", "pip install onnx") from exc
     return onnx
 
 

@@ -17,8 +17,8 @@ from bladescan.backend import BackendSettings, get_plugin
 from bladescan.decoder_process import DecoderSettings
 from bladescan.decoders import DecoderPool
 from bladescan.errors import DataError, MissingDependencyError
-from bladescan.manifest import FaceRule, Manifest
-from bladescan.quantisation import FEWEST_CROPS, quantise
+from bladescan.manifest import FaceRule
+from bladescan.quantisation import FEWEST_CROPS, quantisable, quantise
 from bladescan.records import Verdict
 from bladescan.scanning import crops_of, decode_in_order
 from bladescan.sources import Source
@@ -53,7 +53,8 @@ def export_int8(
     Raises:
         BladescanError: the detector, or the photographs, are of no use.
     """
-    data, manifest = _exported(detector)
+    data = _exported(detector)
+    manifest = quantisable(data, where=detector.name)  # before the minutes that cutting takes
     crops = cut_faces(photographs, manifest.face_rule, decoder, n_decoders=n_decoders, seen=seen)
     lowered, report = quantise(data, crops, where=detector.name)
     write_file(output, lowered)
@@ -78,22 +79,20 @@ def cut_faces(
         return _cut(photographs, pool, seen)
 
 
-def _exported(detector: Path) -> tuple[bytes, Manifest]:
+def _exported(detector: Path) -> bytes:
     """The detector as ONNX, checked by the backend that will open it."""
     if detector.suffix.lower() == ".onnx":
-        backend = get_plugin("onnx").open(detector, BackendSettings("cpu"))
-        backend.close()
-        return detector.read_bytes(), backend.manifest
+        get_plugin("onnx").open(detector, BackendSettings("cpu")).close()
+        return detector.read_bytes()
     try:
         from bladescan.detector import load_detector
         from bladescan.export import export_onnx
     except ImportError as exc:
         raise MissingDependencyError("exporting it", "torch", "pip install 'bladescan[train]'") from exc
-    loaded = load_detector(detector)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "detector.onnx")
-        export_onnx(loaded, path)
-        return path.read_bytes(), loaded.manifest
+        export_onnx(load_detector(detector), path)
+        return path.read_bytes()
 
 
 def _cut(photographs: Iterable[Source], pool: DecoderPool, seen: Callable[[int], None]) -> NDArray[np.uint8]:

@@ -6,10 +6,12 @@ import pytest
 from tiny import bare_encoder, tiny_detector
 
 from bladescan.backend import BackendSettings, get_plugin
+from bladescan.decoder_process import DecoderSettings
 from bladescan.detectors import ONNX
-from bladescan.errors import DetectorError
+from bladescan.errors import DetectorError, MissingDependencyError
 from bladescan.export import export_onnx
 from bladescan.quantisation import quantise
+from bladescan.quantise_job import export_int8
 
 onnx = pytest.importorskip("onnx")
 
@@ -127,6 +129,22 @@ def test_a_detector_that_would_change_its_mind_is_not_made(exported):
 def export(*arguments):
     command = [sys.executable, "-m", "bladescan", "export", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_what_cannot_be_done_is_said_before_a_photograph_is_read(exported, lowered, tmp_path, monkeypatch):
+    def photographs():
+        raise AssertionError("a photograph was asked for")
+        yield
+
+    asked = (tmp_path / "8.onnx", photographs(), DecoderSettings(faces="none"))
+    (tmp_path / "of.onnx").write_bytes(lowered[0])
+    with pytest.raises(DetectorError, match="^of.onnx: is in 8-bit integers already"):
+        export_int8(tmp_path / "of.onnx", *asked)
+    (tmp_path / "of.onnx").write_bytes(exported)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingDependencyError, match="needs onnx, which is not installed: pip install onnx"):
+        export_int8(tmp_path / "of.onnx", *asked)
+    assert not (tmp_path / "8.onnx").exists()
 
 
 @pytest.mark.integration
