@@ -227,6 +227,8 @@ def export(
     if (precision == "int8") != bool(photos):
         raise UsageError("--precision int8 and --photos go together: int8 is calibrated on photographs")
     check_output(output, ".onnx")
+    if output.resolve() == detector.resolve():
+        raise UsageError(f"--output {output}: is the detector that is exported; give it another name")
     if photos:
         from bladescan.decoder_process import DecoderSettings
         from bladescan.quantise_job import export_int8

@@ -184,6 +184,14 @@ def test_what_does_not_go_together_is_said(tmp_path, arguments, message):
     assert message in done.stderr
 
 
+def test_the_detector_itself_is_never_replaced(exported, tmp_path):
+    path = tmp_path / "d.onnx"
+    path.write_bytes(exported)
+    done = export(path, "--precision", "int8", "--photos", tmp_path, "-o", tmp_path / "." / "d.onnx")
+    assert (done.returncode, path.read_bytes()) == (2, exported)
+    assert "is the detector that is exported; give it another name" in done.stderr
+
+
 def test_too_few_faces_are_said_with_what_was_found(tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     done = export(ONNX, "--precision", "int8", "--photos", tmp_path, "-o", tmp_path / "x.onnx")
