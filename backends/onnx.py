@@ -5,6 +5,7 @@ Importing this module imports no onnxruntime. A file is read and checked before 
 
 from __future__ import annotations
 
+import contextlib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -185,10 +186,12 @@ def _session(data: bytes, index: int | None, settings: BackendSettings, *, where
     providers: list[Any] = (
         [_CPU] if index is None else [(_CUDA, _CUDA_OPTIONS | {"device_id": str(index)}), _CPU]
     )
-    # A provider that fails to load is reported by the process-wide logger; we report it ourselves.
+    # A provider that fails to load is reported by the process-wide logger; we report it ourselves. One that
+    # fails to start is reported by print, among the verdicts.
     onnxruntime.set_default_logger_severity(_QUIET)
     try:
-        session = onnxruntime.InferenceSession(data, options, providers=providers)
+        with contextlib.redirect_stdout(None):
+            session = onnxruntime.InferenceSession(data, options, providers=providers)
     except Exception as exc:  # onnxruntime raises its own unrelated classes
         if index is not None and settings.device != "auto":
             raise _no_cuda(settings.device, first_line(exc)) from exc

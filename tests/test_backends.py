@@ -407,6 +407,21 @@ def test_onnx_halves_a_batch_that_the_device_has_no_room_for(files):
     assert "\n" not in str(caught.value)
 
 
+def test_nothing_that_onnxruntime_prints_comes_among_the_verdicts(files, monkeypatch, capsys):
+    import onnxruntime
+
+    class Talkative(onnxruntime.InferenceSession):
+        """As it is where CUDA cannot start."""
+
+        def __init__(self, *arguments, **options):
+            print("EP Error CUDA failure 100: no CUDA-capable device is detected")
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Talkative)
+    open_or_skip("onnx", files).close()
+    assert capsys.readouterr().out == ""
+
+
 def test_pytorch_leaves_the_process_its_thread_count(files):
     before = torch.get_num_threads()
     open_or_skip("pytorch", files, threads=before + 1).score(crops(1))
