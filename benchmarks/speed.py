@@ -369,6 +369,8 @@ def measured(asked: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """Every figure of the page."""
     face, cores, rounds = portrait(scratch / "samples"), n_cores(), asked.repeats
     found: dict[str, Any] = {"machine": machine(), "stages_ms": {}}
+    say("wheel")  # first, for it may lack a package, and the rest takes half an hour
+    found["wheel_mb"] = wheel_megabytes(scratch / "wheel")
     say("runtimes")
     ways = runtimes(scratch)
     finder, onnx = open_face_detector("auto"), ways["onnx"].open(1)
@@ -390,7 +392,6 @@ def measured(asked: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     found["start_s"] = starts(next(few.iterdir()), rounds)
     say("memory")
     found["memory_mb"] = memory(scratch, face, asked.many)
-    found["wheel_mb"] = wheel_megabytes(scratch / "wheel")
     return found
 
 
