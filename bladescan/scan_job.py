@@ -312,8 +312,14 @@ def _open_backend(options: ScanOptions) -> Backend:
     if not path.is_file():
         raise DetectorError(f"{path}: no such detector file; leave --model out for the one that ships")
     # A cluster's workers have the device; here the detector only says what it is.
-    runtime = options.runtime if options.cluster is None else replace(options.runtime, device="auto")
+    device = options.runtime.device if options.cluster is None else "auto"
+    runtime = replace(options.runtime, device=device, threads=_n_threads(options))
     return choose_plugin(options.backend, path).open(path, runtime)
+
+
+def _n_threads(options: ScanOptions) -> int:
+    """Of one model run: a runtime left to itself counts the machine's cores, quotas or not."""
+    return max(1, n_cores() // options.n_workers)
 
 
 def _settings(options: ScanOptions, backend: Backend) -> ScanSettings:
@@ -329,7 +335,7 @@ def _settings(options: ScanOptions, backend: Backend) -> ScanSettings:
         backend=choose_plugin(options.backend, path).name,
         head=choose_head(manifest, decision.head),
         false_alarm=manifest.default_false_alarm if decision.false_alarm is None else decision.false_alarm,
-        runtime=replace(options.runtime, threads=max(1, cores // options.n_workers)),
+        runtime=replace(options.runtime, threads=_n_threads(options)),
         decoder=decoder,
         batch_size=options.batch_size or _batch_size(options.runtime.device, backend.device),
         n_decoders=cores if options.n_workers == 1 else 1,

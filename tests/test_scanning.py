@@ -20,6 +20,7 @@ from bladescan.errors import ImageError, UsageError
 from bladescan.images import Limits
 from bladescan.manifest import Encoder, Head, Manifest
 from bladescan.records import FaceVerdict, ImageRecord, Reason, Verdict
+from bladescan.scan_job import ScanJob, ScanOptions
 from bladescan.scanning import (
     Scanner,
     ScanSettings,
@@ -257,3 +258,14 @@ def test_a_source_whose_record_is_known_is_not_read_and_keeps_its_place(tmp_path
     assert [record.source for record in records] == [source.name for source in sources]
     assert records[1] == known
     assert records[0].reason is Reason.VANISHED
+
+
+def test_a_scan_in_this_process_computes_on_the_cores_that_it_may_use(monkeypatch):
+    monkeypatch.setattr("bladescan.scan_job.n_cores", lambda: 3)
+    job = ScanJob(ScanOptions(decoder=DecoderSettings(faces="none")))
+    try:
+        session = job._scanner.backend._session
+        assert session.get_session_options().intra_op_num_threads == 3
+        assert job.settings.runtime.threads == 3
+    finally:
+        job.close()
