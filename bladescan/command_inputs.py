@@ -81,6 +81,8 @@ def check_output(path: Path, suffix: str) -> None:
         raise UsageError(f"--output {path}: expected a name that ends in {suffix}")
     if not path.parent.is_dir():
         raise UsageError(f"--output {path}: no folder {path.parent}")
+    if path.is_dir():
+        raise UsageError(f"--output {path}: is a folder; give the name of a file")
 
 
 def calibrated_detector(detector: Path | None, output: Path) -> Path:

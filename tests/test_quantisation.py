@@ -192,6 +192,12 @@ def test_the_detector_itself_is_never_replaced(exported, tmp_path):
     assert "is the detector that is exported; give it another name" in done.stderr
 
 
+def test_an_output_that_is_a_folder_is_said_before_any_work(tmp_path):
+    (tmp_path / "8.onnx").mkdir()
+    done = export("--precision", "int8", "--photos", tmp_path, "-o", tmp_path / "8.onnx")
+    assert (done.returncode, "8.onnx: is a folder; give the name of a file" in done.stderr) == (2, True)
+
+
 def test_too_few_faces_are_said_with_what_was_found(tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     done = export(ONNX, "--precision", "int8", "--photos", tmp_path, "-o", tmp_path / "x.onnx")
