@@ -60,8 +60,8 @@ class OpenVinoBackend:
         return check_finite(Scores(*self._judge(embedding), embedding), "openvino")
 
     def close(self) -> None:
-        """Drop the encoder; closing twice is fine."""
-        self._request = None
+        """Drop encoder and heads; closing twice is fine."""
+        self._request = self._heads = None
 
     def _embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         import numpy as np

@@ -87,7 +87,7 @@ def fit(
         backend=backend,
         group_by=group_by,
         n_copies=copies,
-        runtime=BackendSettings(device),
+        runtime=BackendSettings(device, threads=n_cores()),
         decoder=DecoderSettings(faces=faces, min_face=min_face),
         fit=FitSettings(
             covariance,
@@ -160,7 +160,7 @@ def calibrate(
         name=name or output.stem,
         false_alarm=check_rate(false_alarm),
         backend=backend,
-        runtime=BackendSettings(device),
+        runtime=BackendSettings(device, threads=n_cores()),
         decoder=DecoderSettings(faces=faces, min_face=min_face),
         n_decoders=n_cores(),
     )
@@ -222,6 +222,8 @@ def export(
     if to != "onnx":
         raise UnknownNameError("export", to, ["onnx", "tensorrt"])
     precision = "fp32" if precision == "auto" else precision
+    if precision == "fp16":
+        raise UsageError("--precision fp16 is for --to tensorrt; ONNX is exported in fp32 or int8")
     if precision not in ("fp32", "int8"):
         raise UnknownNameError("precision", precision, ["fp32", "int8"])
     if (precision == "int8") != bool(photos):
@@ -328,7 +330,7 @@ def evaluate(
     asked = EvaluateOptions(
         detector=detector,
         backend=backend,
-        runtime=BackendSettings(device),
+        runtime=BackendSettings(device, threads=n_cores()),
         decoder=DecoderSettings(faces=faces, min_face=min_face),
         false_alarm=false_alarm,
         match=match,
@@ -483,7 +485,7 @@ def import_checkpoint(
         out=output,
         name=name,
         backend=backend,
-        runtime=BackendSettings(device),
+        runtime=BackendSettings(device, threads=n_cores()),
         decoder=DecoderSettings(faces=faces, min_face=min_face),
         n_decoders=n_cores(),
         false_alarm=false_alarm,

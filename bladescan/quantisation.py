@@ -172,7 +172,8 @@ def _trunk(model: Any) -> list[str]:
     """Names of the encoder's nodes that become integer ones; an addition only where it joins two branches."""
     encoder = _onnx().utils.Extractor(model).extract_model(["crops"], ["embedding"]).graph
     computed = {output for node in encoder.node for output in node.output}
-    start = [index for index, node in enumerate(encoder.node) if node.op_type == "Conv"][_KEPT]
+    convolutions = [index for index, node in enumerate(encoder.node) if node.op_type == "Conv"]
+    start = (convolutions[_KEPT:] or [len(encoder.node)])[0]
     return [
         node.name
         for node in encoder.node[start:]

@@ -176,6 +176,7 @@ def test_the_command_makes_one_of_a_folder_of_crops_without_torch(tmp_path):
         (["--precision", "int8"], "--precision int8 and --photos go together"),
         (["--photos", "x"], "--precision int8 and --photos go together"),
         (["--precision", "int4"], "unknown precision 'int4'"),
+        (["--precision", "fp16"], "fp16 is for --to tensorrt"),
     ],
 )
 def test_what_does_not_go_together_is_said(tmp_path, arguments, message):
