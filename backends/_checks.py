@@ -1,6 +1,8 @@
-"""Checks that the built-in backends share. Not a backend."""
+"""What the built-in backends ask of an installation and of scores. Not a backend."""
 
 from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
@@ -17,3 +19,13 @@ def check_finite(scores: Scores, name: str) -> Scores:
         if values is not None and not np.isfinite(values).all():
             raise BackendError(f"the {name} backend gave scores that are not finite; use --precision fp32")
     return scores
+
+
+def installed(*packages: str) -> str | None:
+    """Version of the first of some packages that is there, None without one."""
+    for package in packages:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            continue
+    return None

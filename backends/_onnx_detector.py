@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from bladescan.errors import DetectorError
 from bladescan.manifest import METADATA_KEY, Manifest, decode_manifest
@@ -35,6 +36,23 @@ def read_onnx_detector(path: Path) -> tuple[bytes, Manifest]:
     if foreign := sorted(found.domains - DOMAINS):
         raise DetectorError(f"{path.name}: needs custom operators of {foreign[0]!r}, which are never loaded")
     return data, decode_manifest(found.metadata[METADATA_KEY], where=path.name)
+
+
+def open_heads(graph: bytes, *, where: str) -> Any:
+    """The graph from embedding to scores, float64, in an onnxruntime session on one thread.
+
+    Raises:
+        DetectorError: onnxruntime cannot load it.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as exc:  # onnxruntime raises its own unrelated classes
+        raise DetectorError(f"{where}: its heads cannot be loaded: {first_line(exc)}") from exc
 
 
 def first_line(exc: Exception) -> str:

@@ -6,7 +6,6 @@ Importing this module imports no onnxruntime. A file is read and checked before 
 from __future__ import annotations
 
 import contextlib
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from bladescan.errors import (
 from bladescan.manifest import Manifest
 from bladescan.records import Scores
 
-from ._checks import check_finite
+from ._checks import check_finite, installed
 from ._onnx_detector import HEAD_OUTPUTS, first_line, read_onnx_detector
 
 if TYPE_CHECKING:
@@ -124,10 +123,10 @@ class OnnxPlugin:
         try:
             import onnxruntime
         except Exception as exc:  # a broken install raises whatever its loader raises
-            hint = f"{_INSTALL} ({first_line(exc)})" if _installed() else _INSTALL
+            hint = f"{_INSTALL} ({first_line(exc)})" if installed(*_PACKAGES) else _INSTALL
             return BackendStatus(None, (), hint)
         cuda = ("cuda:0",) if _CUDA in onnxruntime.get_available_providers() else ()
-        return BackendStatus(_installed() or onnxruntime.__version__, ("cpu", *cuda))
+        return BackendStatus(installed(*_PACKAGES) or onnxruntime.__version__, ("cpu", *cuda))
 
     def open(self, path: Path, settings: BackendSettings) -> OnnxBackend:
         """See `bladescan.backend.BackendPlugin.open`."""
@@ -149,15 +148,6 @@ class OnnxPlugin:
 
 
 plugin = OnnxPlugin()
-
-
-def _installed() -> str | None:
-    for package in _PACKAGES:
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            continue
-    return None
 
 
 def _cuda_index(asked: str, providers: list[str]) -> int | None:

@@ -23,7 +23,7 @@ from bladescan.manifest import Manifest
 from bladescan.records import Scores
 
 from ._checks import check_finite
-from ._onnx_detector import HEAD_OUTPUTS, first_line, read_onnx_detector
+from ._onnx_detector import HEAD_OUTPUTS, first_line, open_heads, read_onnx_detector
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 _INSTALL = "pip install 'bladescan[openvino]'"
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
-_QUIET = 4
 
 
 class OpenVinoBackend:
@@ -206,19 +205,13 @@ def _heads(data: bytes, manifest: Manifest, *, where: str) -> Any:
     if not manifest.heads:
         return None
     import onnx
-    import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _QUIET
-    options.intra_op_num_threads = 1
     wanted = [HEAD_OUTPUTS[head] for head in manifest.heads]
     try:
         graph = onnx.utils.Extractor(onnx.load_from_string(data)).extract_model(["embedding"], wanted)
-        return onnxruntime.InferenceSession(
-            graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as exc:  # onnx and onnxruntime raise their own unrelated classes
+    except Exception as exc:  # onnx raises its own unrelated classes
         raise DetectorError(f"{where}: its heads cannot be loaded: {first_line(exc)}") from exc
+    return open_heads(graph.SerializeToString(), where=where)
 
 
 def _last_line(exc: Exception) -> str:

@@ -6,7 +6,6 @@ those alone that you built. Importing this module imports no TensorRT.
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +17,8 @@ from bladescan.errors import BackendError, DetectorError, MissingDependencyError
 from bladescan.records import Scores
 from bladescan.tensorrt_library import CROPS, EMBEDDING, INSTALL, LIBRARIES, find_library, load_engine
 
-from ._checks import check_finite
-from ._onnx_detector import DOMAINS, HEAD_OUTPUTS, first_line
+from ._checks import check_finite, installed
+from ._onnx_detector import DOMAINS, HEAD_OUTPUTS, first_line, open_heads
 from ._onnx_file import read_onnx
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from bladescan.manifest import Manifest
 
 _PACKAGES = ("tensorrt", "tensorrt-rtx")
-_QUIET = 4
 
 
 class _Slot:
@@ -239,7 +237,7 @@ class TensorRTPlugin:
         try:
             library, cuda = find_library(), Cuda()
         except MissingDependencyError as exc:
-            package = "" if _installed() is None else f"{exc}; "
+            package = "" if installed(*_PACKAGES) is None else f"{exc}; "
             return BackendStatus(None, (), package + INSTALL)
         except BackendError as exc:
             return BackendStatus(None, (), str(exc))
@@ -296,25 +294,8 @@ def _heads(file: EngineFile, *, where: str) -> Any:
     found = read_onnx(file.heads, where=where)
     if found.has_external_data or found.domains - DOMAINS:
         raise DetectorError(f"{where}: its heads need what is not in the file")
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _QUIET
-    options.intra_op_num_threads = 1
-    try:
-        session = onnxruntime.InferenceSession(file.heads, options, providers=["CPUExecutionProvider"])
-    except Exception as exc:  # onnxruntime raises its own unrelated classes
-        raise DetectorError(f"{where}: its heads cannot be loaded: {first_line(exc)}") from exc
+    session = open_heads(file.heads, where=where)
     wanted = {HEAD_OUTPUTS[head] for head in file.manifest.heads}
     if {output.name for output in session.get_outputs()} != wanted:
         raise DetectorError(f"{where}: expected the heads {sorted(wanted)}")
     return session
-
-
-def _installed() -> str | None:
-    for package in _PACKAGES:
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            continue
-    return None
