@@ -123,12 +123,22 @@ class _Encoder:
 
         self._cuda.call("cudaSetDevice", self._index)  # it is the thread's, and threads come and go
         embedding = np.empty((len(crops), self._dim), np.float32)
-        for start, slot in zip(range(0, len(crops), self._most), cycle(self._slots), strict=False):
-            self._collect(slot, embedding)
-            self._start(slot, crops, slice(start, min(start + self._most, len(crops))))
-        for slot in self._slots:
-            self._collect(slot, embedding)
+        try:
+            for start, slot in zip(range(0, len(crops), self._most), cycle(self._slots), strict=False):
+                self._collect(slot, embedding)
+                self._start(slot, crops, slice(start, min(start + self._most, len(crops))))
+            for slot in self._slots:
+                self._collect(slot, embedding)
+        except BaseException:
+            self._abandon()
+            raise
         return embedding
+
+    def _abandon(self) -> None:
+        """Forget what is under way, once the device no longer writes to it."""
+        for slot in self._slots:
+            slot.rows = slice(0, 0)
+        self._cuda.call("cudaDeviceSynchronize")
 
     def _start(self, slot: _Slot, crops: NDArray[np.uint8], rows: slice) -> None:
         """Queue one batch: to the device, through the engine, and back."""

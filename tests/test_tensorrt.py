@@ -110,6 +110,22 @@ def test_batches_of_every_size_come_back_in_order(backend):
             np.testing.assert_allclose(values, wanted[:n], rtol=1e-4, atol=1e-5)
 
 
+def test_a_run_that_breaks_off_leaves_nothing_to_the_next(fake, backend, monkeypatch):
+    x = crops(11)
+    expected = backend.embed(x[:1])
+    runs = iter([True, False])
+    execute = fake.tensorrt.Context.execute_async_v3
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            fake.tensorrt.Context,
+            "execute_async_v3",
+            lambda self, stream: next(runs) and execute(self, stream),
+        )
+        with pytest.raises(BackendError, match="failed to run the engine"):
+            backend.embed(x)
+    np.testing.assert_array_equal(backend.embed(x[:1]), expected)
+
+
 def test_too_little_memory_halves_the_batch_and_closing_gives_all_back(fake, engine, monkeypatch):
     x = crops(5)
     opened = get_plugin("tensorrt").open(engine, BackendSettings())
