@@ -8,15 +8,15 @@ from pathlib import Path
 
 MOST_BYTES = 60_000_000
 NEEDED = (
-    "bladescan/cli.py",
+    "bladescan/command/app.py",
     "bladescan/py.typed",
     "bladescan/detectors/default.onnx",
     "bladescan/detectors/default.safetensors",
     "bladescan/detectors/MODEL_CARD.md",
     "bladescan_backends/onnx.py",
-    "bladescan/vocabularies/gpt2_merges.txt.gz",
-    "bladescan/vocabularies/clip_merges.txt.gz",
-    "bladescan/vocabularies/NOTICE.md",
+    "bladescan/networks/vocabularies/gpt2_merges.txt.gz",
+    "bladescan/networks/vocabularies/clip_merges.txt.gz",
+    "bladescan/networks/vocabularies/NOTICE.md",
     "bladescan_recipes/small.yaml",
 )
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".heic", ".avif")
@@ -31,7 +31,7 @@ def problems(wheel: Path) -> list[str]:
     found += [
         f"does not belong: {name}" for name in names if name.startswith(("tests", "docs", "benchmarks"))
     ]
-    sources = {f"bladescan/{path.name}" for path in Path("bladescan").glob("*.py")}
+    sources = {str(path) for path in Path("bladescan").rglob("*.py")}
     sources |= {f"bladescan_backends/{path.name}" for path in Path("backends").glob("*.py")}
     sources |= {f"bladescan_recipes/{path.name}" for path in Path("recipes").glob("*.yaml")}
     found += [f"missing: {name}" for name in sorted(sources - set(names))]

@@ -1,25 +1,58 @@
-"""Write docs/cli.md from the command itself: ``python .ci/generate_docs.py``; a test checks it."""
+"""Write what the documentation takes from the code: ``python .ci/generate_docs.py``; a test checks it.
+
+The reference of the command (docs/cli.md), and the table of rooms in CONTRIBUTING.md.
+"""
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
-from bladescan.exit_codes import MEANINGS
+from bladescan.base.exit_codes import MEANINGS
 
-PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
+ROOT = Path(__file__).parent.parent
+REFERENCE = ROOT / "docs" / "cli.md"
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+TABLE = re.compile(r"(?<=<!-- rooms -->\n).*(?=<!-- end of rooms -->)", re.DOTALL)
 
 
-def page() -> str:
+def reference() -> str:
     """The reference of the command as Markdown."""
-    command = [sys.executable, "-m", "typer", "bladescan.cli", "utils", "docs", "--name", "bladescan"]
+    command = [sys.executable, "-m", "typer", "bladescan.command.app", "utils", "docs", "--name", "bladescan"]
     environment = dict(os.environ) | {"COLUMNS": "100"}
     out = subprocess.run(command, capture_output=True, check=True, text=True, env=environment).stdout
     codes = "\n".join(f"| {code.value} | {meaning} |" for code, meaning in MEANINGS.items())
     return f"{out.strip()}\n\n## Exit codes\n\n| code | means |\n|---|---|\n{codes}\n"
 
 
+def contributing(page: str, rooms: list[str]) -> str:
+    """The page with its table of rooms made anew.
+
+    Args:
+        page: with the two comments between which the table stands.
+        rooms: from the ground up.
+    """
+    lines = [f"| `{room}` | {_purpose(room)} | {_modules(room)} |\n" for room in rooms]
+    return TABLE.sub(lambda _: "| room | what it is | modules |\n|---|---|---|\n" + "".join(lines), page)
+
+
+def _purpose(room: str) -> str:
+    tree = ast.parse((ROOT / "bladescan" / room / "__init__.py").read_text())
+    return (ast.get_docstring(tree) or "").splitlines()[0]
+
+
+def _modules(room: str) -> str:
+    names = sorted(path.stem for path in (ROOT / "bladescan" / room).glob("*.py"))
+    return ", ".join(f"`{name}`" for name in names if name != "__init__")
+
+
 if __name__ == "__main__":
-    PAGE.write_text(page())
+    sys.path.insert(0, str(ROOT))
+    from tests.test_house import ROOMS
+
+    REFERENCE.write_text(reference())
+    CONTRIBUTING.write_text(contributing(CONTRIBUTING.read_text(), ROOMS))

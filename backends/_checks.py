@@ -6,8 +6,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
-from bladescan.errors import BackendError
-from bladescan.records import Scores
+from bladescan.base.errors import BackendError
+from bladescan.base.records import Scores
 
 
 def check_finite(scores: Scores, name: str) -> Scores:

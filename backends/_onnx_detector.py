@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bladescan.errors import DetectorError
-from bladescan.manifest import METADATA_KEY, Manifest, decode_manifest
+from bladescan.base.errors import DetectorError
+from bladescan.detectors.manifest import METADATA_KEY, Manifest, decode_manifest
 
 from ._onnx_file import read_onnx
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bladescan.backend import check_crops
-from bladescan.errors import BackendError
-from bladescan.manifest import Encoder, Head, Manifest
-from bladescan.records import Scores
+from bladescan.base.errors import BackendError
+from bladescan.base.records import Scores
+from bladescan.detectors.manifest import Encoder, Head, Manifest
+from bladescan.runtimes.backend import check_crops
 
 _GRID = 16
 
@@ -45,7 +45,7 @@ class FakeBackend:
         self._closed = False
 
     def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """See `bladescan.backend.Backend.embed`."""
+        """See `bladescan.runtimes.backend.Backend.embed`."""
         self._check(crops)
         n, side = len(crops), crops.shape[1] // _GRID
         blocks = crops.reshape(n, _GRID, side, _GRID, side, 3).mean((2, 4))
@@ -54,7 +54,7 @@ class FakeBackend:
         return unit
 
     def score(self, crops: NDArray[np.uint8]) -> Scores:
-        """See `bladescan.backend.Backend.score`."""
+        """See `bladescan.runtimes.backend.Backend.score`."""
         embedding = self.embed(crops)
         pixels = crops.reshape(len(crops), crops[0].size if len(crops) else 0).astype(np.float64)
         if not len(crops):

@@ -9,16 +9,16 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bladescan.backend import BackendSettings, BackendStatus, check_crops
-from bladescan.errors import (
+from bladescan.base.errors import (
     BackendError,
     DetectorError,
     DeviceUnavailableError,
     MissingDependencyError,
     UsageError,
 )
-from bladescan.manifest import Manifest
-from bladescan.records import Scores
+from bladescan.base.records import Scores
+from bladescan.detectors.manifest import Manifest
+from bladescan.runtimes.backend import BackendSettings, BackendStatus, check_crops
 
 from ._checks import check_finite, installed
 from ._onnx_detector import HEAD_OUTPUTS, first_line, read_onnx_detector
@@ -61,11 +61,11 @@ class OnnxBackend:
         self._outputs = tuple(output.name for output in session.get_outputs())
 
     def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """See `bladescan.backend.Backend.embed`."""
+        """See `bladescan.runtimes.backend.Backend.embed`."""
         return self._run(crops, ("embedding",)).embedding
 
     def score(self, crops: NDArray[np.uint8]) -> Scores:
-        """See `bladescan.backend.Backend.score`."""
+        """See `bladescan.runtimes.backend.Backend.score`."""
         return self._run(crops, self._outputs)
 
     def close(self) -> None:
@@ -119,7 +119,7 @@ class OnnxPlugin:
     suffixes: tuple[str, ...] = (".onnx",)
 
     def status(self) -> BackendStatus:
-        """See `bladescan.backend.BackendPlugin.status`."""
+        """See `bladescan.runtimes.backend.BackendPlugin.status`."""
         try:
             import onnxruntime
         except Exception as exc:  # a broken install raises whatever its loader raises
@@ -129,7 +129,7 @@ class OnnxPlugin:
         return BackendStatus(installed(*_PACKAGES) or onnxruntime.__version__, ("cpu", *cuda))
 
     def open(self, path: Path, settings: BackendSettings) -> OnnxBackend:
-        """See `bladescan.backend.BackendPlugin.open`."""
+        """See `bladescan.runtimes.backend.BackendPlugin.open`."""
         try:
             import onnxruntime
         except ImportError as exc:

@@ -11,16 +11,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bladescan.backend import BackendSettings, BackendStatus, check_crops
-from bladescan.errors import (
+from bladescan.base.errors import (
     BackendError,
     DetectorError,
     DeviceUnavailableError,
     MissingDependencyError,
     UsageError,
 )
-from bladescan.manifest import Manifest
-from bladescan.records import Scores
+from bladescan.base.records import Scores
+from bladescan.detectors.manifest import Manifest
+from bladescan.runtimes.backend import BackendSettings, BackendStatus, check_crops
 
 from ._checks import check_finite
 from ._onnx_detector import HEAD_OUTPUTS, first_line, open_heads, read_onnx_detector
@@ -50,11 +50,11 @@ class OpenVinoBackend:
         self._heads = heads
 
     def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """See `bladescan.backend.Backend.embed`."""
+        """See `bladescan.runtimes.backend.Backend.embed`."""
         return check_finite(Scores(None, None, self._embed(crops)), "openvino").embedding
 
     def score(self, crops: NDArray[np.uint8]) -> Scores:
-        """See `bladescan.backend.Backend.score`."""
+        """See `bladescan.runtimes.backend.Backend.score`."""
         embedding = self._embed(crops)
         return check_finite(Scores(*self._judge(embedding), embedding), "openvino")
 
@@ -104,7 +104,7 @@ class OpenVinoPlugin:
     suffixes: tuple[str, ...] = (".onnx",)
 
     def status(self) -> BackendStatus:
-        """See `bladescan.backend.BackendPlugin.status`."""
+        """See `bladescan.runtimes.backend.BackendPlugin.status`."""
         try:
             installed = version("openvino")
         except PackageNotFoundError:
@@ -118,7 +118,7 @@ class OpenVinoPlugin:
         return BackendStatus(installed, ("cpu",))
 
     def open(self, path: Path, settings: BackendSettings) -> OpenVinoBackend:
-        """See `bladescan.backend.BackendPlugin.open`."""
+        """See `bladescan.runtimes.backend.BackendPlugin.open`."""
         try:
             import onnx
             import openvino

@@ -11,9 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bladescan.backend import BackendSettings, BackendStatus, check_crops
-from bladescan.errors import BackendError, DeviceUnavailableError, MissingDependencyError, UsageError
-from bladescan.records import Scores
+from bladescan.base.errors import BackendError, DeviceUnavailableError, MissingDependencyError, UsageError
+from bladescan.base.records import Scores
+from bladescan.runtimes.backend import BackendSettings, BackendStatus, check_crops
 
 from ._checks import check_finite
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from bladescan.detector import DetectorModule
-    from bladescan.manifest import Manifest
+    from bladescan.detectors.manifest import Manifest
+    from bladescan.heads.detector import DetectorModule
 
 _INSTALL = "pip install 'bladescan[train]'"
 _PRECISIONS = ("fp32", "bf16", "fp16")
@@ -61,11 +61,11 @@ class PyTorchBackend:
         )
 
     def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """See `bladescan.backend.Backend.embed`."""
+        """See `bladescan.runtimes.backend.Backend.embed`."""
         return self._run(crops, heads=False).embedding
 
     def score(self, crops: NDArray[np.uint8]) -> Scores:
-        """See `bladescan.backend.Backend.score`."""
+        """See `bladescan.runtimes.backend.Backend.score`."""
         return self._run(crops, heads=True)
 
     def close(self) -> None:
@@ -227,7 +227,7 @@ class PyTorchPlugin:
     suffixes: tuple[str, ...] = (".safetensors",)
 
     def status(self) -> BackendStatus:
-        """See `bladescan.backend.BackendPlugin.status`."""
+        """See `bladescan.runtimes.backend.BackendPlugin.status`."""
         try:
             installed = version("torch")
         except PackageNotFoundError:
@@ -241,12 +241,12 @@ class PyTorchPlugin:
         return BackendStatus(installed, ("cpu", *cuda))
 
     def open(self, path: Path, settings: BackendSettings) -> PyTorchBackend:
-        """See `bladescan.backend.BackendPlugin.open`."""
+        """See `bladescan.runtimes.backend.BackendPlugin.open`."""
         try:
             import torch
 
-            from bladescan.detector import DetectorModule, load_detector
-            from bladescan.low_precision import DTYPES, lower
+            from bladescan.heads.detector import DetectorModule, load_detector
+            from bladescan.networks.low_precision import DTYPES, lower
         except ImportError as exc:
             raise MissingDependencyError("the pytorch backend", exc.name or "torch", _INSTALL) from exc
         if settings.precision not in _PRECISIONS:

@@ -10,12 +10,19 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bladescan.backend import BackendSettings, BackendStatus, check_crops
-from bladescan.cuda_memory import Cuda, OutOfDeviceMemoryError, cuda_index
-from bladescan.engine_file import SUFFIX, EngineFile, read_engine, rebuild_command, staleness
-from bladescan.errors import BackendError, DetectorError, MissingDependencyError, UsageError
-from bladescan.records import Scores
-from bladescan.tensorrt_library import CROPS, EMBEDDING, INSTALL, LIBRARIES, find_library, load_engine
+from bladescan.base.errors import BackendError, DetectorError, MissingDependencyError, UsageError
+from bladescan.base.records import Scores
+from bladescan.runtimes.backend import BackendSettings, BackendStatus, check_crops
+from bladescan.runtimes.cuda_memory import Cuda, OutOfDeviceMemoryError, cuda_index
+from bladescan.runtimes.engine_file import SUFFIX, EngineFile, read_engine, rebuild_command, staleness
+from bladescan.runtimes.tensorrt_library import (
+    CROPS,
+    EMBEDDING,
+    INSTALL,
+    LIBRARIES,
+    find_library,
+    load_engine,
+)
 
 from ._checks import check_finite, installed
 from ._onnx_detector import DOMAINS, HEAD_OUTPUTS, first_line, open_heads
@@ -25,7 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from bladescan.manifest import Manifest
+    from bladescan.detectors.manifest import Manifest
 
 _PACKAGES = ("tensorrt", "tensorrt-rtx")
 
@@ -195,11 +202,11 @@ class TensorRTBackend:
         self._heads = heads
 
     def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """See `bladescan.backend.Backend.embed`."""
+        """See `bladescan.runtimes.backend.Backend.embed`."""
         return check_finite(Scores(None, None, self._embed(crops)), "tensorrt").embedding
 
     def score(self, crops: NDArray[np.uint8]) -> Scores:
-        """See `bladescan.backend.Backend.score`."""
+        """See `bladescan.runtimes.backend.Backend.score`."""
         embedding = self._embed(crops)
         return check_finite(Scores(*self._judge(embedding), embedding), "tensorrt")
 
@@ -243,7 +250,7 @@ class TensorRTPlugin:
     suffixes: tuple[str, ...] = (SUFFIX,)
 
     def status(self) -> BackendStatus:
-        """See `bladescan.backend.BackendPlugin.status`."""
+        """See `bladescan.runtimes.backend.BackendPlugin.status`."""
         try:
             library, cuda = find_library(), Cuda()
         except MissingDependencyError as exc:
@@ -256,7 +263,7 @@ class TensorRTPlugin:
         return BackendStatus(f"{library.name} {library.version}", devices, hint)
 
     def open(self, path: Path, settings: BackendSettings) -> TensorRTBackend:
-        """See `bladescan.backend.BackendPlugin.open`."""
+        """See `bladescan.runtimes.backend.BackendPlugin.open`."""
         find_library()  # without any, that is the thing to say
         cuda = Cuda()
         file = read_engine(path)

@@ -1,7 +1,7 @@
 """bladescan: tell AI-generated faces from photographs, in batches.
 
 Implements BLADES (Zou et al., "Bi-Level Optimization for Self-Supervised AI-Generated Face
-Detection", ICCV 2025). The command is ``bladescan``; ``bladescan.scanning`` is its library door.
+Detection", ICCV 2025). The command is ``bladescan``; ``bladescan.scanning.pipeline`` is its library door.
 """
 
 import os

@@ -25,7 +25,7 @@ def data_dir() -> Path:
 @pytest.fixture(scope="session")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The five pictures of ``bladescan demo``."""
-    from bladescan.demo import write_samples
+    from bladescan.command.demo import write_samples
 
     folder = tmp_path_factory.mktemp("samples")
     write_samples(folder)

@@ -5,22 +5,27 @@ from __future__ import annotations
 import dataclasses
 import re
 import runpy
-from pathlib import Path
 
 import pytest
 
 from bladescan import __version__
-from bladescan.recipe_files import shipped_recipes
-from bladescan.records import Reason, Verdict
-from bladescan.sinks import COLUMNS, SUFFIXES, RunInfo, RunSummary
+from bladescan.base.records import Reason, Verdict
+from bladescan.outputs.sinks import COLUMNS, SUFFIXES, RunInfo, RunSummary
+from bladescan.tasks.recipe_files import shipped_recipes
+from tests import ROOT
+from tests.test_house import ROOMS
 
-ROOT = Path(__file__).parent.parent
+GENERATE = runpy.run_path(str(ROOT / ".ci" / "generate_docs.py"))
 TEXT = {path.name: path.read_text() for path in [*ROOT.glob("docs/*.md"), *ROOT.glob("*.md")]}
 
 
 def test_the_command_reference_is_what_the_command_says():
-    generate = runpy.run_path(str(ROOT / ".ci" / "generate_docs.py"))
-    assert TEXT["cli.md"] == generate["page"](), "stale: python .ci/generate_docs.py"
+    assert TEXT["cli.md"] == GENERATE["reference"](), "stale: python .ci/generate_docs.py"
+
+
+def test_the_table_of_rooms_is_what_the_rooms_say():
+    page = TEXT["CONTRIBUTING.md"]
+    assert page == GENERATE["contributing"](page, ROOMS), "stale: python .ci/generate_docs.py"
 
 
 @pytest.mark.parametrize("name", [*COLUMNS, *SUFFIXES.values(), *(v.value for v in Verdict)])

@@ -3,11 +3,11 @@
 import numpy as np
 import torch
 
-from bladescan.classifier import Classifier
-from bladescan.detector import Detector
-from bladescan.encoders import new_vision_encoder, vision_state
-from bladescan.manifest import Encoder, Head, Manifest
-from bladescan.mixture import Mixture
+from bladescan.detectors.manifest import Encoder, Head, Manifest
+from bladescan.heads.classifier import Classifier
+from bladescan.heads.detector import Detector
+from bladescan.heads.mixture import Mixture
+from bladescan.networks.encoders import new_vision_encoder, vision_state
 
 D = 24
 

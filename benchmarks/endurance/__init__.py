@@ -1,0 +1,1 @@
+"""What survives: kills, damaged files, long scans. Run them as ``python -m benchmarks.endurance.NAME``."""

@@ -1,0 +1,141 @@
+"""Damaged image files through real decoder processes: nothing lost, nothing hung, every death on its file.
+
+    python -m benchmarks.endurance.fuzz FOLDER [--seeds 0:100000] [--processes 2] [--keep FOLDER]
+
+Each seed damages one file of FOLDER (see `mutations`), and a decoder process, as a scan starts it, is handed
+the result. One in ``--faces-every`` goes through the default face finder too, the others through
+``--faces none``. Prints a Markdown table. Exit code 1 if a file got no answer or an answer came later than
+the time limit allows; files that killed their decoder or ran out of time are kept under their seed's number.
+A range of seeds gives the same files on every machine: go on with another range, or try one seed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.endurance.mutations import made_originals, mutant, originals
+from bladescan.base.records import Reason
+from bladescan.images.reading import Limits
+from bladescan.scanning.decoder_process import Decoded, DecoderSettings, Request
+from bladescan.scanning.decoders import DecoderProcess
+
+TIMEOUT_S = 10.0
+LATE_S = 2 * TIMEOUT_S + 10.0
+"""A death is tried again, and a process takes a while to start."""
+LIMITS = Limits(max_pixels=4_000_000, max_total_pixels=16_000_000)
+NOTABLE = (Reason.DECODER_CRASHED, Reason.TIMEOUT)
+
+
+@dataclass
+class Findings:
+    """What came of a run; shared by its threads."""
+
+    keep: Path
+    outcomes: Counter[str] = field(default_factory=Counter)
+    formats: Counter[str] = field(default_factory=Counter)
+    notable: list[str] = field(default_factory=list)
+    slowest: tuple[float, int] = (0.0, -1)
+    deaths: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, seed: int, data: bytes, answer: Decoded, seconds: float, died: bool) -> None:
+        """Count one answer and keep its file if something ended with it."""
+        with self.lock:
+            self.outcomes["read" if answer.reason is None else answer.reason.value] += 1
+            self.formats[answer.format or "-"] += answer.reason is None
+            self.deaths += died
+            self.slowest = max(self.slowest, (seconds, seed))
+            if answer.reason in NOTABLE or died:
+                self.notable.append(f"seed {seed}: {answer.reason}: {answer.detail}, {seconds:.1f} s")
+                self.keep.mkdir(parents=True, exist_ok=True)
+                (self.keep / str(seed)).write_bytes(data)
+
+
+class Decoders:
+    """One process for each way of finding faces, as one thread uses them."""
+
+    def __init__(self, faces_every: int) -> None:
+        plain = DecoderSettings(faces="none", limits=LIMITS, timeout_s=TIMEOUT_S)
+        finding = DecoderSettings(limits=LIMITS, timeout_s=TIMEOUT_S)
+        self._every = faces_every
+        self._all = DecoderProcess(plain), DecoderProcess(finding)
+        for decoder in self._all:
+            decoder.start()
+
+    def decode(self, seed: int, data: bytes) -> tuple[Decoded, float, bool]:
+        """The answer, its seconds, and whether the process was another one afterwards."""
+        decoder = self._all[seed % self._every == 0]
+        before, started = decoder._process, time.monotonic()
+        answer = decoder.decode(Request(str(seed).encode(), data))
+        seconds, after = time.monotonic() - started, decoder._process
+        return answer, seconds, before is not None and after is not before
+
+    def close(self) -> None:
+        """End the processes."""
+        for decoder in self._all:
+            decoder.kill()
+
+
+def work(seeds: Iterator[int], files: list[bytes], faces_every: int, findings: Findings) -> None:
+    decoders = Decoders(faces_every)
+    try:
+        while True:
+            with findings.lock:
+                seed = next(seeds, None)
+            if seed is None:
+                return
+            data = mutant(seed, files)
+            findings.add(seed, data, *decoders.decode(seed, data))
+    finally:
+        decoders.close()
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", help="hostile files; without it a few are made")
+    parser.add_argument("--seeds", default="0:100000", help="FIRST:END")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--faces-every", type=int, default=20)
+    parser.add_argument("--keep", type=Path, default=Path("fuzz-findings"))
+    return parser.parse_args(arguments)
+
+
+def report(findings: Findings, n: int, seconds: float) -> bool:
+    """Print what was found; whether it is as it must be."""
+    answered = findings.outcomes.total()
+    print("| outcome | files |\n|---|---|")
+    for outcome, count in findings.outcomes.most_common():
+        print(f"| {outcome} | {count} |")
+    slowest_s, seed = findings.slowest
+    print(
+        f"\n{n} files in {seconds:.0f} s ({n / seconds:.0f}/s); without an answer: {n - answered}; "
+        f"ends of a decoder process: {findings.deaths}; slowest {slowest_s:.2f} s (seed {seed})\n"
+        f"formats read: {', '.join(f'{k} {v}' for k, v in findings.formats.most_common() if v)}"
+    )
+    print("\n".join(findings.notable))
+    return answered == n and slowest_s <= LATE_S
+
+
+def main(arguments: list[str]) -> int:
+    asked = parse(arguments)
+    files = originals(asked.folder) if asked.folder else made_originals()
+    first, end = map(int, asked.seeds.split(":"))
+    findings, seeds, started = Findings(asked.keep), iter(range(first, end)), time.monotonic()
+    task = (seeds, files, asked.faces_every, findings)
+    threads = [threading.Thread(target=work, args=task) for _ in range(asked.processes)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return 0 if report(findings, end - first, time.monotonic() - started) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

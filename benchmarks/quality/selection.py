@@ -1,0 +1,226 @@
+"""How far the features of encoder runs tell photographs from AI-generated faces, on sources not trained on.
+
+    BLADESCAN_DATA=... python -m benchmarks.quality.selection INDEX.sqlite RUN... > table.md
+
+Photographs of some sources are kept out of training (`HELD_OUT_SOURCES`; `training_photographs` are the
+others); those of them in ``faces`` stand against the AI-generated faces of the *training* pool, so that a
+recipe may be chosen by this table. Both sides get the same crop, size and JPEG quality, twice: at 224 pixels
+and quality 90, and through 128 pixels and quality 75. ``random`` and ``start`` stand for the encoder of the
+first run's recipe before training, with random weights and with those that the recipe starts from;
+``statistics`` for colour, sharpness and spectrum alone.
+
+One-class: the Gaussian mixture of ``bladescan fit``, its covariance chosen by held-out likelihood, over the
+photographs trained on. Binary: logistic regression on those photographs and all generators but the one that
+is tested on. Columns are AUCs, averaged over the generators.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+from torch.nn.functional import normalize
+
+from bladescan.detectors.manifest import Preprocessing
+from bladescan.heads.mixture import Shape, fit_mixture, one_thread
+from bladescan.photographs.index import Photograph, PhotographIndex, square
+from bladescan.photographs.indexing import index_photographs, open_index
+from bladescan.tasks.recipe import LossRecipe, Recipe
+from bladescan.tasks.recipe_files import load_recipe
+from bladescan.training.runs import RECIPE_FILE, load_encoder_run
+from bladescan.training.trainee import new_trainee
+
+HELD_OUT_SOURCES = (
+    "csvconf",
+    "ms_advocates",
+    "openff",
+    "djangocon2022",
+    "interfaces_cc0",
+    "sklearn_blog",
+    "ols",
+)
+MATCHES = {"224 px, q90": (224, 90), "128 px, q75": (128, 75)}
+"""Side and JPEG quality that both classes go through."""
+PHOTOGRAPHS, HELD_OUT = "photographs", "held-out"
+N_COMPONENTS = 10
+
+Images = NDArray[np.uint8]
+Features = NDArray[np.float64]
+
+
+class Scores(NamedTuple):
+    """What features come to.
+
+    Attributes:
+        one_class: AUC of the mixture by generator.
+        binary: AUC of a classifier that has not seen the generator, by generator.
+        shape: of the mixture.
+    """
+
+    one_class: dict[str, float]
+    binary: dict[str, float]
+    shape: Shape
+
+
+# Which pictures
+
+
+def training_rows(data: Path) -> Iterator[dict[str, str]]:
+    """The rows of the manifest that may be trained on."""
+    with open(data / "manifest.csv", newline="") as file:
+        yield from (row for row in csv.DictReader(file) if row["pool"] == "train")
+
+
+def training_photographs(data: Path) -> list[Path]:
+    """Photographs for ``bladescan train``, with a face or without: none of a held-out source."""
+    rows = (row for row in training_rows(data) if not row["generator"])
+    return [data / row["path"] for row in rows if row["source"] not in HELD_OUT_SOURCES]
+
+
+def groups(data: Path, index: PhotographIndex) -> dict[str, list[Photograph]]:
+    """Photographs trained on, photographs of held-out sources, and each generator's faces."""
+    files: dict[str, list[Path]] = {}
+    for row in training_rows(data):
+        name = group(row)
+        if name is not None:
+            files.setdefault(name, []).append(data / row["path"])
+    return {
+        name: [index.get(digest) for digest in index_photographs(paths, index, "auto").faces]
+        for name, paths in files.items()
+    }
+
+
+def group(row: Mapping[str, str]) -> str | None:
+    """Which group a row of the manifest belongs to, if any."""
+    if row["generator"]:
+        return row["generator"]
+    if "/scenes/" in row["path"]:
+        return None
+    if row["source"] not in HELD_OUT_SOURCES:
+        return PHOTOGRAPHS
+    return HELD_OUT if row["path"].startswith("faces/") else None
+
+
+def matched(photographs: Iterable[Photograph], match: str) -> Images:
+    """Crops ``[n, 224, 224, 3]`` that all went through the size and compression of one of `MATCHES`."""
+    side, quality = MATCHES[match]
+    crops = []
+    for photograph in photographs:
+        assert photograph.box is not None, "a face"
+        crop = square(photograph.pixels, photograph.box, 1.3)
+        small = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
+        jpeg = cv2.imencode(".jpg", small[..., ::-1].copy(), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        decoded = np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), np.uint8)
+        crops.append(cv2.resize(decoded, (224, 224))[..., ::-1])
+    return np.stack(crops)
+
+
+# Features
+
+
+@torch.inference_mode()
+def embed(encoder: nn.Module, crops: Images, p: Preprocessing) -> Features:
+    """Normalised embeddings ``[n, d]``."""
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (p.mean, p.std))
+    parts = []
+    for start in range(0, len(crops), 64):
+        x = torch.from_numpy(crops[start : start + 64].copy()).permute(0, 3, 1, 2).float() / 255
+        parts.append(normalize(encoder.eval()((x - mean) / std), dim=1))
+    return torch.cat(parts).double().numpy()
+
+
+def untrained(recipe: Recipe) -> nn.Module:
+    """The vision encoder that a training by this recipe begins with."""
+    # How ordinal tags are learned changes no weight; to align them would take photographs.
+    return new_trainee(replace(recipe, losses=LossRecipe()), torch.device("cpu")).model.vision
+
+
+def statistics(crops: Images) -> Features:
+    """Colour, sharpness and radial spectrum ``[n, 28]``: what any picture shows without a face being seen."""
+    y, x = np.indices((224, 224)) - 112
+    radius = np.hypot(x, y).astype(int).ravel()
+    rows = []
+    for crop in crops:
+        lab = cv2.cvtColor(crop, cv2.COLOR_RGB2LAB).astype(np.float32)
+        edges = np.log1p(np.abs(cv2.Laplacian(lab, cv2.CV_32F))).mean((0, 1))
+        steps = np.log1p(np.abs(np.diff(lab, axis=0))).mean((0, 1))
+        spectrum = np.abs(np.fft.fftshift(np.fft.fft2(lab[..., 0] - lab[..., 0].mean()))).ravel()
+        rings = np.log1p(np.bincount(radius, spectrum)[:112:7])
+        rows.append(np.concatenate([lab.mean((0, 1)), lab.std((0, 1)), edges, steps, rings]))
+    return np.array(rows, np.float64)
+
+
+# Scores
+
+
+def auc(photographic: NDArray[np.float64], generated: NDArray[np.float64]) -> float:
+    """Area under the curve of scores that are higher for AI-generated faces."""
+    truth = np.r_[np.zeros(len(photographic)), np.ones(len(generated))]
+    return float(roc_auc_score(truth, np.r_[photographic, generated]))
+
+
+def score(features: Mapping[str, Features], n_components: int = N_COMPONENTS) -> Scores:
+    """Both heads on the features of every group; ``n_components`` is the most that the mixture may have."""
+    generators = sorted(set(features) - {PHOTOGRAPHS, HELD_OUT})
+    fit = fit_mixture(features[PHOTOGRAPHS], covariance="auto", n_components=n_components)
+    surprise = {name: -fit.mixture.score_samples(features[name]) for name in (HELD_OUT, *generators)}
+    one_class = {name: auc(surprise[HELD_OUT], surprise[name]) for name in generators}
+    with one_thread():
+        return Scores(one_class, {name: binary(features, name, generators) for name in generators}, fit.shape)
+
+
+def binary(features: Mapping[str, Features], generator: str, generators: list[str]) -> float:
+    """AUC of a linear classifier that has not seen this generator."""
+    known = np.concatenate([features[name] for name in generators if name != generator])
+    x = np.concatenate([features[PHOTOGRAPHS], known])
+    truth = np.r_[np.zeros(len(features[PHOTOGRAPHS])), np.ones(len(known))]
+    linear = LogisticRegression(C=0.003, max_iter=500, class_weight="balanced")
+    model = make_pipeline(StandardScaler(), linear).fit(x, truth)
+    return auc(model.decision_function(features[HELD_OUT]), model.decision_function(features[generator]))
+
+
+def extractors(runs: Iterable[Path]) -> dict[str, Callable[[Images], Features]]:
+    """How features are made, by name: without a face, before training, and by every run."""
+    loaded = {run.name: load_encoder_run(run) for run in runs}
+    first = load_recipe(str(next(iter(runs)) / RECIPE_FILE))
+    encoders = {"random": untrained(replace(first, encoder=replace(first.encoder, weights=None)))}
+    if first.encoder.weights is not None:
+        encoders["start"] = untrained(first)
+    encoders |= {name: run.encoder for name, run in loaded.items()}
+    p = next(iter(loaded.values())).manifest.preprocessing
+    found: dict[str, Callable[[Images], Features]] = {"statistics": statistics}
+    return found | {name: lambda crops, e=encoder: embed(e, crops, p) for name, encoder in encoders.items()}
+
+
+def main(index_file: str, *run_names: str) -> None:
+    found = groups(Path(os.environ["BLADESCAN_DATA"]), open_index(Path(index_file), "auto"))
+    generators = sorted(set(found) - {PHOTOGRAPHS, HELD_OUT})
+    print(", ".join(f"{name} {len(items)}" for name, items in found.items()) + "\n")
+    kinds = extractors([Path(name) for name in run_names])
+    print("| features | matched at | one-class | " + " | ".join(generators) + " | binary |", end=" ")
+    print(" | ".join(generators) + " |\n|" + "---|" * (4 + 2 * len(generators)))
+    for match in MATCHES:
+        crops = {name: matched(items, match) for name, items in found.items()}
+        for kind, extract in kinds.items():
+            scores = score({name: extract(images) for name, images in crops.items()})
+            heads = [list(head.values()) for head in (scores.one_class, scores.binary)]
+            cells = [cell for head in heads for cell in (np.mean(head), *head)]
+            print(f"| {kind} | {match} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,99 @@
+"""How soon a scan of one very large folder gives its first row, and in how much memory.
+
+    python -m benchmarks.speed.listing [1000 100000 1000000] [--tmp /dev/shm]
+
+Makes a folder of so many names of one small picture (hard links, in a few files, for a file has only so many
+names), lists it, and scans it twice: a plain scan that is stopped after its first row, and one of 1/N of it
+by ``--shard``, which lists all names and reads few files. Prints a Markdown table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from PIL import Image
+
+LINKS = 30_000
+"""Names of one file; ext4 allows 65,000."""
+LIST = """
+import resource, sys, time
+from bladescan.sources.listing import SourceQuery, list_sources
+before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+found = list_sources(SourceQuery((sys.argv[1],)), stdin=None)
+next(found)
+first, n = time.monotonic() - started, 1 + sum(1 for _ in found)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(n, first, time.monotonic() - started, (peak - before) / 1024)
+"""
+
+
+def fill(folder: Path, n: int) -> None:
+    """``n`` names in a folder."""
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        for i in range(n):
+            if i % LINKS == 0:
+                picture = Path(scratch, f"{i}.png")
+                Image.new("RGB", (64, 64), (i % 256, 90, 90)).save(picture)
+            os.link(picture, folder / f"upload-{(i * 7919) % n:09}.png")
+
+
+def list_only(folder: Path) -> tuple[float, float, float]:
+    """Seconds to the first source, to the last, and MiB of memory for it."""
+    done = subprocess.run([sys.executable, "-c", LIST, folder], capture_output=True, check=True, text=True)
+    n, first, last, mib = map(float, done.stdout.split())
+    assert n == len(os.listdir(folder))
+    return first, last, mib
+
+
+def first_row(folder: Path) -> tuple[float, float]:
+    """Seconds to the first row of a plain scan, and the MiB that it holds by then."""
+    command = [sys.executable, "-m", "bladescan", "scan", folder, "--faces", "none", "-q"]
+    started = time.monotonic()
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as scan:
+        assert scan.stdout is not None
+        scan.stdout.readline()
+        scan.stdout.readline()
+        seconds = time.monotonic() - started
+        status = Path(f"/proc/{scan.pid}/status").read_text()
+        scan.kill()
+    return seconds, int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def one_shard(folder: Path, n: int) -> float:
+    """Seconds of a scan that lists all names and reads about twenty."""
+    command = ["scan", folder, "--shard", f"1/{max(1, n // 20)}", "--faces", "none", "-q"]
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-m", "bladescan", *command], capture_output=True, check=False)
+    assert done.returncode in (0, 1, 3), done.stderr
+    return time.monotonic() - started
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("n", type=int, nargs="*", default=[1_000, 100_000, 1_000_000])
+    parser.add_argument("--tmp", type=Path, default=Path("/dev/shm"))
+    asked = parser.parse_args(arguments)
+    print("| names | first source, s | all, s | MiB for it | first row, s | scan holds, MiB | one shard, s |")
+    print("|---|---|---|---|---|---|---|")
+    for n in asked.n:
+        folder = Path(tempfile.mkdtemp(dir=asked.tmp, prefix="bladescan-listing-"))
+        try:
+            fill(folder, n)
+            first, last, mib = list_only(folder)
+            row_s, held = first_row(folder)
+            shard_s = one_shard(folder, n)
+        finally:
+            shutil.rmtree(folder)
+        print(f"| {n:,} | {first:.2f} | {last:.2f} | {mib:.0f} | {row_s:.1f} | {held:.0f} | {shard_s:.1f} |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,220 @@
+"""Where bytes of an output go: standard output, a device, or a file that appears only when it is complete.
+
+A file appears under its name when all of it is on the disk; until then the old one stays. What a killed
+process left unfinished is removed by the next that writes into the same folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from bladescan.base.errors import OutputError
+from bladescan.base.locks import is_still_at, try_lock
+
+UNFINISHED = re.compile(r"\.bladescan-[0-9a-f]{16}\.tmp")
+
+
+class Target(Protocol):
+    """Where bytes go. Foreign errors come out as OutputError, but for a BrokenPipeError."""
+
+    def write(self, data: bytes) -> None:
+        """Take bytes."""
+
+    def commit(self) -> None:
+        """Make all of it durable and visible."""
+
+    def keep_partial(self) -> str | None:
+        """Make it visible though it is not complete, and never in the place of a complete file."""
+
+    def discard(self) -> None:
+        """Leave nothing behind where that can be done. Never raises."""
+
+
+@contextmanager
+def _mapped(name: str) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError) as exc:
+        why = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+        raise OutputError(f"cannot write {name}: {why}") from exc
+
+
+class Stream:
+    """Standard output, a pipe or a device: every record goes out at once, nothing can be taken back."""
+
+    def __init__(self, stream: BinaryIO, name: str, *, close: bool = False) -> None:
+        self._stream, self._name, self._close = stream, name, close
+
+    def write(self, data: bytes) -> None:
+        """See `Target`."""
+        if data:
+            with _mapped(self._name):
+                self._stream.write(data)
+                self._stream.flush()
+
+    def commit(self) -> None:
+        """See `Target`."""
+        with _mapped(self._name):
+            self._stream.flush()
+            if self._close:
+                self._stream.close()
+
+    def keep_partial(self) -> str | None:
+        """See `Target`."""
+        self.commit()
+        return None
+
+    def discard(self) -> None:
+        """See `Target`."""
+        if self._close:
+            with suppress(OSError):
+                self._stream.close()
+
+
+class AtomicFile:
+    """A file written beside its name and renamed when it is complete; a link's target is replaced."""
+
+    def __init__(self, path: str) -> None:
+        self._name = path
+        self._path = os.path.realpath(path)
+        self._folder = os.path.dirname(self._path)
+        with _mapped(path):
+            mode = _old_mode(self._path)
+            _remove_unfinished(self._folder)
+            descriptor, self._temporary = _new_file(self._folder)
+            self._file = os.fdopen(descriptor, "wb")
+            if mode is not None:
+                os.fchmod(descriptor, mode)
+
+    def write(self, data: bytes) -> None:
+        """See `Target`."""
+        with _mapped(self._name):
+            self._file.write(data)
+
+    def commit(self) -> None:
+        """See `Target`."""
+        self._publish(self._path)
+
+    def keep_partial(self) -> str | None:
+        """See `Target`."""
+        shown = self._path if os.path.islink(self._name) else self._name
+        self._publish(partial_name(self._path))
+        return partial_name(shown)
+
+    def discard(self) -> None:
+        """See `Target`."""
+        with suppress(OSError):
+            self._file.close()
+        with suppress(OSError):
+            os.unlink(self._temporary)
+
+    def _publish(self, path: str) -> None:
+        with _mapped(self._name):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            os.replace(self._temporary, path)
+            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+
+def _new_file(folder: str) -> tuple[int, str]:
+    """A new file, locked for as long as this process has it open: its descriptor and its path."""
+    while True:
+        path = os.path.join(folder, f".bladescan-{secrets.token_hex(8)}.tmp")
+        # os.open and not tempfile: the kernel applies the umask, as for any new file.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        with suppress(OSError):  # a file system without locks, where nobody tidies up either
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if is_still_at(descriptor, path):
+            return descriptor, path
+        os.close(descriptor)  # removed by one who tidied up between its making and its locking
+
+
+def _remove_unfinished(folder: str) -> None:
+    """Remove what killed processes left: the unfinished files that nobody has locked."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        left = [entry.path for entry in entries if UNFINISHED.fullmatch(entry.name)]
+        for path in left:
+            with suppress(OSError):
+                _remove_if_unlocked(path)
+
+
+def _remove_if_unlocked(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if try_lock(descriptor):
+            os.unlink(path)
+    finally:
+        os.close(descriptor)
+
+
+def partial_name(path: str) -> str:
+    """Where an interrupted output is kept."""
+    stem, suffix = os.path.splitext(path)
+    return f"{stem}.partial{suffix}"
+
+
+def _old_mode(path: str) -> int | None:
+    """Permissions of the file to be replaced; one that may not be written may not be replaced either."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return None
+    if not os.access(path, os.W_OK):
+        raise PermissionError(0, "permission denied")
+    return stat.S_IMODE(mode)
+
+
+def is_special(path: str) -> bool:
+    """Whether the path names a device, a pipe or a socket, which is written to and not replaced."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def open_file(path: str) -> Target:
+    """The target behind a path: a file to be replaced when complete, or a device or pipe to write to.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    if is_special(path):
+        with _mapped(path):
+            return Stream(open(path, "wb"), path, close=True)
+    if os.path.isdir(path):
+        raise OutputError(f"cannot write {path}: it is a folder; give a file name in it")
+    folder = os.path.dirname(os.path.realpath(path))
+    if not os.path.isdir(folder):
+        raise OutputError(f"cannot write {path}: there is no folder {folder}; make it first")
+    return AtomicFile(path)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a whole file, complete or not at all; what stood there stays if it fails.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    target = open_file(str(path))
+    try:
+        target.write(data)
+        target.commit()
+    except BaseException:
+        target.discard()
+        raise

@@ -1,0 +1,101 @@
+"""What a detector, an export or an encoder run says of itself, read without running it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bladescan.base.errors import DetectorError
+from bladescan.detectors.manifest import METADATA_KEY, Manifest, decode_manifest
+from bladescan.runtimes.backend import BackendSettings
+from bladescan.runtimes.engine_file import SUFFIX, read_engine
+from bladescan.runtimes.registry import choose_plugin
+
+ENCODER_FILE = "encoder.safetensors"
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of a detector file or of an encoder run.
+
+    Raises:
+        DetectorError: there is none, or it is not one of ours.
+    """
+    if path.is_dir():
+        if not (path / ENCODER_FILE).is_file():
+            raise DetectorError(f"{path}: a folder without {ENCODER_FILE}: not an encoder run")
+        return read_manifest(path / ENCODER_FILE)
+    if path.suffix.lower() == SUFFIX:
+        return read_engine(path).manifest
+    if path.suffix.lower() != ".safetensors":
+        opened = choose_plugin("auto", path).open(path, BackendSettings(device="cpu"))
+        opened.close()
+        return opened.manifest
+    return _read_safetensors_manifest(path)
+
+
+def describe(manifest: Manifest) -> dict[str, Any]:
+    """The manifest for people: calibration curves become their size and range."""
+    shown: dict[str, Any] = msgspec.to_builtins(manifest)
+    for head in shown["heads"].values():
+        curve = head.pop("calibration")
+        head["calibration_range"] = [curve[0], curve[-1]]
+    return shown
+
+
+def cost(manifest: Manifest) -> dict[str, int]:
+    """Parameters, and multiply-adds per face, of the encoder and its perceptron; empty without PyTorch.
+
+    Counted as in the paper's Table 6, see `bladescan.networks.encoders.complexity`; nothing is run.
+    """
+    try:
+        import torch
+    except ImportError:
+        return {}
+    from bladescan.heads.classifier import HIDDEN, Classifier
+    from bladescan.networks.encoders import complexity, new_vision_encoder
+
+    spec = manifest.encoder
+    with torch.device("meta"):
+        n_parameters, n_multiply_adds = complexity(
+            new_vision_encoder(spec.name, spec.width, spec.embedding_dim)
+        )
+        if "binary" in manifest.heads:
+            hidden = int(manifest.heads["binary"].settings.get("hidden", HIDDEN))
+            head = [p.numel() for p in Classifier(spec.embedding_dim, hidden).parameters()]
+            n_parameters += sum(head)
+            n_multiply_adds += sum(head)  # one product or sum for each
+    return {"parameters": n_parameters, "multiply_adds": n_multiply_adds}
+
+
+def as_text(shown: dict[str, Any]) -> str:
+    """Indented ``key: value`` lines."""
+    return "\n".join(_lines(shown, 0))
+
+
+def _lines(value: dict[str, Any], depth: int) -> list[str]:
+    lines: list[str] = []
+    for key, item in value.items():
+        if isinstance(item, dict) and item:
+            lines += [f"{'  ' * depth}{key}:", *_lines(item, depth + 1)]
+        else:
+            text = item if isinstance(item, str) else json.dumps(item)
+            lines.append(f"{'  ' * depth}{key}: {text}")
+    return lines
+
+
+def _read_safetensors_manifest(path: Path) -> Manifest:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get(METADATA_KEY)
+    except FileNotFoundError as exc:
+        raise DetectorError(f"{path}: no such file") from exc
+    except (SafetensorError, OSError) as exc:
+        raise DetectorError(f"{path}: not a bladescan detector: {exc}") from exc
+    if text is None:
+        raise DetectorError(f"{path}: a safetensors file, but not a bladescan detector: it has no manifest")
+    return decode_manifest(text, where=str(path))

@@ -1,0 +1,161 @@
+"""What stands between a command and its shell: signals, closed streams, errors as one line, exit codes."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import signal
+import sys
+import traceback
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn, TypeVar
+
+import typer
+
+from bladescan.base.errors import BladescanError
+from bladescan.base.exit_codes import ExitCode
+from bladescan.base.logs import configure, put, wants_json, without_password
+from bladescan.base.terminal import say
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+AGAIN_S = 1.0
+"""How long after a signal a command that has not begun to end is told again."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_F = TypeVar("_F", bound=Callable[..., Any])
+_caught: list[int] = []
+_closed: set[int] = set()
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM, on its way out of the command."""
+
+
+def interrupt_code() -> ExitCode | None:
+    """The exit code of the signal that came, None if none did."""
+    if not _caught:
+        return None
+    return ExitCode.TERMINATED if _caught[0] == signal.SIGTERM else ExitCode.INTERRUPTED
+
+
+def is_closed(descriptor: int) -> bool:
+    """Whether a standard stream was closed when the command started."""
+    return descriptor in _closed
+
+
+def prepare_streams() -> None:
+    """Make sure that descriptors 0 to 2 are ours, and that names which are not UTF-8 can be printed.
+
+    A command that is started with one of them closed would open its first file in its place.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            _closed.add(descriptor)
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+            os.set_inheritable(descriptor, True)  # as a standard stream is
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def guarded(command: _F) -> _F:
+    """Turn whatever leaves a command into one line and an exit code."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        debug = bool(kwargs.get("debug"))
+        if debug:
+            os.environ["BLADESCAN_DEBUG"] = "1"
+        configure(kwargs.get("log_format"), kwargs.get("log_paths"))
+        try:
+            with _signals_raise():
+                result = command(*args, **kwargs)
+                sys.stdout.flush()  # now, for at its end the interpreter has no good word for a full disk
+                return result
+        except BaseException as exc:
+            _leave(exc, debug)
+
+    return run  # type: ignore[return-value]
+
+
+def _leave(exc: BaseException, debug: bool) -> NoReturn:
+    code = interrupt_code()
+    if code is not None:
+        # Also when the signal came out as something else: an import that it broke off is an ImportError.
+        raise typer.Exit(code) from None
+    if isinstance(exc, BrokenPipeError):
+        # Whoever read us has enough. Python would complain once more when it flushes at exit.
+        _give_up_stdout()
+        raise typer.Exit(ExitCode.CLEAN) from None
+    if isinstance(exc, BladescanError):
+        _fail(str(exc), debug)
+    if isinstance(exc, OSError) and exc.errno in _FULL:
+        _give_up_stdout()
+        _fail(f"cannot write {exc.filename or 'standard output'}: {exc.strerror}", debug)
+    if isinstance(exc, FileNotFoundError) and not _has_working_directory():
+        _fail("the working directory is gone: change to one that exists, or give absolute paths", debug)
+    if not isinstance(exc, Exception) or type(exc).__module__.startswith("typer."):
+        raise exc  # a usage error or an exit, which Typer renders
+    _fail(f"internal error: {type(exc).__name__}: {exc} (--debug shows where)", debug)
+
+
+def _has_working_directory() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _give_up_stdout() -> None:
+    """What its buffer still holds goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _fail(message: str, debug: bool) -> NoReturn:
+    trace = {"traceback": _trace()} if debug else {}
+    if trace and not wants_json():
+        put(trace["traceback"].rstrip())
+    say(f"bladescan: {message}", "error", "error", exit_code=int(ExitCode.FAILED), **trace)
+    raise typer.Exit(ExitCode.FAILED) from None
+
+
+def _trace() -> str:
+    """Of the current error; libraries put whole URLs into theirs, a server's with its password too."""
+    return "\n".join(map(without_password, traceback.format_exc().splitlines()))
+
+
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    """The first SIGINT or SIGTERM raises; later ones must not break the clean-up off.
+
+    Where Python swallows what a handler raises (in a callback of the garbage collector, or under a bare
+    ``except``) the exception is gone without having left the command: then it is raised again.
+    """
+    on_its_way: list[weakref.ref[Interrupted]] = []
+
+    def watched() -> Interrupted:  # never held in a frame of its own traceback, which would keep it alive
+        interrupted = Interrupted()
+        on_its_way.append(weakref.ref(interrupted))
+        return interrupted
+
+    def leave(number: int, _frame: Any) -> None:
+        if on_its_way and on_its_way[-1]() is not None:
+            return
+        if number != signal.SIGALRM:
+            _caught.append(number)
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_S, AGAIN_S)
+        raise watched()
+
+    before = {number: signal.signal(number, leave) for number in (*_SIGNALS, signal.SIGALRM)}
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_IGN if _caught else handler)

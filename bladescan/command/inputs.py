@@ -1,0 +1,145 @@
+"""What several commands do with their options before the work: sources, standard input, early checks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bladescan.base.errors import OutputError, UsageError
+from bladescan.base.output_files import is_special
+from bladescan.base.terminal import printable
+from bladescan.command.guard import is_closed
+
+if TYPE_CHECKING:
+    from bladescan.sources.listing import SourceQuery
+
+
+def source_query(
+    paths: list[str] | None,
+    files_from: str | None = None,
+    null: bool = False,
+    include: list[str] | None = None,
+    exclude: list[str] | None = None,
+    hidden: bool = False,
+    follow_links: bool = False,
+    shard: str | None = None,
+    output: str | None = None,
+    ledger: str | None = None,
+    metrics: Path | None = None,
+) -> SourceQuery:
+    """Which sources the options name.
+
+    Raises:
+        UsageError: none, or a shard that is none.
+    """
+    from bladescan.sources.listing import SourceQuery, parse_shard
+
+    if not paths and files_from is None:
+        raise UsageError("nothing to scan: give files, folders, - or --files-from FILE")
+    return SourceQuery(
+        paths=tuple(paths or ()),
+        files_from=files_from,
+        null_separated=null,
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+        hidden=hidden,
+        follow_links=follow_links,
+        shard=None if shard is None else parse_shard(shard),
+        output=output,
+        ledger=ledger,
+        metrics=None if metrics is None else str(metrics),
+    )
+
+
+def check_apart(**files: str | Path | None) -> None:
+    """Raise UsageError where two options name one file, of which one would replace the other."""
+    taken: dict[str, str] = {}
+    for option, path in files.items():
+        if path is None or path == "-" or is_special(str(path)):  # which hold nothing to lose
+            continue
+        other = taken.setdefault(os.path.realpath(path), option)
+        if other != option:
+            raise UsageError(f"{path}: is the file of both --{other} and --{option}; give each its own")
+
+
+def raw_stdin() -> Any:
+    """Standard input as bytes; None if it is closed."""
+    # Unbuffered: the thread that lists sources may still wait in a read when the process ends, and a
+    # buffered reader's lock would then abort the interpreter.
+    return None if is_closed(0) else open(0, "rb", buffering=0, closefd=False)
+
+
+def printable_lines(text: str) -> str:
+    """Lines of a file from a stranger, without control characters."""
+    return "\n".join(printable(line) for line in text.splitlines())
+
+
+def check_output(path: Path, suffix: str) -> None:
+    """What would fail after an hour of work fails now."""
+    if path.suffix.lower() != suffix:
+        raise UsageError(f"--output {path}: expected a name that ends in {suffix}")
+    if not path.parent.is_dir():
+        raise UsageError(f"--output {path}: no folder {path.parent}")
+    if path.is_dir():
+        raise UsageError(f"--output {path}: is a folder; give the name of a file")
+
+
+def calibrated_detector(detector: Path | None, output: Path) -> Path:
+    """The detector to calibrate: of the form in which the output is to be.
+
+    Raises:
+        UsageError: a form that no detector has, or another than the detector's.
+    """
+    from bladescan.detectors.shipped import ONNX, SAFETENSORS
+
+    suffix = output.suffix.lower()
+    forms = {".onnx": ONNX, ".safetensors": SAFETENSORS}
+    if suffix not in forms:
+        raise UsageError(f"--output {output}: expected a name that ends in {' or '.join(forms)}")
+    path = detector or forms[suffix]
+    if path.suffix.lower() != suffix:
+        raise UsageError(f"--output {output}: expected {path.suffix}, which {path.name} is")
+    check_output(output, suffix)
+    return path
+
+
+def check_rate(rate: float) -> float:
+    """The same rate, if it is one."""
+    if not 0.0 < rate < 1.0:
+        raise UsageError(f"the false-alarm rate must lie between 0 and 1, got {rate:g}")
+    return rate
+
+
+def check_new_folder(path: Path) -> None:
+    """Make the folder of an output, or fail now where that cannot be or would mix it with something else."""
+    if not path.parent.is_dir():
+        raise UsageError(f"--output {path}: no folder {path.parent}")
+    try:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UsageError(f"--output {path}: expected a new or empty folder")
+        path.mkdir(exist_ok=True)
+    except OSError as exc:
+        raise OutputError(f"--output {path}: {exc.strerror or exc}") from exc
+
+
+def named_folders(pairs: list[str], option: str) -> dict[str, list[str]]:
+    """``NAME=DIR`` options as folders by printable name; a name given twice has two folders."""
+    found: dict[str, list[str]] = {}
+    for pair in pairs:
+        name, equals, folder = pair.partition("=")
+        if not (name.strip() and equals and folder):
+            raise UsageError(f"{option} {pair!r}: expected NAME=DIR, for example sdxl=images/sdxl")
+        found.setdefault(printable(name.strip()), []).append(folder)
+    return found
+
+
+def need_learning_side(what: str) -> None:
+    """Raise MissingDependencyError unless the extra ``train`` is installed."""
+    from importlib.util import find_spec
+
+    from bladescan.base.errors import MissingDependencyError
+
+    for package in ("torch", "sklearn", "safetensors"):
+        if find_spec(package) is None:
+            raise MissingDependencyError(f"bladescan {what}", package, "pip install 'bladescan[train]'")

@@ -1,0 +1,208 @@
+"""``bladescan ledger``: what a ledger holds, and keeping it small. `bladescan.command.app` registers it."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bladescan.base.errors import UnknownNameError, UsageError
+from bladescan.base.terminal import printable, say
+from bladescan.command import options as o
+from bladescan.command.guard import guarded
+from bladescan.command.inputs import check_apart
+
+if TYPE_CHECKING:
+    from bladescan.base.records import Verdict
+    from bladescan.ledger.ledger import Count
+    from bladescan.outputs.sinks import RunInfo
+
+app = typer.Typer(
+    help="What a ledger of `scan --ledger` holds: counts, find, export, prune.", no_args_is_help=True
+)
+
+LedgerPath = Annotated[str, typer.Argument(metavar="LEDGER", help="The file that `scan --ledger` keeps.")]
+VerdictName = Annotated[
+    str | None,
+    typer.Option("--verdict", metavar="NAME", help="Only photographic, ai-generated, no-face or unreadable."),
+]
+
+
+@app.command()
+@guarded
+def counts(
+    ledger: LedgerPath,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    debug: o.Debug = False,
+) -> None:
+    """Count images by detector and verdict."""
+    from bladescan.ledger.ledger import open_reader
+
+    with open_reader(ledger) as reader:
+        n_runs, last = reader.runs()
+        found = reader.counts()
+    groups = [_group(described, list(group)) for described, group in groupby(found, lambda c: c.settings)]
+    if as_json:
+        print(json.dumps({"runs": n_runs, "last_run": _time(last), "settings": groups}))
+        return
+    total = sum(count.n for count in found)
+    print(printable(f"{ledger}: {total} images, {n_runs} runs, the last at {_time(last)}"))
+    for group in groups:
+        print(printable(_described(group)))
+        for verdict, n in group["verdicts"].items():
+            print(f"  {verdict:<13}{n:>12}")
+
+
+def _group(described: str, found: list[Count]) -> dict[str, Any]:
+    verdicts = {count.verdict.value: count.n for count in found}
+    return {"current": found[0].current, "verdicts": verdicts, **json.loads(described)}
+
+
+def _described(group: dict[str, Any]) -> str:
+    stale = "" if group["current"] else " (stale)"
+    return (
+        f"{group['detector']} {group['detector_sha256'][:12]}, {group['head']} head, false alarms "
+        f"{group['false_alarm']:g}, faces by {group['face_finder']}, bladescan {group['version']}{stale}"
+    )
+
+
+@app.command()
+@guarded
+def find(
+    ledger: LedgerPath,
+    pattern: Annotated[
+        str, typer.Argument(help="A glob for the whole path if it has *, ? or [; else a part of it.")
+    ] = "",
+    verdict: VerdictName = None,
+    null: Annotated[
+        bool, typer.Option("--null", "-0", help="Names alone, each ended by NUL, for other commands.")
+    ] = False,
+    debug: o.Debug = False,
+) -> None:
+    """Find images by path and verdict: when they were scanned, what was said, where they are."""
+    from bladescan.ledger.ledger import open_reader
+
+    matches = _matcher(pattern)
+    with open_reader(ledger) as reader:
+        for record, scanned_at in reader.entries(_verdict(verdict)):
+            if not matches(record.source):
+                continue
+            if null:
+                sys.stdout.buffer.write(os.fsencode(record.source) + b"\0")
+            else:
+                reason = f":{record.reason.value}" if record.reason else ""
+                print(f"{_time(scanned_at)}  {record.verdict.value}{reason}  {printable(record.source)}")
+    sys.stdout.flush()
+
+
+def _matcher(pattern: str) -> Callable[[str], Any]:
+    if set(pattern) & set("*?["):
+        return re.compile(fnmatch.translate(pattern)).match
+    return lambda name: pattern in name
+
+
+def _verdict(name: str | None) -> Verdict | None:
+    from bladescan.base.records import Verdict
+
+    if name is None:
+        return None
+    try:
+        return Verdict(name)
+    except ValueError:
+        raise UnknownNameError("verdict", name, [verdict.value for verdict in Verdict]) from None
+
+
+@app.command()
+@guarded
+def export(
+    ledger: LedgerPath,
+    output: o.Output = None,
+    format: o.Format = "auto",
+    verdict: VerdictName = None,
+    debug: o.Debug = False,
+) -> None:
+    """Write the verdicts of the newest run's detector and settings as `scan` writes them.
+
+    Entries of other detectors or settings are stale; they are left out.
+    """
+    from bladescan.ledger.ledger import open_reader
+    from bladescan.outputs.sinks import open_sink
+    from bladescan.scanning.job import Tally
+
+    check_apart(ledger=ledger, output=output)
+    tally = Tally()
+    with open_reader(ledger) as reader:
+        run = _run_info(json.loads(reader.current()), reader.runs()[1])
+        with open_sink(output, format, run, stream=sys.stdout.buffer) as sink:
+            for record, _ in reader.entries(_verdict(verdict), only_current=True):
+                tally.count(record)
+                sink.write(record)
+            sink.finish(tally.summary())
+        stale = sum(count.n for count in reader.counts() if not count.current)
+    if stale:
+        say(f"bladescan: note: {stale} entries of other settings are left out")
+
+
+def _run_info(fields: dict[str, Any], started: int) -> RunInfo:
+    from bladescan.outputs.sinks import RunInfo
+
+    if not fields:
+        raise UsageError("the ledger is empty: no scan has written it yet")
+    names = ("version", "detector", "detector_sha256", "backend", "head", "face_finder", "false_alarm")
+    shared = {name: fields[name] for name in names}
+    return RunInfo(**shared, device="", fdr=None, threshold=None, started=_time(started))
+
+
+@app.command()
+@guarded
+def prune(
+    ledger: LedgerPath,
+    gone: Annotated[bool, typer.Option("--gone", help="Entries whose file is not there any more.")] = False,
+    older_than: Annotated[
+        str | None,
+        typer.Option(metavar="WHEN", help="Entries made before WHEN: so many days ago, or 2026-01-31."),
+    ] = None,
+    stale: Annotated[
+        bool, typer.Option("--stale", help="Entries of other detectors or settings than the newest run's.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many.")] = False,
+    debug: o.Debug = False,
+) -> None:
+    """Remove entries; what they were about is scanned again if it is met again."""
+    from bladescan.ledger.ledger import Ledger, PruneRule, open_reader
+
+    before = None if older_than is None else _before(older_than)
+    if not gone and before is None and not stale:
+        raise UsageError("nothing to prune: give --gone, --older-than WHEN or --stale")
+    with open_reader(ledger):
+        pass  # it is there, and it is one
+    file = Ledger(ledger)
+    try:
+        n = file.prune(PruneRule(gone, before, stale), dry_run=dry_run)
+        left = file.count() - (n if dry_run else 0)
+    finally:
+        file.close()
+    print(f"{n} entries {'would be ' if dry_run else ''}removed, {left} left")
+
+
+def _before(text: str) -> float:
+    from bladescan.base import clock
+
+    try:
+        if text.isdecimal():
+            return (clock.now() - timedelta(days=int(text))).timestamp()
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
+    except (ValueError, OverflowError) as exc:
+        raise UsageError(f"--older-than {text!r}: expected days or a date such as 2026-01-31") from exc
+
+
+def _time(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()

@@ -1,0 +1,136 @@
+"""What a scan tells Prometheus: a file for the textfile collector of its node exporter.
+
+Written by hand: the text format is a comment and a number per line, and a cron container stays light. The
+tests read it with Prometheus' own parser. No path of a scanned file is ever in it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from bladescan.base.errors import OutputError, UsageError
+from bladescan.base.exit_codes import ExitCode
+from bladescan.base.output_files import is_special, open_file, write_file
+from bladescan.base.records import Reason
+from bladescan.base.terminal import say
+from bladescan.command.guard import interrupt_code
+from bladescan.outputs.sinks import RunInfo, RunSummary
+from bladescan.scanning.job import Tally
+
+_RUN_LABELS = ("version", "detector", "detector_sha256", "backend", "device", "face_finder", "head")
+
+
+class _Gauge(NamedTuple):
+    """A family of samples, each with the labels that tell it from the others."""
+
+    name: str
+    help: str
+    samples: Iterable[tuple[dict[str, str], float]]
+
+
+class MetricsFile:
+    """The metrics of one scan, written when its context is left, however that is.
+
+    A file that cannot be made is an error before the scan; one that cannot be written after it is only said,
+    for the verdicts are good.
+
+    Args:
+        path: the file; None for none.
+        tally: of the scan.
+
+    Attributes:
+        run: what scans, once it is known.
+        summary: of a scan that came to its end, or was stopped by a limit.
+
+    Raises:
+        UsageError: the collector would not read a file of that name.
+        OutputError: the file cannot be made.
+    """
+
+    def __init__(self, path: Path | None, tally: Tally) -> None:
+        self._path, self._tally = path, tally
+        self.run: RunInfo | None = None
+        self.summary: RunSummary | None = None
+        if path is not None:
+            if path.suffix != ".prom":
+                raise UsageError(f"--metrics {path}: expected a name that ends in .prom, as is collected")
+            if is_special(str(path)):  # to open a pipe would wait for a reader
+                raise UsageError(f"--metrics {path}: is a device or a pipe; give the name of a file")
+            open_file(str(path)).discard()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._path is None:
+            return
+        summary = self.summary if exc is None else None
+        text = render(self._path.stem, summary or self._tally.summary(_exit_code(exc)), self.run, time.time())
+        try:
+            write_file(self._path, text.encode())
+        except OutputError as error:
+            say(f"bladescan: note: {error}", level="warning")
+
+
+def _exit_code(exc: BaseException | None) -> ExitCode:
+    """What the shell will be told of a scan that is left by this exception."""
+    if isinstance(exc, BrokenPipeError):
+        return ExitCode.CLEAN
+    return interrupt_code() or ExitCode.FAILED
+
+
+def render(scan: str, summary: RunSummary, run: RunInfo | None, ended: float) -> str:
+    """The text of the file.
+
+    Args:
+        scan: tells this job's samples from those of others on the same machine.
+        summary: of the run.
+        run: what scanned; None where the scan failed before that was known.
+        ended: seconds since 1970.
+    """
+    lines: list[str] = []
+    for gauge in _gauges(summary, run, ended):
+        name = f"bladescan_last_run_{gauge.name}"
+        lines += [f"# HELP {name} {gauge.help}", f"# TYPE {name} gauge"]
+        lines += [f"{name}{_labels({'scan': scan} | labels)} {value!r}" for labels, value in gauge.samples]
+    return "\n".join(lines) + "\n"
+
+
+def _gauges(summary: RunSummary, run: RunInfo | None, ended: float) -> Iterator[_Gauge]:
+    def one(value: float) -> list[tuple[dict[str, str], float]]:
+        return [({}, value)]
+
+    reasons = {reason.value: summary.reasons.get(reason.value, 0) for reason in Reason}
+    yield _Gauge("timestamp_seconds", "When the last scan ended, since 1970.", one(round(ended, 3)))
+    yield _Gauge("duration_seconds", "Wall clock of the last scan.", one(summary.seconds))
+    yield _Gauge("exit_code", "Exit code of the last scan, before --exit-zero.", one(summary.exit_code))
+    yield _Gauge("complete", "1 if the last scan came to its end, else 0.", one(int(summary.complete)))
+    yield _Gauge("images", "Images of the last scan by verdict.", _by("verdict", summary.verdicts))
+    yield _Gauge("unreadable_images", "Unreadable images of the last scan by reason.", _by("reason", reasons))
+    yield _Gauge("unchanged_images", "Images that the ledger knew.", one(summary.n_unchanged))
+    yield _Gauge("faces", "Faces of the last scan.", one(summary.n_faces))
+    yield _Gauge("read_bytes", "Bytes of images that the last scan read.", one(summary.bytes_read))
+    stages = _by("stage", summary.stage_seconds)
+    yield _Gauge("stage_seconds", "Seconds spent by stage, over all processes.", stages)
+    if run is not None:
+        labels = {name: str(getattr(run, name)) for name in _RUN_LABELS}
+        yield _Gauge("info", "What made the verdicts of the last scan.", [(labels, 1)])
+
+
+def _by(label: str, values: dict[str, int] | dict[str, float]) -> list[tuple[dict[str, str], float]]:
+    return [({label: name}, value) for name, value in values.items()]
+
+
+def _labels(labels: dict[str, str]) -> str:
+    return "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items()) + "}"
+
+
+def _escaped(value: str) -> str:
+    text = value.encode("utf-8", "backslashreplace").decode()
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

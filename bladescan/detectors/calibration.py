@@ -1,0 +1,238 @@
+"""From scores to p-values and thresholds at an asked false-alarm rate. NumPy only; it fits no head.
+
+Scores here are photographic scores: higher is more photographic (log-likelihoods, or -P(AI-generated)).
+A head stores the scores of ``n`` photographs held out from its fit. By exchangeability a new photograph's
+rank among them is uniform, so its conformal p-value falls at or below a rate with at most that probability.
+Every verdict is the one rule ``p_value <= rate``; thresholds are the same rule turned around.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bladescan.base.errors import DataError, DetectorError, MissingDependencyError, UsageError
+from bladescan.base.records import Scores
+from bladescan.detectors.manifest import Head, HeadName
+
+MAX_STORED = 4096
+"""Most held-out scores that a manifest stores."""
+
+
+def photographic_scores(scores: Scores, head: HeadName) -> NDArray[np.float64]:
+    """The scores that a head decides by, float64 ``[n]``: higher is more photographic.
+
+    Raises:
+        UsageError: they are not among the scores.
+    """
+    found = scores.log_likelihood if head == "one-class" else scores.p_ai_generated
+    if found is None:
+        raise UsageError(f"the detector has no {head} head: see bladescan info")
+    return found if head == "one-class" else -found
+
+
+def compress_calibration(scores: ArrayLike, max_stored: int = MAX_STORED) -> tuple[float, ...]:
+    """Held-out scores as a manifest stores them: ascending, at most ``max_stored`` of them.
+
+    The lowest half of the places keep the lowest scores one by one, for small false-alarm rates are decided
+    there; the rest are spread evenly over the other ranks.
+
+    Args:
+        scores: photographic scores of held-out photographs, ``[n]``, finite.
+        max_stored: even, at least 2.
+
+    Raises:
+        ValueError: no score, or one that is not finite.
+    """
+    ordered = np.sort(np.asarray(scores, np.float64))
+    if not len(ordered) or not np.isfinite(ordered).all():
+        raise ValueError("calibration needs at least one score, all of them finite")
+    ranks = _ranks(len(ordered), min(len(ordered), max_stored))
+    return tuple(ordered[ranks - 1].tolist())
+
+
+def p_values(head: Head, scores: ArrayLike) -> NDArray[np.float64]:
+    r"""Conformal p-values: how common so low a score is among held-out photographs.
+
+    .. math:: p(s) = \frac{1 + \#\{i : h_i \le s\}}{n + 1}
+
+    Between stored quantiles the count is rounded up, so a p-value is never too small.
+
+    Args:
+        head: its calibration and ``n_held_out``.
+        scores: photographic scores of any shape.
+
+    Returns:
+        Of the same shape, in (0, 1].
+    """
+    n = head.n_held_out
+    # Stored rank j + 1 is above s, so at most that rank - 1 held-out scores are at or below s.
+    ceilings = np.append(_ranks(n, len(head.calibration)) - 1, n)
+    place = np.searchsorted(np.asarray(head.calibration), np.asarray(scores, np.float64), side="right")
+    return (1.0 + ceilings[place]) / (n + 1.0)
+
+
+def false_alarm_threshold(head: Head, rate: float) -> float:
+    """The score below which a face is AI-generated at that false-alarm rate: ``p_value(s) <= rate``.
+
+    Args:
+        head: its calibration and ``n_held_out``.
+        rate: asked share of photographs called AI-generated, in (0, 1).
+
+    Returns:
+        The threshold t: ``s < t`` exactly if ``p_values(head, s) <= rate``.
+
+    Raises:
+        UsageError: the rate is out of range, or smaller than the held-out photographs can tell.
+    """
+    k = _allowed_rank(head.n_held_out, rate)
+    ranks = _ranks(head.n_held_out, len(head.calibration))
+    return float(head.calibration[int(np.searchsorted(ranks, k, side="right")) - 1])
+
+
+def needed_photographs(rate: float) -> int:
+    """The fewest held-out photographs with which a p-value can be as small as ``rate``."""
+    return math.ceil(1.0 / rate - 1.0 - 1e-9)
+
+
+def benjamini_hochberg(p_values: ArrayLike, q: float) -> float:
+    """The p-value at or below which a batch is flagged at false-discovery rate ``q``.
+
+    Args:
+        p_values: of the batch, ``[m]``; m may be 0.
+        q: asked share of photographs among the flagged, in (0, 1).
+
+    Returns:
+        The largest p at rank i with p <= i q / m, or 0.0 (below every p-value) if there is none.
+
+    Raises:
+        UsageError: ``q`` is out of range.
+    """
+    _check_rate(q, "false-discovery rate")
+    ordered = np.sort(np.asarray(p_values, np.float64))
+    below = np.flatnonzero(ordered <= q * np.arange(1, len(ordered) + 1) / max(len(ordered), 1))
+    return float(ordered[below[-1]]) if len(below) else 0.0
+
+
+def false_alarm_interval(n: int, rate: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Where the realised false-alarm rate lies for a threshold calibrated on ``n`` photographs.
+
+    The threshold is the k-th lowest of n held-out scores, k = floor(rate (n + 1)), so the share of all
+    photographs below it follows Beta(k, n + 1 - k) over the draw of the held-out ones.
+
+    Args:
+        n: held-out photographs.
+        rate: asked false-alarm rate.
+        confidence: probability of the central interval.
+
+    Raises:
+        UsageError: the rate is out of range or too small for ``n``.
+        MissingDependencyError: SciPy is not installed.
+    """
+    k = _allowed_rank(n, rate)
+    tail = (1.0 - confidence) / 2.0
+    return _beta_quantile(tail, k, n + 1 - k), _beta_quantile(1.0 - tail, k, n + 1 - k)
+
+
+def clopper_pearson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Exact confidence interval of a probability of which ``count`` of ``n`` trials were seen.
+
+    Raises:
+        ValueError: ``count`` is not in [0, n], or n is 0.
+        MissingDependencyError: SciPy is not installed.
+    """
+    if not 0 <= count <= n or n == 0:
+        raise ValueError(f"{count} of {n} is no share")
+    tail = (1.0 - confidence) / 2.0
+    low = 0.0 if count == 0 else _beta_quantile(tail, count, n - count + 1)
+    high = 1.0 if count == n else _beta_quantile(1.0 - tail, count + 1, n - count)
+    return low, high
+
+
+def hold_out(
+    n: int, share: float, rng: np.random.Generator, groups: ArrayLike | None = None
+) -> NDArray[np.bool_]:
+    """Draw the samples that a fit must not see; a group is never split.
+
+    Groups come in random order and are held out while they fit into ``share`` of the samples; if none
+    fits, the smallest is.
+
+    Args:
+        n: samples.
+        share: of them, in (0, 1).
+        rng: of the draw.
+        groups: ``[n]`` labels, None for samples that stand alone.
+
+    Returns:
+        Bool ``[n]``, true for held out.
+
+    Raises:
+        DataError: there are not two groups.
+    """
+    _, inverse, counts = np.unique(
+        np.arange(n) if groups is None else np.asarray(groups), return_inverse=True, return_counts=True
+    )
+    if len(counts) < 2:
+        raise DataError("nothing can be held out: the photographs are fewer than two groups")
+    held = np.zeros(len(counts), np.bool_)
+    room = share * n
+    for group in rng.permutation(len(counts)):
+        if counts[group] <= room:
+            held[group] = True
+            room -= counts[group]
+    if not held.any():
+        held[counts.argmin()] = True
+    return held[inverse]
+
+
+def check_calibration(head: Head, *, where: str) -> None:
+    """Raise DetectorError unless the stored calibration can be used: there, finite, ascending."""
+    stored = np.asarray(head.calibration, np.float64)
+    if not 0 < len(stored) <= MAX_STORED or head.n_held_out < len(stored):
+        raise DetectorError(
+            f"{where}: {len(stored)} calibration scores for {head.n_held_out} held-out photographs: "
+            f"expected 1 to {MAX_STORED}, and no more than photographs"
+        )
+    if not np.isfinite(stored).all() or (np.diff(stored) < 0).any():
+        raise DetectorError(f"{where}: calibration scores must be finite and ascending")
+
+
+def _ranks(n: int, n_stored: int) -> NDArray[np.int64]:
+    """Ranks (1 is the lowest score) that the stored scores have among the n held-out ones."""
+    if n_stored >= n:
+        return np.arange(1, n + 1)
+    low = n_stored // 2
+    n_high = n_stored - low
+    high = low + (np.arange(1, n_high + 1) * (n - low) + n_high - 1) // n_high
+    return np.concatenate([np.arange(1, low + 1), high])
+
+
+def _allowed_rank(n: int, rate: float) -> int:
+    """The largest k with k / (n + 1) <= rate, compared as `p_values` computes it."""
+    _check_rate(rate, "false-alarm rate")
+    k = math.floor(rate * (n + 1)) + 1
+    while k > 0 and k / (n + 1.0) > rate:
+        k -= 1
+    if k == 0:
+        raise UsageError(
+            f"a false-alarm rate of {rate:g} needs at least {needed_photographs(rate)} held-out "
+            f"photographs, the detector has {n}: ask for {1 / (n + 1):.2g} or more, or fit on more"
+        )
+    return k
+
+
+def _check_rate(rate: float, what: str) -> None:
+    if not 0.0 < rate < 1.0:
+        raise UsageError(f"the {what} must lie between 0 and 1, got {rate:g}")
+
+
+def _beta_quantile(q: float, a: int, b: int) -> float:
+    try:
+        from scipy.stats import beta
+    except ImportError as exc:
+        raise MissingDependencyError(
+            "the interval of the false-alarm rate", "scipy", "pip install 'bladescan[train]'"
+        ) from exc
+    return float(beta.ppf(q, a, b))

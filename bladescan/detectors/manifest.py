@@ -1,0 +1,136 @@
+"""What a detector says of itself. The same JSON stands in the safetensors header and in the ONNX metadata.
+
+It is data only: reading a manifest never imports or runs what the file brought.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from bladescan.base.errors import DetectorError
+
+FORMAT_VERSION = 1
+METADATA_KEY = "bladescan"
+"""Key of the manifest in the safetensors header and in the ONNX metadata."""
+
+HeadName = Literal["one-class", "binary"]
+Resize = Literal["antialias", "bilinear"]
+
+
+class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """From a face crop to the encoder's input: x = (pixel / 255 - mean) / std."""
+
+    size: int = 224
+    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
+    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+
+
+class FaceRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a face box became a crop: a square of ``scale`` times the longer side of the box.
+
+    Attributes:
+        finder: the face finder whose boxes the detector was fitted on; another one cuts faces differently,
+            so a scan with it prints a warning.
+        scale: side of the square over the longer side of the box.
+        resize: how the square became a crop, see `bladescan.faces.crops`: ``antialias``, or ``bilinear``
+            without it, as the authors of the method resize.
+    """
+
+    finder: str = "auto"
+    scale: float = 1.3
+    resize: Resize = "antialias"
+
+
+class Encoder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The vision encoder: torchvision-layout ResNet ``name`` with stem ``width``, then fc."""
+
+    name: str
+    width: int = 64
+    embedding_dim: int = 768
+    normalise: bool = True
+
+
+class Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The text encoder that an encoder run holds beside the vision encoder.
+
+    Attributes:
+        name: ``gpt2`` or ``clip``.
+        layers, width, heads: of its transformer.
+        prompts: the texts whose tokens have a row in the token table; empty for the whole vocabulary.
+    """
+
+    name: str
+    layers: int
+    width: int
+    heads: int
+    prompts: tuple[str, ...] = ()
+
+
+class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One head and its calibration.
+
+    Attributes:
+        calibration: ascending held-out photographic scores (at most 4,096 quantiles of them), where
+            *higher is more photographic*: log-likelihoods, or for the binary head -P(AI-generated).
+        n_held_out: how many photographs they stand for.
+        settings: how the head was fitted (covariance type, components, ...), for people.
+        paper_threshold: METHOD.md 5: the training log-likelihood at index int(0.05 n), for comparison.
+    """
+
+    calibration: tuple[float, ...]
+    n_held_out: int
+    settings: dict[str, Any] = {}
+    paper_threshold: float | None = None
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole manifest.
+
+    Attributes:
+        text: of an encoder run that holds one; a detector has none.
+        heads: what the detector can decide with; empty for a bare encoder.
+        default_head: the head of ``--head auto``.
+        default_false_alarm: the false-alarm rate of a scan that names none.
+        provenance: recipe digest, data counts, versions, measured rates: for people, never for code.
+    """
+
+    name: str
+    encoder: Encoder
+    preprocessing: Preprocessing = Preprocessing()
+    face_rule: FaceRule = FaceRule()
+    text: Text | None = None
+    heads: dict[HeadName, Head] = {}
+    default_head: HeadName | None = None
+    default_false_alarm: float = 0.05
+    licence: str = ""
+    provenance: dict[str, Any] = {}
+    format_version: int = FORMAT_VERSION
+
+
+def encode_manifest(manifest: Manifest) -> str:
+    """The manifest as JSON text, keys in a fixed order."""
+    return msgspec.json.encode(manifest, order="deterministic").decode()
+
+
+def decode_manifest(text: str | bytes, *, where: str) -> Manifest:
+    """Read a manifest.
+
+    Args:
+        text: its JSON.
+        where: the file's name, for the error.
+
+    Raises:
+        DetectorError: not JSON, not a manifest, or one of a newer bladescan.
+    """
+    try:
+        version = msgspec.json.decode(text, type=dict[str, Any]).get("format_version")
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise DetectorError(
+                f"{where}: made by a newer bladescan (format {version}, this one reads up to "
+                f"{FORMAT_VERSION}): pip install --upgrade bladescan"
+            )
+        return msgspec.json.decode(text, type=Manifest)
+    except msgspec.MsgspecError as exc:
+        raise DetectorError(f"{where}: not a bladescan detector: {exc}") from exc

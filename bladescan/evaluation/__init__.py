@@ -1,0 +1,1 @@
+"""How good a detector is: metrics with their intervals, plots, one report."""

@@ -1,0 +1,255 @@
+"""A detector to one ONNX graph, checked against the detector and against scikit-learn before it is kept.
+
+It changes no number: the graph computes what `detector.DetectorModule` computes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bladescan.base.errors import DetectorError, MissingDependencyError
+from bladescan.base.output_files import write_file
+from bladescan.detectors.manifest import METADATA_KEY, Manifest, encode_manifest
+from bladescan.heads.detector import Detector, DetectorModule, validate_detector
+from bladescan.heads.mixture import Mixture, to_scikit_learn
+
+OPSET = 20
+BATCH_SIZES = (12, 5, 1)
+"""Batch sizes at which the graph is compared; the largest is the number of seeded crops."""
+
+TOLERANCES = {"embedding": 1e-3, "log_likelihood": 1e-3, "p_ai_generated": 1e-3, "scikit_learn": 1e-6}
+"""Largest difference allowed in each figure of a `ParityReport`."""
+
+_OUTPUTS = ("log_likelihood", "p_ai_generated", "embedding")
+_Run = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class ParityReport:
+    """How far the exported graph is from the detector, at most, over seeded crops.
+
+    Attributes:
+        n_crops: crops compared.
+        batch_sizes: in which they were fed.
+        embedding: largest absolute difference from PyTorch.
+        log_likelihood: largest difference from PyTorch relative to its size, None without that head.
+        p_ai_generated: largest absolute difference from PyTorch, None without that head.
+        scikit_learn: largest relative difference between the graph's log-likelihood and scikit-learn's
+            ``score_samples`` of the graph's own embeddings, None without that head.
+        same_for_every_batch_size: whether every row came out bit for bit alike.
+    """
+
+    n_crops: int
+    batch_sizes: tuple[int, ...]
+    embedding: float
+    log_likelihood: float | None
+    p_ai_generated: float | None
+    scikit_learn: float | None
+    same_for_every_batch_size: bool
+
+
+def export_onnx(detector: Detector, path: Path) -> ParityReport:
+    """Write the detector as one ONNX file with its manifest in the metadata.
+
+    One input ``crops`` uint8 ``[n, size, size, 3]``; outputs ``log_likelihood`` and ``p_ai_generated``
+    float64 ``[n]`` where the detector has that head, and ``embedding`` float32 ``[n, d]``. Nothing is left
+    at ``path`` by a failure.
+
+    Args:
+        detector: what to export.
+        path: destination, replaced when the graph has passed the parity check.
+
+    Returns:
+        The figures of the parity check.
+
+    Raises:
+        DetectorError: the graph does not compute what the detector does.
+        MissingDependencyError: onnx or onnxscript is not installed.
+        OutputError: the file cannot be written.
+    """
+    validate_detector(detector, where=path.name)
+    data = _to_onnx(detector)
+    report = _check_parity(detector, data, where=path.name)
+    write_file(path, data)
+    return report
+
+
+class _Graph(nn.Module):
+    """The detector with only the outputs that exist: a graph has no None."""
+
+    def __init__(self, module: DetectorModule) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
+        return tuple(output for output in self.module(crops) if output is not None)
+
+
+def output_names(detector: Detector) -> list[str]:
+    """Names of the graph's outputs: of the heads that are there, then the embedding."""
+    heads = {"log_likelihood": detector.mixture, "p_ai_generated": detector.classifier}
+    return [name for name, head in heads.items() if head is not None] + ["embedding"]
+
+
+def _to_onnx(detector: Detector) -> bytes:
+    size = detector.manifest.preprocessing.size
+    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    graph = _Graph(DetectorModule(detector))
+    return torch_to_onnx(graph, example, "crops", output_names(detector), detector.manifest)
+
+
+def torch_to_onnx(
+    module: nn.Module, example: Tensor, input_name: str, outputs: list[str], manifest: Manifest | None = None
+) -> bytes:
+    """A module of one input, with any number of rows, as ONNX.
+
+    Args:
+        module: it is set to evaluation.
+        example: an input of two rows.
+        input_name: name of the input.
+        outputs: names of the outputs.
+        manifest: goes into the metadata.
+
+    Raises:
+        DetectorError: torch cannot export it.
+        MissingDependencyError: onnx or onnxscript is not installed.
+    """
+    with _quiet(), torch.inference_mode(False):
+        try:
+            program = torch.onnx.export(
+                module.eval(),
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[input_name],
+                output_names=outputs,
+                dynamic_shapes=({0: torch.export.Dim("n", min=1, max=1 << 20)},),
+                external_data=False,
+                verbose=False,
+            )
+        except ImportError as exc:
+            package = exc.name or "onnxscript"
+            raise MissingDependencyError("export", package, "pip install 'bladescan[train]'") from exc
+        except torch.onnx.OnnxExporterError as exc:
+            raise DetectorError(f"torch {torch.__version__} cannot export this detector: {exc}") from exc
+    assert program is not None  # only the legacy exporter returns None
+    model = program.model_proto
+    _strip(model)
+    if manifest is not None:
+        entry = model.metadata_props.add()
+        entry.key, entry.value = METADATA_KEY, encode_manifest(manifest)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+def _strip(model: Any) -> None:
+    """Remove the exporter's stack traces: they name files of the machine that exported."""
+    del model.metadata_props[:]
+    for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        part.doc_string = ""
+        del part.metadata_props[:]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter's prints, log lines and deprecation warnings."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _check_parity(detector: Detector, data: bytes, *, where: str) -> ParityReport:
+    """Run graph and detector over the same seeded crops; DetectorError if they differ too much."""
+    crops = seeded_crops(max(BATCH_SIZES), detector.manifest.preprocessing.size)
+    runs = _run_graph(data, output_names(detector), crops)
+    graph = runs[0]
+    with torch.inference_mode():
+        outputs = DetectorModule(detector)(torch.from_numpy(crops))
+    reference = {n: v.numpy() for n, v in zip(_OUTPUTS, outputs, strict=True) if v is not None}
+    report = ParityReport(
+        n_crops=len(crops),
+        batch_sizes=BATCH_SIZES,
+        embedding=_difference(graph["embedding"], reference["embedding"]),
+        log_likelihood=_compare(graph, reference, "log_likelihood", relative=True),
+        p_ai_generated=_compare(graph, reference, "p_ai_generated", relative=False),
+        scikit_learn=_against_scikit_learn(detector.mixture, graph),
+        same_for_every_batch_size=all((run[n] == graph[n]).all() for run in runs for n in graph),
+    )
+    _judge(report, where=where)
+    return report
+
+
+def seeded_crops(n: int, size: int) -> NDArray[np.uint8]:
+    """Random crops, noise and smooth colour fields by turns: they excite an encoder differently."""
+    rng = np.random.default_rng(0)
+    crops = rng.integers(0, 256, (n, size, size, 3), np.uint8)
+    place = np.arange(size) * 8 // size
+    for i in range(0, n, 2):
+        crops[i] = rng.integers(0, 256, (8, 8, 3), np.uint8)[place][:, place]
+    return crops
+
+
+def _run_graph(data: bytes, names: list[str], crops: NDArray[np.uint8]) -> list[_Run]:
+    """Outputs for all crops, once for each of `BATCH_SIZES`."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    runs = []
+    for size in BATCH_SIZES:
+        parts = [session.run(names, {"crops": crops[i : i + size]}) for i in range(0, len(crops), size)]
+        runs.append(dict(zip(names, map(np.concatenate, zip(*parts, strict=True)), strict=True)))
+    return runs
+
+
+def _compare(a: _Run, b: _Run, name: str, *, relative: bool) -> float | None:
+    if name not in b:
+        return None
+    scale = np.maximum(np.abs(b[name]), 1.0) if relative else 1.0
+    return _difference(a[name] / scale, b[name] / scale)
+
+
+def _difference(a: NDArray[Any], b: NDArray[Any]) -> float:
+    return float(np.abs(a - b).max())
+
+
+def _against_scikit_learn(mixture: Mixture | None, graph: _Run) -> float | None:
+    if mixture is None:
+        return None
+    scores = to_scikit_learn(mixture).score_samples(graph["embedding"].astype(np.float64))
+    return _compare(graph, {"log_likelihood": scores}, "log_likelihood", relative=True)
+
+
+def _judge(report: ParityReport, *, where: str) -> None:
+    for name, limit in TOLERANCES.items():
+        figure = getattr(report, name)
+        # Negated, so that a figure that is not a number fails too.
+        if figure is not None and not figure <= limit:
+            raise DetectorError(
+                f"{where}: the exported graph differs from the detector: {name} by {figure:.2g}, "
+                f"at most {limit:g} is allowed; nothing was written"
+            )
+    if not report.same_for_every_batch_size:
+        raise DetectorError(f"{where}: the exported graph's rows depend on the batch; nothing was written")

@@ -1,0 +1,286 @@
+"""A detector to a TensorRT engine: its graph is checked on the CPU, built, and run where a device is here.
+
+The engine gives the embedding. TensorRT reads float64 as float32 without a word, so the heads go along as a
+small ONNX graph.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.linalg import norm
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bladescan.base.errors import (
+    DetectorError,
+    DeviceUnavailableError,
+    MissingDependencyError,
+    UnknownNameError,
+    UsageError,
+)
+from bladescan.base.output_files import write_file
+from bladescan.base.records import Scores
+from bladescan.detectors.manifest import FaceRule, HeadName
+from bladescan.exporting.onnx import output_names, seeded_crops, torch_to_onnx
+from bladescan.exporting.quantisation import compare, judge, split, symmetric
+from bladescan.heads.detector import Detector, DetectorModule, load_detector
+from bladescan.networks.low_precision import DTYPES, lower
+from bladescan.runtimes.backend import BackendSettings
+from bladescan.runtimes.cuda_memory import Cuda, DeviceInfo
+from bladescan.runtimes.engine_file import SUFFIX, Build, EngineFile, encode_engine
+from bladescan.runtimes.registry import choose_plugin
+from bladescan.runtimes.tensorrt_library import (
+    CROPS,
+    EMBEDDING,
+    Library,
+    build_engine,
+    find_library,
+    listed_capabilities,
+)
+
+TOLERANCES = {"fp32": 1e-3, "fp16": 2e-2}
+"""Largest length of the embedding's error allowed, relative to the embedding's."""
+
+PRECISIONS = (*TOLERANCES, "int8")
+N_CROPS = 12
+_BATCH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReport:
+    """What was built, and how far it is from the detector.
+
+    Attributes:
+        library: and its version.
+        built_for: the device, or compute capabilities when it was built without one.
+        n_crops: compared: made up, or for int8 of photographs that set no range.
+        graph: relative error of the embedding, the graph run on the CPU; the largest, for int8 the root mean
+            square.
+        engine: the same of the engine, run on the device; None if there is no device here.
+        same_verdict: share of the crops whose verdict stays, by head; for int8.
+    """
+
+    library: str
+    built_for: str
+    n_crops: int
+    graph: float
+    engine: float | None
+    same_verdict: dict[HeadName, float] | None
+
+
+def export_tensorrt(
+    path: Path,
+    output: Path,
+    *,
+    precision: str = "fp16",
+    max_batch: int = 64,
+    crops: Callable[[FaceRule], NDArray[np.uint8]] | None = None,
+    photos: Sequence[str] = (),
+) -> EngineReport:
+    """Build an engine for the device that is here, or for all that the library can build without one.
+
+    Args:
+        path: the detector file.
+        output: destination, replaced when the engine has passed its checks.
+        precision: one of `PRECISIONS`.
+        max_batch: most crops in one run.
+        crops: cuts the face crops of photographs that int8 is calibrated on, by the detector's rule.
+        photos: where those are, to be noted for who builds the engine again.
+
+    Raises:
+        UsageError: int8 without crops, or crops without int8.
+        BackendError: TensorRT is missing, has no device, or cannot build the engine.
+        DetectorError: the detector is not one, or graph or engine differ from it.
+        OutputError: the file cannot be written.
+    """
+    if precision not in PRECISIONS:
+        raise UnknownNameError("precision of an engine", precision, PRECISIONS)
+    if (precision == "int8") != (crops is not None):
+        raise UsageError("--precision int8 and --photos go together: int8 is calibrated on photographs")
+    library, device = find_library(), _device()
+    capabilities = _capabilities(library, device)
+    detector = load_detector(path)
+    size = detector.manifest.preprocessing.size
+    shown = seeded_crops(N_CROPS, size) if crops is None else crops(detector.manifest.face_rule)
+    graph = embedding_graph(detector, "fp32" if precision == "int8" else precision)
+    if precision == "int8":
+        calibrating, compared = split(len(shown))
+        graph, shown = symmetric(graph, shown[calibrating]), shown[compared]
+    check = _Check(detector, precision, shown, where=path.name)
+    error = check.of_graph(graph)
+    build = Build(
+        library=library.name,
+        library_version=library.version,
+        device="" if device is None or library.builds_without_device else device.name,
+        capabilities=capabilities,
+        precision=precision,
+        max_batch=max_batch,
+        detector=str(path),
+        detector_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        photos=tuple(photos),
+    )
+    engine = build_engine(library, graph, size=size, max_batch=max_batch, capabilities=capabilities)
+    data = encode_engine(EngineFile(detector.manifest, build, heads_graph(detector), engine))
+    engine_error = None if device is None else check.of_engine(data)
+    write_file(output, data)
+    return EngineReport(
+        library=f"{library.name} {library.version}",
+        built_for=", ".join(capabilities) if device is None else f"{device.name} ({device.capability})",
+        n_crops=len(check.crops),
+        graph=error,
+        engine=engine_error,
+        same_verdict=check.same_verdict,
+    )
+
+
+def embedding_graph(detector: Detector, precision: str) -> bytes:
+    """The detector's encoder as ONNX: crops uint8 ``[n, size, size, 3]`` to embedding float32 ``[n, d]``.
+
+    Args:
+        detector: whose encoder.
+        precision: of the trunk; what is float16 is so by the graph's own types.
+    """
+    size = detector.manifest.preprocessing.size
+    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    return torch_to_onnx(_Embedding(detector, precision), example, CROPS, [EMBEDDING])
+
+
+def heads_graph(detector: Detector) -> bytes:
+    """The detector's heads as ONNX in float64: embedding in, scores out; empty without a head."""
+    names = output_names(detector)[:-1]
+    if not names:
+        return b""
+    example = torch.zeros(2, detector.manifest.encoder.embedding_dim)
+    return torch_to_onnx(_Heads(detector), example, EMBEDDING, names)
+
+
+class _Embedding(nn.Module):
+    """As `DetectorModule.embed`, with the cast first: TensorRT moves no bytes before they are numbers."""
+
+    def __init__(self, detector: Detector, precision: str) -> None:
+        super().__init__()
+        self.module = DetectorModule(detector)
+        if precision in DTYPES:
+            lower(self.module.encoder, DTYPES[precision])
+
+    def forward(self, crops: Tensor) -> Tensor:
+        pixels = crops.float().permute(0, 3, 1, 2) / 255
+        module = self.module
+        return module.finish(module.encoder((pixels - module.mean) / module.std))
+
+
+class _Heads(nn.Module):
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.module = DetectorModule(detector)
+
+    def forward(self, embedding: Tensor) -> tuple[Tensor, ...]:
+        return tuple(score for score in self.module.heads(embedding) if score is not None)
+
+
+def _device() -> DeviceInfo | None:
+    """The first CUDA device, None where there is none."""
+    try:
+        cuda = Cuda()
+    except MissingDependencyError:
+        return None
+    return cuda.describe(0) if cuda.n_devices() else None
+
+
+def _capabilities(library: Library, device: DeviceInfo | None) -> tuple[str, ...]:
+    """What to build for.
+
+    Raises:
+        DeviceUnavailableError: nothing can be built for here.
+    """
+    listed = listed_capabilities(library)
+    if device is None and not listed:
+        raise DeviceUnavailableError(
+            f"{library.name} builds an engine on the CUDA device that it is for, and none is here: export "
+            "where the scan will run (with cuda-bindings installed)"
+        )
+    if device is None:
+        return tuple(listed)
+    if listed and device.capability not in listed:
+        raise DeviceUnavailableError(
+            f"{library.name} {library.version} has nothing for {device.name} (compute capability "
+            f"{device.capability}), only for {', '.join(listed)}: pip install tensorrt"
+        )
+    return (device.capability,)
+
+
+class _Check:
+    """Crops, what the detector says of them, and how far something else may be from that.
+
+    Args:
+        detector: the reference.
+        precision: of what is to be compared.
+        crops: uint8 ``[n, size, size, 3]``.
+        where: the detector's name, for errors.
+    """
+
+    def __init__(self, detector: Detector, precision: str, crops: NDArray[np.uint8], *, where: str) -> None:
+        self.crops = crops
+        self.same_verdict: dict[HeadName, float] | None = None
+        self._manifest, self._precision, self._where = detector.manifest, precision, where
+        self._module = DetectorModule(detector)
+        with torch.inference_mode():
+            parts = [self._module.embed(torch.from_numpy(part)) for part in _batches(crops)]
+        self._wanted = torch.cat(parts).numpy()
+
+    def of_graph(self, graph: bytes) -> float:
+        """The error of an ONNX graph, run on the CPU."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        parts = [session.run([EMBEDDING], {CROPS: part})[0] for part in _batches(self.crops)]
+        return self._error("graph", np.concatenate(parts))
+
+    def of_engine(self, data: bytes) -> float:
+        """The error of an engine file, run by the backend that will run it."""
+        with tempfile.TemporaryDirectory(prefix="bladescan-") as folder:
+            path = Path(folder) / f"built{SUFFIX}"
+            path.write_bytes(data)
+            backend = choose_plugin("auto", path).open(path, BackendSettings("cuda:0"))
+        try:
+            return self._error("engine", backend.embed(self.crops))
+        finally:
+            backend.close()
+
+    def _error(self, what: str, embedding: NDArray[np.float32]) -> float:
+        """DetectorError if it is too large."""
+        if self._precision not in TOLERANCES:
+            report = compare(self._scores(self._wanted), self._scores(embedding), self._manifest, 0)
+            judge(report, where=self._where)
+            self.same_verdict = report.same_verdict
+            return report.embedding
+        wanted, limit = self._wanted, TOLERANCES[self._precision]
+        error = float((norm(embedding - wanted, axis=1) / norm(wanted, axis=1)).max())
+        if not error <= limit:  # negated, so that what is not a number fails too
+            raise DetectorError(
+                f"{self._where}: the {self._precision} {what} differs from the detector: embedding by "
+                f"{error:.2g} of its length, at most {limit:g} is allowed; nothing was written"
+            )
+        return error
+
+    def _scores(self, embedding: NDArray[np.float32]) -> Scores:
+        with torch.inference_mode():
+            likelihood, probability = self._module.heads(torch.from_numpy(embedding))
+        return Scores(
+            None if likelihood is None else likelihood.numpy(),
+            None if probability is None else probability.numpy(),
+            embedding,
+        )
+
+
+def _batches(crops: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    return [crops[i : i + _BATCH] for i in range(0, len(crops), _BATCH)]

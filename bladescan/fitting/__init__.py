@@ -1,0 +1,1 @@
+"""From folders of pictures to a calibrated detector: features, both heads, thresholds, imports."""

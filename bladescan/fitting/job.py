@@ -1,0 +1,167 @@
+"""One fit from folders to a detector: encoder, features by any backend, heads, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from bladescan import __version__
+from bladescan.base.errors import DetectorError, UnknownNameError
+from bladescan.detectors.manifest import Manifest
+from bladescan.detectors.shipped import SAFETENSORS
+from bladescan.fitting.features import GROUPINGS, Features, embed_images, open_encoder
+from bladescan.fitting.fit import Copies, FitSettings, Progress, check_settings, fit_detector
+from bladescan.heads.detector import Detector, load_detector
+from bladescan.networks.encoders import complexity, vision_state
+from bladescan.runtimes.backend import BackendSettings
+from bladescan.scanning.decoder_process import DecoderSettings
+from bladescan.sources.listing import Source
+from bladescan.training.runs import load_encoder_run
+
+DEFAULT_ENCODER = "default"
+"""The encoder of the detector that ships."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitOptions:
+    """What the user asked of a fit.
+
+    Attributes:
+        encoder: an encoder run, a ``.safetensors`` detector, or ``default``.
+        name: of the new detector.
+        licence: of the new detector, empty keeps the encoder's.
+        group_by: ``file`` or ``folder``: what must not be split between fit and calibration.
+        n_copies: degraded copies of each face that the heads learn from beside it.
+    """
+
+    encoder: str = DEFAULT_ENCODER
+    name: str = "detector"
+    licence: str = ""
+    backend: str = "pytorch"
+    group_by: str = "file"
+    n_copies: int = 0
+    runtime: BackendSettings = BackendSettings()
+    decoder: DecoderSettings = DecoderSettings()
+    fit: FitSettings = FitSettings()
+    n_decoders: int = 1
+
+
+def load_encoder(encoder: str) -> Detector:
+    """A bare encoder: of a run, of a detector (its heads dropped), or of the detector that ships.
+
+    Raises:
+        DetectorError: there is none at that place, or it is an export.
+    """
+    path = SAFETENSORS if encoder == DEFAULT_ENCODER else Path(encoder)
+    if path.suffix.lower() == ".onnx":
+        raise DetectorError(
+            f"{path}: an export holds no weights to build on; give the .safetensors detector or the run"
+        )
+    if not path.is_dir():
+        detector = load_detector(path)
+        return Detector(_bare(detector.manifest), detector.vision, None, None)
+    run = load_encoder_run(path)
+    n_parameters, n_multiply_adds = complexity(run.encoder)
+    about = {"encoder_parameters": n_parameters, "encoder_multiply_adds": n_multiply_adds}
+    manifest = _bare(run.manifest)
+    manifest = msgspec.structs.replace(manifest, provenance={**manifest.provenance, **about})
+    return Detector(manifest, vision_state(run.encoder), None, None)
+
+
+def run_fit(
+    options: FitOptions,
+    photographs: Iterable[Source],
+    ai_generated: Iterable[Source] | None = None,
+    calibration: Iterable[Source] | None = None,
+    *,
+    seen: Callable[[int], None] = lambda n: None,
+    progress: Progress = lambda stage, done, total: None,
+) -> Detector:
+    """Fit a detector on the faces of some images.
+
+    Args:
+        options: what the user asked.
+        photographs: camera photographs with a face.
+        ai_generated: labelled AI-generated faces, None for no binary head.
+        calibration: photographs that only calibrate, None for a share of ``photographs``.
+        seen: told of each image embedded.
+        progress: told of the stages of the fit.
+
+    Raises:
+        BladescanError: the encoder, the backend or the images are of no use.
+    """
+    check_settings(options.fit)
+    if options.group_by not in GROUPINGS:
+        raise UnknownNameError("grouping", options.group_by, GROUPINGS)
+    encoder = load_encoder(options.encoder)
+    rule = encoder.manifest.face_rule
+    decoder = msgspec.structs.replace(options.decoder, crop_scale=rule.scale, crop_resize=rule.resize)
+
+    def embed(sources: Iterable[Source], n_copies: int) -> Features:
+        return embed_images(
+            sources,
+            backend,
+            decoder,
+            group_by=options.group_by,
+            n_decoders=options.n_decoders,
+            n_copies=n_copies,
+            seed=options.fit.seed,
+            progress=seen,
+        )
+
+    with open_encoder(encoder, options.backend, options.runtime) as backend:
+        photographic = embed(photographs, options.n_copies)
+        held = None if calibration is None else embed(calibration, 0)
+        generated = None if ai_generated is None else embed(ai_generated, options.n_copies)
+    everything = photographic if held is None else _joined(photographic, held)
+    detector = fit_detector(
+        encoder,
+        everything.embeddings,
+        None if generated is None else generated.embeddings,
+        options.fit,
+        groups=everything.groups,
+        copies=Copies(everything.copies, None if generated is None else generated.copies),
+        held_out=None if held is None else np.arange(len(everything.groups)) >= len(photographic.groups),
+        provenance=_provenance(
+            options, {"photographic": photographic, "calibration": held, "ai_generated": generated}
+        ),
+        progress=progress,
+    )
+    manifest = msgspec.structs.replace(
+        detector.manifest,
+        name=options.name,
+        licence=options.licence or encoder.manifest.licence,
+        face_rule=msgspec.structs.replace(rule, finder=photographic.finder),
+    )
+    return Detector(manifest, detector.vision, detector.mixture, detector.classifier)
+
+
+def _bare(manifest: Manifest) -> Manifest:
+    return msgspec.structs.replace(manifest, heads={}, default_head=None, text=None)
+
+
+def _joined(fitted: Features, held: Features) -> Features:
+    embeddings = np.concatenate([fitted.embeddings, held.embeddings])
+    groups = np.concatenate([fitted.groups, held.groups])
+    # What calibrates has no copies: nothing is learned from it.
+    none = np.zeros((len(held.groups), *fitted.copies.shape[1:]), np.float32)
+    return replace(fitted, embeddings=embeddings, copies=np.concatenate([fitted.copies, none]), groups=groups)
+
+
+def _provenance(options: FitOptions, features: dict[str, Features | None]) -> dict[str, Any]:
+    return {
+        "bladescan": __version__,
+        "features_by": options.backend,
+        "group_by": options.group_by,
+        "degraded_copies": options.n_copies,
+        "images": {name: _counts(part) for name, part in features.items() if part is not None},
+    }
+
+
+def _counts(features: Features) -> dict[str, Any]:
+    return {"images": features.n_images, "faces": len(features.embeddings), "skipped": features.skipped}

@@ -1,0 +1,1 @@
+"""The Gaussian mixture, the perceptron, and the detector that they make with an encoder."""

@@ -1,0 +1,1 @@
+"""What earlier scans found out: the journal of a killed run and the ledger of all. It scans nothing."""

@@ -1,0 +1,1 @@
+"""The vision and text encoders, and where their first weights come from. It knows no loss and no training."""

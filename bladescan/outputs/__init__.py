@@ -1,0 +1,1 @@
+"""Where verdicts go, and in which format. It decides none."""

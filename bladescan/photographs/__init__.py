@@ -1,0 +1,1 @@
+"""The photographs to learn from, found and indexed once. It learns nothing."""

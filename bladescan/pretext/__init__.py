@@ -1,0 +1,1 @@
+"""Pretext examples and the mathematics of their losses. It runs no training."""

@@ -1,0 +1,110 @@
+"""The runtime plugin: its protocol. It is no runtime itself, and finds none.
+
+A backend runs one detector file on one device. A package offers one by an entry point in the group
+``bladescan.backends`` that names a `BackendPlugin` instance (see CONTRIBUTING.md). The built-in ones
+come in by the same door.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from bladescan.base.errors import BackendError
+from bladescan.base.records import Scores
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from bladescan.detectors.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSettings:
+    """What the user asked of a runtime.
+
+    Attributes:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; anything but ``auto`` is had or refused.
+        threads: CPU threads for one model run; 0 lets the runtime choose.
+        precision: ``fp32``, or ``bf16``/``fp16`` where the runtime can compute in it.
+    """
+
+    device: str = "auto"
+    threads: int = 0
+    precision: str = "fp32"
+
+
+@dataclass(frozen=True, slots=True)
+class BackendStatus:
+    """What ``bladescan backends`` prints of a runtime, found without loading a detector.
+
+    Attributes:
+        version: of the runtime, None if it cannot be imported.
+        devices: the values of ``--device`` that would be had.
+        hint: one line, the way to install it, empty when all is well.
+    """
+
+    version: str | None
+    devices: tuple[str, ...]
+    hint: str = ""
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A detector loaded on a device.
+
+    Attributes:
+        device: where it runs, for example ``cpu`` or ``cuda:0``; never ``auto``.
+        manifest: what the file says of itself.
+    """
+
+    device: str
+    manifest: Manifest
+
+    def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embeddings ``[n, d]`` of RGB crops ``[n, 224, 224, 3]``; n may be 0."""
+
+    def score(self, crops: NDArray[np.uint8]) -> Scores:
+        """Scores of RGB crops ``[n, 224, 224, 3]``; n may be 0. A row never depends on its batch.
+
+        Raises:
+            BackendError: the runtime failed, or ``crops`` has another shape or dtype.
+        """
+
+    def close(self) -> None:
+        """Free the runtime. Closing twice is fine."""
+
+
+@runtime_checkable
+class BackendPlugin(Protocol):
+    """What an entry point names. Importing it must not import its runtime.
+
+    Attributes:
+        name: the value of ``--backend``.
+        suffixes: of the files that it opens, preferred first, for example ``(".onnx",)``.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+
+    def status(self) -> BackendStatus:
+        """Whether the runtime is there, without loading a detector. Never raises."""
+
+    def open(self, path: Path, settings: BackendSettings) -> Backend:
+        """Load a detector.
+
+        Raises:
+            MissingDependencyError: the runtime is not installed.
+            DeviceUnavailableError: the device cannot be had.
+            DetectorError: the file is not a detector, or not one of this runtime.
+        """
+
+
+def check_crops(crops: NDArray[np.uint8], size: int = 224) -> None:
+    """Raise BackendError unless ``crops`` is uint8 ``[n, size, size, 3]``."""
+    if crops.ndim != 4 or crops.shape[1:] != (size, size, 3) or crops.dtype.name != "uint8":
+        raise BackendError(
+            f"crops must be uint8 [n, {size}, {size}, 3], got {crops.dtype} {list(crops.shape)}"
+        )

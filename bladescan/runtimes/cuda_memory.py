@@ -1,0 +1,129 @@
+"""CUDA devices, memory and streams through NVIDIA's own bindings, without PyTorch. It computes nothing.
+
+Importing this module imports no CUDA.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from bladescan.base.errors import BackendError, DeviceUnavailableError, MissingDependencyError, UsageError
+
+INSTALL = "pip install 'bladescan[tensorrt]'"
+
+
+class OutOfDeviceMemoryError(BackendError):
+    """The device has no room for so much; less may fit."""
+
+
+class DeviceInfo(NamedTuple):
+    """What a compiled engine is tied to.
+
+    Attributes:
+        name: as the driver gives it.
+        capability: compute capability, for example ``9.0``.
+    """
+
+    name: str
+    capability: str
+
+
+class Cuda:
+    """The CUDA runtime; what it answers with an error code is an exception.
+
+    Raises:
+        MissingDependencyError: cuda-bindings is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            from cuda.bindings import runtime
+        except ImportError as exc:
+            raise MissingDependencyError("the tensorrt backend", "cuda-bindings", INSTALL) from exc
+        self._api: Any = runtime
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        """The value of a function of the runtime API, None if it has none.
+
+        Raises:
+            OutOfDeviceMemoryError: there is no room.
+            BackendError: it failed otherwise.
+        """
+        error, *values = getattr(self._api, name)(*arguments)
+        codes = self._api.cudaError_t
+        if error == codes.cudaErrorMemoryAllocation:
+            raise OutOfDeviceMemoryError(f"CUDA: out of memory in {name}")
+        if error != codes.cudaSuccess:
+            raise BackendError(f"CUDA: {name} failed: {getattr(error, 'name', error)}")
+        return values[0] if values else None
+
+    def n_devices(self) -> int:
+        """Devices that can be had; none without a driver."""
+        try:
+            return int(self.call("cudaGetDeviceCount"))
+        except BackendError:
+            return 0
+
+    def describe(self, index: int) -> DeviceInfo:
+        """Name and compute capability of a device."""
+        properties = self.call("cudaGetDeviceProperties", index)
+        name = properties.name
+        text = name.decode(errors="replace").rstrip("\0") if isinstance(name, bytes) else str(name)
+        return DeviceInfo(text, f"{properties.major}.{properties.minor}")
+
+    def pinned(self, shape: Sequence[int], dtype: DTypeLike) -> Pinned:
+        """An array in page-locked memory, from which a copy to the device can run beside other work."""
+        return Pinned(self, tuple(shape), np.dtype(dtype))
+
+    def copy_in(self, target: int, source: Pinned, n_bytes: int, stream: Any) -> None:
+        """Queue a copy to the device."""
+        kind = self._api.cudaMemcpyKind.cudaMemcpyHostToDevice
+        self.call("cudaMemcpyAsync", target, source.address, n_bytes, kind, stream)
+
+    def copy_out(self, target: Pinned, source: int, n_bytes: int, stream: Any) -> None:
+        """Queue a copy from the device."""
+        kind = self._api.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        self.call("cudaMemcpyAsync", target.address, source, n_bytes, kind, stream)
+
+
+class Pinned:
+    """Page-locked host memory as an array; it lives until it is freed.
+
+    Attributes:
+        address: of its first byte.
+        array: a view of it.
+    """
+
+    def __init__(self, cuda: Cuda, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self._cuda = cuda
+        n_bytes = int(np.prod(shape)) * dtype.itemsize
+        self.address = int(cuda.call("cudaMallocHost", n_bytes))
+        buffer = (ctypes.c_uint8 * n_bytes).from_address(self.address)
+        self.array: NDArray[Any] = np.ctypeslib.as_array(buffer).view(dtype).reshape(shape)
+
+    def free(self) -> None:
+        """Give the memory back; the array must not be used any more."""
+        self._cuda.call("cudaFreeHost", self.address)
+
+
+def cuda_index(asked: str, n_devices: int) -> int:
+    """The number of the CUDA device asked for, for a runtime that has no other.
+
+    Raises:
+        UsageError: no such kind of device.
+        DeviceUnavailableError: it cannot be had.
+    """
+    kind, _, index = asked.partition(":")
+    if asked not in ("auto", "cpu") and (kind != "cuda" or (index and not index.isdigit())):
+        raise UsageError(f"unknown device {asked!r}: expected auto, cuda or cuda:N")
+    if asked == "cpu" or int(index or 0) >= n_devices:
+        raise DeviceUnavailableError(
+            f"device {asked!r} cannot be had: TensorRT computes on CUDA devices, of which {n_devices} are "
+            "here; scan with an .onnx detector instead"
+        )
+    return int(index or 0)

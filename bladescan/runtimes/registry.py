@@ -1,0 +1,76 @@
+"""The registered runtime plugins, and the detector that ships in the form that each opens. It runs none.
+
+Built-in plugins and strangers' come in by the same entry points, see `bladescan.runtimes.backend`.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+from bladescan.base.errors import BackendError, UnknownNameError, UsageError
+from bladescan.detectors.shipped import ONNX, SAFETENSORS
+from bladescan.runtimes.backend import BackendPlugin
+
+ENTRY_POINT_GROUP = "bladescan.backends"
+DISABLE_VARIABLE = "BLADESCAN_NO_PLUGINS"
+
+
+def plugin_names() -> list[str]:
+    """Names of the registered backends, sorted, without importing them."""
+    return sorted(_registered())
+
+
+def get_plugin(name: str) -> BackendPlugin:
+    """Import the backend plugin of that name.
+
+    Raises:
+        UnknownNameError: none is registered under ``name``.
+        BackendError: its module cannot be imported, or is not a plugin.
+    """
+    found = _registered()
+    if name not in found:
+        raise UnknownNameError("backend", name, found)
+    entry = found[name]
+    try:
+        plugin = entry.load()
+    except Exception as exc:
+        raise BackendError(f"backend {name!r} ({entry.value}) cannot be imported: {exc}") from exc
+    if not isinstance(plugin, BackendPlugin):
+        raise BackendError(f"backend {name!r} ({entry.value}) is not a BackendPlugin")
+    return plugin
+
+
+def choose_plugin(name: str, path: Path) -> BackendPlugin:
+    """The plugin asked for, or for ``auto`` the first (by name) that opens this kind of file."""
+    if name != "auto":
+        return get_plugin(name)
+    for candidate in plugin_names():
+        plugin = get_plugin(candidate)
+        if path.suffix.lower() in plugin.suffixes:
+            return plugin
+    raise UsageError(f"no backend opens {path.name!r}: expected .onnx, .safetensors or .engine")
+
+
+def _registered() -> dict[str, EntryPoint]:
+    builtin_only = bool(os.environ.get(DISABLE_VARIABLE))
+    found: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        ours = entry.value.startswith("bladescan_backends.")
+        if builtin_only and not ours:
+            continue
+        if entry.name in found and found[entry.name].value != entry.value:
+            raise BackendError(
+                f"two packages register the backend {entry.name!r}: "
+                f"{found[entry.name].value} and {entry.value}; uninstall one"
+            )
+        found[entry.name] = entry
+    return found
+
+
+def default_detector(backend: str = "auto") -> Path:
+    """Name the file of the shipped detector that a backend opens; ``auto`` takes what scans fastest."""
+    if backend == "auto" or ONNX.suffix in get_plugin(backend).suffixes:
+        return ONNX
+    return SAFETENSORS

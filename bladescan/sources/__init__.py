@@ -1,0 +1,1 @@
+"""Where images come from: files, folders, lists, buckets, web servers; listed and fetched, not decoded."""

@@ -1,0 +1,235 @@
+"""Objects fetched ahead of the decoders, many at once, within a bound of bytes. It decodes nothing.
+
+One thread runs an event loop; each object is a task in it, so that closing breaks off all of them at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from types import TracebackType
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeGuard
+
+from bladescan.base.errors import BladescanError, ImageError
+from bladescan.base.records import Reason
+from bladescan.sources import retries as patience
+from bladescan.sources.buckets import is_url, open_store, parse_url, said_of
+from bladescan.sources.retries import Transient, announced, in_thread
+from bladescan.sources.stored_objects import Found, TooLargeError, check_size
+
+if TYPE_CHECKING:
+    from bladescan.sources.listing import Source
+
+BUDGET_BYTES = 256_000_000
+"""Most bytes of objects held by one scanning process, decoding included. An object larger than that is held
+alone."""
+CONCURRENCY = 16
+AHEAD = 2 * CONCURRENCY
+"""Objects asked for before the first of them is decoded."""
+UNKNOWN_BYTES = 4_000_000
+"""Room kept for an object whose size no listing told. What is larger than its room is asked for again."""
+PATIENCE = 4
+"""Stalls of the longest kind after which an object is given up, attempts and pauses included."""
+
+
+class Body(NamedTuple):
+    """An object's bytes, and the seconds that they took to come, pauses included."""
+
+    data: bytes
+    fetch_s: float
+
+
+class Fetched(NamedTuple):
+    """An object on its way. ``ticket`` is to be released when its bytes are needed no more."""
+
+    body: Future[Body]
+    ticket: int
+
+
+class Fetcher:
+    """Fetches objects in a thread of its own, which starts with the first of them.
+
+    Args:
+        max_bytes: a larger object is not fetched.
+        timeout_s: how long a server may say nothing in the midst of an object.
+    """
+
+    def __init__(self, max_bytes: int, timeout_s: float) -> None:
+        self._max_bytes, self._timeout_s = max_bytes, timeout_s
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._n_tickets = 0
+
+    def submit(self, source: Source) -> Fetched:
+        """Begin to fetch; what comes of it is a body or an ImageError."""
+        loop = self._loop or self._start()
+        self._n_tickets += 1
+        ticket = self._n_tickets
+        loop.call_soon_threadsafe(self._room.enter, ticket)
+        return Fetched(asyncio.run_coroutine_threadsafe(self._fetch(source, ticket), loop), ticket)
+
+    def release(self, ticket: int) -> None:
+        """The bytes of this object are held no more. Releasing twice is fine."""
+        loop = self._loop
+        if loop is not None:
+            try:
+                loop.call_soon_threadsafe(self._room.leave, ticket)
+            except RuntimeError:
+                pass  # closed meanwhile: nobody waits for room any more
+
+    def close(self) -> None:
+        """Break off what is being fetched. Closing twice is fine."""
+        loop, self._loop = self._loop, None
+        if loop is not None and self._thread is not None:
+            loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start(self) -> asyncio.AbstractEventLoop:
+        ready = threading.Event()
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve(ready)), name="fetcher", daemon=True
+        )
+        self._thread.start()
+        ready.wait()
+        assert self._loop is not None
+        return self._loop
+
+    async def _serve(self, ready: threading.Event) -> None:
+        """Until closed; asyncio.run then cancels every task that is left."""
+        self._room, self._slots, self._stop = (
+            _Room(BUDGET_BYTES),
+            asyncio.Semaphore(CONCURRENCY),
+            asyncio.Event(),
+        )
+        self._loop = asyncio.get_running_loop()
+        ready.set()
+        await self._stop.wait()
+
+    async def _fetch(self, source: Source, ticket: int) -> Body:
+        listed = None if source.stamp is None else Found("", *source.stamp)
+        size = UNKNOWN_BYTES if listed is None else listed.size
+        if listed is not None:
+            check_size(listed.size, self._max_bytes)
+        limit = min(size, self._max_bytes)
+        async with self._slots:
+            while True:
+                await self._room.take(ticket, size)
+                started = time.perf_counter()
+                try:
+                    data = await self._in_time(source.name, listed, limit)
+                    return Body(data, time.perf_counter() - started)
+                except TooLargeError as exc:
+                    check_size(exc.size, self._max_bytes)
+                    size, limit = exc.size, self._max_bytes
+
+    async def _in_time(self, name: str, listed: Found | None, limit: int) -> bytes:
+        longest = PATIENCE * self._timeout_s
+        try:
+            async with asyncio.timeout(longest):
+                return await self._patiently(name, listed, limit)
+        except TimeoutError as exc:
+            raise ImageError(Reason.TIMEOUT, f"not fetched within {longest:g} s") from exc
+
+    async def _patiently(self, name: str, listed: Found | None, limit: int) -> bytes:
+        for pause in (*patience.BACKOFF_S, None):
+            try:
+                return await self._once(name, listed, limit)
+            except Transient as exc:
+                if pause is None:
+                    times = 1 + len(patience.BACKOFF_S)
+                    raise ImageError(exc.reason, f"{exc.detail}; tried {times} times") from exc
+                await asyncio.sleep(announced(pause, name, exc))
+        raise AssertionError("the last attempt answers or raises")
+
+    async def _once(self, name: str, listed: Found | None, limit: int) -> bytes:
+        try:
+            address = parse_url(name)
+            store = await in_thread(lambda: open_store(address))
+            return await store.read(address.key, listed, limit, self._timeout_s)
+        except ImageError:
+            raise
+        except BladescanError as exc:
+            raise ImageError(Reason.READ_ERROR, said_of(exc, name)) from exc
+
+
+class _Room:
+    """Bytes that may be held at once. Used in the thread of the loop alone.
+
+    Rows come out in order, so the oldest object is always let in: it may be what all others wait for.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self._budget = budget
+        self._held: dict[int, int] = {}
+        self._waiting: dict[int, tuple[int, asyncio.Future[None]]] = {}
+
+    def enter(self, ticket: int) -> None:
+        """Take a place in the order."""
+        self._held[ticket] = 0
+
+    def leave(self, ticket: int) -> None:
+        """Give back place and bytes."""
+        self._held.pop(ticket, None)
+        self._admit()
+
+    async def take(self, ticket: int, size: int) -> None:
+        """Wait until there is room for so many bytes, in place of those held before."""
+        self._held[ticket] = 0
+        admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[ticket] = (size, admitted)
+        self._admit()
+        try:
+            await admitted
+        finally:
+            self._waiting.pop(ticket, None)
+
+    def _admit(self) -> None:
+        oldest = next(iter(self._held), None)
+        for ticket, (size, admitted) in list(self._waiting.items()):
+            if admitted.done():
+                continue
+            if ticket == oldest or sum(self._held.values()) + size <= self._budget:
+                self._held[ticket] = size
+                admitted.set_result(None)
+
+
+def fetch_ahead(
+    sources: Iterable[Source | None], fetcher: Fetcher
+) -> Iterator[tuple[Source | None, Fetched | None]]:
+    """The same sources in the same order, those behind URLs being fetched by the time they come out.
+
+    None among the sources, a stall, comes out after all that came before it.
+    """
+    pending: deque[tuple[Source | None, Fetched | None]] = deque()
+    try:
+        for source in sources:
+            pending.append((source, fetcher.submit(source) if _is_wanted(source) else None))
+            while pending and (source is None or len(pending) > AHEAD or _is_here(pending[0][1])):
+                yield pending.popleft()
+        while pending:
+            yield pending.popleft()
+    finally:
+        for _, fetched in pending:
+            if fetched is not None:
+                fetched.body.cancel()
+                fetcher.release(fetched.ticket)
+
+
+def _is_wanted(source: Source | None) -> TypeGuard[Source]:
+    return source is not None and source.problem is None and source.known is None and is_url(source.name)
+
+
+def _is_here(fetched: Fetched | None) -> bool:
+    return fetched is None or fetched.body.done()

@@ -1,0 +1,200 @@
+"""Buckets by obstore: listed where Google or Azure keeps them, read wherever they are.
+
+obstore cannot name ``a//b`` or a key with a line end in it, and its messages hold whole requests: a server's
+answer is told by its status and error code alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from bladescan.base.errors import BucketError, ImageError
+from bladescan.base.records import Reason
+from bladescan.sources.retries import CONNECT_S, LISTING_STALL_S, Transient, patiently
+from bladescan.sources.stored_objects import (
+    PART_BYTES,
+    Found,
+    check_size,
+    check_whole,
+    first_line,
+    missing_reason,
+)
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+_STATUS = re.compile(r"\bstatus:? (\d{3})")
+_CODE = re.compile(r"<Code>(\w{1,64})</Code>")
+_TIMED_OUT = re.compile(r"(?<!retry_)(timed ?out|timeout)", re.IGNORECASE)
+"""obstore tells its settings with each error: ``retry_timeout`` says nothing of what happened."""
+
+
+class ObstoreBucket:
+    """A bucket of Google or Azure, its credentials from the environment and the machine."""
+
+    def __init__(self, root: str) -> None:
+        import obstore.store
+        from obstore.exceptions import BaseError
+
+        self.root = root
+        try:
+            self._store = obstore.store.from_url(
+                root, client_options=client_options(), retry_config={"max_retries": 0}
+            )
+        except (BaseError, ValueError) as exc:
+            raise BucketError(f"{root}: cannot be opened: {first_line(exc)}") from exc
+
+    def find(self, key: str) -> Found | None:
+        """The object of just this key."""
+        import obstore
+
+        if not can_be_named(key):
+            raise BucketError(f"{self.root}/{key}: such a key cannot be asked for from this kind of store")
+        try:
+            return _found_by_obstore(_run(lambda: obstore.head_async(self._store, key), LISTING_STALL_S))
+        except ImageError as exc:
+            if exc.reason is Reason.NOT_FOUND:
+                return None
+            raise
+
+    def pages(self, prefix: str) -> Iterator[list[Found]]:
+        """All below a prefix, in the order of the keys."""
+        listing = _Listing(self._store, prefix)
+        while (page := patiently(listing.next_page, self.root)) is not None:
+            yield [found for found in page if found.size or not self._is_folder(found.key)]
+
+    async def read(self, key: str, listed: Found | None, max_bytes: int, stall_s: float) -> bytes:
+        """The whole object, in one attempt."""
+        return await read_object(self._store, key, listed, max_bytes, stall_s)
+
+    def _is_folder(self, key: str) -> bool:
+        """Whether an object without bytes is really named ``key/``: obstore drops the slash."""
+        return patiently(lambda: self.find(key), self.root) is None
+
+
+class _Listing:
+    """A stream of pages that begins again behind the last key after it broke."""
+
+    def __init__(self, store: ObjectStore, prefix: str) -> None:
+        self._store, self._prefix = store, prefix
+        self._last: str | None = None
+        self._stream: Any = None
+
+    def next_page(self) -> list[Found] | None:
+        """The next objects, None at the end."""
+        try:
+            page: list[Found] | None = _run(self._next, LISTING_STALL_S)
+        except BaseException:
+            self._stream = None
+            raise
+        if page:
+            self._last = page[-1].key
+        return page
+
+    async def _next(self) -> list[Found] | None:
+        import obstore
+
+        if self._stream is None:
+            self._stream = obstore.list(self._store, self._prefix or None, offset=self._last)
+        try:
+            return [_found_by_obstore(meta) for meta in await anext(self._stream)]
+        except StopAsyncIteration:
+            return None
+
+
+def client_options() -> Any:
+    """How obstore connects to any store."""
+    # Deadlines are kept by whoever waits; the library's own would end a large object on a slow line.
+    options = {
+        "connect_timeout": timedelta(seconds=CONNECT_S),
+        "timeout": timedelta(days=1),
+        "allow_http": True,
+    }
+    return options | {"user_agent": "bladescan"}
+
+
+def can_be_named(key: str) -> bool:
+    """Whether obstore can ask for just this key."""
+    parts = key.split("/")
+    return all(part not in ("", ".", "..") for part in parts) and not re.search(r"[\x00-\x1f\x7f]", key)
+
+
+def _found_by_obstore(meta: Any) -> Found:
+    return Found(meta["path"], int(meta["size"]), meta["e_tag"] or meta["last_modified"].isoformat())
+
+
+def _run(make: Callable[[], Any], timeout_s: float) -> Any:
+    """Wait for obstore in this thread. Its waiting calls would not let the process end meanwhile."""
+
+    async def wait() -> Any:
+        with _obstore_answers():
+            async with asyncio.timeout(timeout_s):
+                return await make()
+
+    return asyncio.run(wait())
+
+
+async def read_object(
+    store: ObjectStore, path: str, listed: Found | None, max_bytes: int, stall_s: float
+) -> bytes:
+    """The whole object, in one attempt."""
+    import obstore
+
+    with _obstore_answers(missing=missing_reason(listed)):
+        async with asyncio.timeout(stall_s):
+            answer = await obstore.get_async(store, path)
+        size, stream = answer.meta["size"], answer.stream(min_chunk_size=PART_BYTES)
+        check_size(size, max_bytes)
+        parts, n_bytes = [], 0
+        while True:
+            try:
+                async with asyncio.timeout(stall_s):
+                    part = await anext(stream)
+            except StopAsyncIteration:
+                break
+            parts.append(bytes(part))
+            n_bytes += len(part)
+            check_size(n_bytes, max_bytes)
+    check_whole(n_bytes, size, answer.meta["e_tag"], listed)
+    return b"".join(parts)
+
+
+@contextmanager
+def _obstore_answers(missing: Reason = Reason.NOT_FOUND) -> Iterator[None]:
+    """Map what obstore raises. Its messages hold whole requests and are never shown."""
+    from obstore import exceptions as o
+
+    try:
+        yield
+    except TimeoutError as exc:
+        raise Transient("the server does not answer in time", Reason.TIMEOUT) from exc
+    except FileNotFoundError as exc:
+        raise ImageError(missing, f"the server answers {_answer_in(exc) or 404}") from exc
+    except (o.PermissionDeniedError, o.UnauthenticatedError) as exc:
+        raise ImageError(Reason.PERMISSION_DENIED, f"the server answers {_answer_in(exc) or 403}") from exc
+    except (o.InvalidPathError, o.NotSupportedError, ValueError) as exc:
+        raise ImageError(Reason.READ_ERROR, f"this kind of store cannot name it: {first_line(exc)}") from exc
+    except (o.BaseError, OSError) as exc:
+        raise _trouble(exc) from exc
+
+
+def _trouble(exc: Exception) -> Exception:
+    answer = _answer_in(exc)
+    if answer:
+        again = answer[0] == "5" or answer[:3] in ("408", "429") or "SlowDown" in answer
+        detail = f"the server answers {answer}"
+        return Transient(detail) if again else ImageError(Reason.READ_ERROR, detail)
+    if _TIMED_OUT.search(str(exc)):
+        return Transient("the server does not answer in time", Reason.TIMEOUT)
+    return Transient("the connection breaks or cannot be made")
+
+
+def _answer_in(exc: Exception) -> str:
+    """Status and error code in a message of obstore."""
+    status, code = _STATUS.search(str(exc)), _CODE.search(str(exc))
+    return " ".join(match[1] for match in (status, code) if match)

@@ -1,0 +1,114 @@
+"""Waiting for servers: what is worth another attempt, the pauses between, how long an answer may take.
+
+It knows no server and no library that asks one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from bladescan.base.logs import QUIET_VARIABLE, shown, source_fields
+from bladescan.base.records import Reason
+from bladescan.base.terminal import say
+
+BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Longest pauses before each new attempt."""
+CONNECT_S = 10.0
+LISTING_STALL_S = 60.0
+"""A listing that says nothing for so long is asked again."""
+TELL_EVERY_S = 5.0
+_T = TypeVar("_T")
+
+
+class Transient(Exception):
+    """What may go well the next time.
+
+    Args:
+        detail: what happened, in a few words.
+        reason: what it is called when it never goes well.
+    """
+
+    def __init__(self, detail: str, reason: Reason = Reason.READ_ERROR) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.reason = reason
+
+
+def patiently(action: Callable[[], _T], name: str) -> _T:
+    """The action's answer, tried again with growing pauses.
+
+    Args:
+        action: may raise `Transient`.
+        name: the URL that it is about.
+
+    Raises:
+        Transient: it never went well.
+    """
+    for pause in BACKOFF_S:
+        try:
+            return action()
+        except Transient as exc:
+            time.sleep(announced(pause, name, exc))
+    return action()
+
+
+def announced(pause: float, name: str, exc: Transient) -> float:
+    """Say that there will be another attempt; the seconds to wait, random so that not all come at once."""
+    _retries.tell(name, exc.detail)
+    return pause * random.uniform(0.5, 1.0)
+
+
+class _Retries:
+    """Says that something is tried again, but not often: a server in trouble means thousands of attempts."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._silent_until = 0.0
+        self._unsaid = 0
+
+    def tell(self, name: str, detail: str) -> None:
+        with self._lock:
+            if time.monotonic() < self._silent_until:
+                self._unsaid += 1
+                return
+            unsaid, self._unsaid = self._unsaid, 0
+            self._silent_until = time.monotonic() + TELL_EVERY_S
+        if not os.environ.get(QUIET_VARIABLE):
+            more = f" (and {unsaid} more since the last such line)" if unsaid else ""
+            line = f"bladescan: note: {shown(name)}: {detail}; trying again{more}"
+            say(line, "retry", "warning", detail=detail, unsaid=unsaid, **source_fields(name))
+
+
+_retries = _Retries()
+
+
+async def in_thread(action: Callable[[], _T]) -> _T:
+    """The action in a thread of its own, which never keeps the process from ending."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[_T] = loop.create_future()
+
+    def settle(value: _T | None, exc: BaseException | None) -> None:
+        if answer.done():
+            return
+        if exc is not None:
+            answer.set_exception(exc)
+        else:
+            answer.set_result(value)  # type: ignore[arg-type]
+
+    def run() -> None:
+        value, failure = None, None
+        try:
+            value = action()
+        except BaseException as exc:  # raised again where it is awaited
+            failure = exc
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, value, failure)
+
+    threading.Thread(target=run, daemon=True, name="object").start()
+    return await answer

@@ -1,0 +1,73 @@
+"""Objects of any store: what a listing tells of one, and whether what came is allowed and whole."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from bladescan.base.errors import ImageError
+from bladescan.base.records import Reason
+from bladescan.sources.retries import Transient
+
+PART_BYTES = 1 << 18
+"""An object is read in parts of about so many bytes."""
+
+
+class TooLargeError(ImageError):
+    """An object larger than the limit.
+
+    Args:
+        size: of the object in bytes, as far as it is known.
+        max_bytes: the limit.
+    """
+
+    def __init__(self, size: int, max_bytes: int) -> None:
+        super().__init__(Reason.TOO_MANY_BYTES, f"{size} bytes or more; the limit is {max_bytes}")
+        self.size, self.max_bytes = size, max_bytes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.size, self.max_bytes))
+
+
+class Found(NamedTuple):
+    """One listed object.
+
+    Attributes:
+        key: as the store spells it.
+        size: in bytes.
+        mark: its ETag, or where there is none the time of its last change.
+    """
+
+    key: str
+    size: int
+    mark: str
+
+
+def check_size(size: int, max_bytes: int) -> None:
+    """Raise TooLargeError for an object larger than the limit."""
+    if size > max_bytes:
+        raise TooLargeError(size, max_bytes)
+
+
+def check_whole(n_bytes: int, size: int, mark: str | None, listed: Found | None) -> None:
+    """Raise Transient for bytes that are not as many as the answer, or the listing of the same object, told.
+
+    Args:
+        n_bytes: that came.
+        size: that the answer told.
+        mark: of the answer, None where it has none.
+        listed: the object in a listing, None where it was not listed.
+    """
+    if n_bytes != size:
+        raise Transient(f"the answer ends after {n_bytes} of {size} bytes")
+    if listed is not None and mark in (None, listed.mark) and size != listed.size:
+        raise Transient(f"{size} bytes came, {listed.size} were listed")
+
+
+def missing_reason(listed: Found | None) -> Reason:
+    """What it is called when there is no such object: what was listed has vanished since."""
+    return Reason.NOT_FOUND if listed is None else Reason.VANISHED
+
+
+def first_line(exc: Exception) -> str:
+    """What a library says of an object or a bucket, shortened to fit into a line."""
+    return (str(exc).splitlines() or [type(exc).__name__])[0][:300]

@@ -1,0 +1,134 @@
+"""Files on web servers, asked for by urllib3: one by one, for there is no listing."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from bladescan.base.errors import BucketError, ImageError
+from bladescan.base.records import Reason
+from bladescan.sources.retries import CONNECT_S, LISTING_STALL_S, Transient, in_thread
+from bladescan.sources.stored_objects import PART_BYTES, Found, check_size, check_whole, first_line
+
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse, PoolManager
+
+
+class WebFiles:
+    """Files on web servers. They are named one by one: there is no listing.
+
+    By urllib3, for obstore takes no answer that does not tell its length, as many servers' do not.
+    """
+
+    def find(self, key: str) -> Found | None:
+        """The file of just this URL."""
+        try:
+            with _web_answer(key, LISTING_STALL_S) as answer:
+                return Found(key, _told_length(answer) or 0, answer.headers.get("ETag", ""))
+        except ImageError as exc:
+            if exc.reason is Reason.NOT_FOUND:
+                return None
+            raise
+
+    def pages(self, prefix: str) -> Iterator[list[Found]]:
+        """Nothing is listed: raises BucketError."""
+        raise BucketError(f"{prefix}: a web server lists nothing; name the files one by one")
+
+    async def read(self, key: str, listed: Found | None, max_bytes: int, stall_s: float) -> bytes:
+        """The whole file, in one attempt."""
+        given_up = threading.Event()
+        try:
+            return await in_thread(lambda: _read_web(key, max_bytes, stall_s, given_up))
+        finally:
+            given_up.set()
+
+
+def _read_web(url: str, max_bytes: int, stall_s: float, given_up: threading.Event) -> bytes:
+    with _web_answer(url, stall_s) as answer:
+        size, data = _told_length(answer), bytearray()
+        check_size(size or 0, max_bytes)
+        while (part := answer.read1(PART_BYTES)) and not given_up.is_set():
+            data += part
+            check_size(len(data), max_bytes)
+    if size is not None and "Content-Encoding" not in answer.headers:
+        check_whole(len(data), size, None, None)
+    return bytes(data)
+
+
+@contextmanager
+def _web_answer(url: str, stall_s: float) -> Iterator[BaseHTTPResponse]:
+    """What a server answers when it has the file; redirects are followed. The connection ends with it.
+
+    Raises:
+        ImageError, Transient: it has not, or nobody can say.
+    """
+    import urllib3
+    from urllib3 import exceptions as u
+
+    wait = urllib3.Timeout(connect=CONNECT_S, read=stall_s)
+    again = urllib3.Retry(5, connect=0, read=0, other=0, status=0, respect_retry_after_header=False)
+    try:
+        with _web_connections(url) as connections:
+            # decode_content: some servers compress what nobody asked them to.
+            answer = connections.request(
+                "GET", url, headers={"User-Agent": "bladescan"}, timeout=wait, retries=again,
+                preload_content=False, decode_content=True,
+            )  # fmt: skip
+            with closing(answer):
+                _refuse_status(answer.status)
+                yield answer
+    except u.LocationValueError as exc:
+        raise ImageError(Reason.NOT_FOUND, f"not a web address: {first_line(exc)}") from exc
+    except u.HTTPError as exc:
+        raise _web_trouble(exc) from exc
+
+
+def _web_connections(url: str) -> PoolManager:
+    """To a server, or the proxy that the environment names for it."""
+    from urllib.request import getproxies, proxy_bypass
+
+    import urllib3
+
+    parts = urllib3.util.parse_url(url)
+    proxy = getproxies().get(parts.scheme or "")
+    if proxy is None or proxy_bypass(parts.host or ""):
+        return urllib3.PoolManager()
+    login = urllib3.util.parse_url(proxy).auth
+    headers = urllib3.make_headers(proxy_basic_auth=unquote(login)) if login else None
+    return urllib3.ProxyManager(proxy, proxy_headers=headers)
+
+
+def _refuse_status(status: int) -> None:
+    detail = f"the server answers {status}"
+    if status in (404, 410):
+        raise ImageError(Reason.NOT_FOUND, detail)
+    if status in (401, 403):
+        raise ImageError(Reason.PERMISSION_DENIED, detail)
+    if status >= 500 or status in (408, 429):
+        raise Transient(detail)
+    if status != 200:
+        raise ImageError(Reason.READ_ERROR, detail)
+
+
+def _web_trouble(exc: Exception) -> Exception:
+    from urllib3 import exceptions as u
+
+    cause = getattr(exc, "reason", exc)
+    if isinstance(cause, u.TimeoutError) and not isinstance(cause, u.NewConnectionError):
+        return Transient("the server does not answer in time", Reason.TIMEOUT)
+    if isinstance(cause, u.ResponseError):
+        return ImageError(Reason.READ_ERROR, "the server sends from one address to another without end")
+    if isinstance(cause, u.SSLError):
+        return ImageError(Reason.READ_ERROR, "no secure connection: the server's certificate is not accepted")
+    if isinstance(cause, u.DecodeError):
+        return ImageError(Reason.READ_ERROR, "the server compresses, and wrongly")
+    return Transient("the connection breaks or cannot be made")
+
+
+def _told_length(answer: BaseHTTPResponse) -> int | None:
+    told = answer.headers.get("Content-Length", "")
+    return int(told) if re.fullmatch("[0-9]{1,18}", told) else None

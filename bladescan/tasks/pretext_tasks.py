@@ -1,0 +1,162 @@
+"""The table of pretext tasks: what each asks of a photograph, in prompts. It computes nothing.
+
+A task is found by its name, never by a position; losses and weights are keyed by the same names.
+
+References:
+    Zou et al., arXiv:2507.22824, section 3 and the supplement (prompts and label sets).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from bladescan.base.errors import UnknownNameError
+
+
+class Kind(str, Enum):
+    """What the truth of a task is, and so which loss it takes.
+
+    Attributes:
+        COARSE: one class of two; softmax, fidelity loss (Eq. 3-4).
+        FINE: any subset of the classes; independent sigmoids (Eq. 10).
+        CATEGORICAL: one class; softmax, fidelity loss with a focal factor (Eq. 5).
+        ORDINAL: a number that ranks photographs; the classes are only its level prompts (Eq. 6-9).
+    """
+
+    COARSE = "coarse"
+    FINE = "fine"
+    CATEGORICAL = "categorical"
+    ORDINAL = "ordinal"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One pretext task.
+
+    Attributes:
+        name: its key everywhere.
+        kind: of truth and loss.
+        classes: in the order of labels and prompts.
+        template: prompt with the class in place of ``{}``.
+    """
+
+    name: str
+    kind: Kind
+    classes: tuple[str, ...]
+    template: str
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """One text per class, in the order of ``classes``."""
+        return tuple(self.template.format(name) for name in self.classes)
+
+
+LEVELS = ("low", "medium", "high")
+COARSE = "coarse_manipulation"
+FINE = "fine_manipulation"
+
+MAKES = ("Nikon", "Apple", "FUJIFILM", "Canon", "Samsung", "Sony", "Panasonic", "Nokia", "Pentax", "others")
+METERING_MODES = (
+    "average",
+    "centre-weighted",
+    "others",
+    "partial",
+    "spot",
+    "multi-spot",
+    "multi-segment",
+    "evaluative",
+)
+EXPOSURE_MODES = (
+    "auto",
+    "auto-bracketing",
+    "program",
+    "manual",
+    "aperture-priority",
+    "easy-shooting",
+    "shutter-priority",
+)
+WHITE_BALANCE_MODES = ("auto", "manual")
+EXPOSURE_PROGRAMS = (
+    "landscape mode",
+    "manual control",
+    "normal program",
+    "portrait mode",
+    "shutter priority",
+    "aperture priority",
+)
+
+
+def _captured(tag: str) -> str:
+    return f"A photo of a face captured using the {{}} {tag}"
+
+
+def _ordinal(name: str, tag: str) -> Task:
+    return Task(name, Kind.ORDINAL, LEVELS, _captured(tag))
+
+
+def _categorical(name: str, tag: str, classes: tuple[str, ...]) -> Task:
+    return Task(name, Kind.CATEGORICAL, classes, _captured(tag))
+
+
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        Task(COARSE, Kind.COARSE, ("photographic", "manipulated"), "A photo of a {} face"),
+        Task(
+            FINE,
+            Kind.FINE,
+            ("mouth", "eye", "nose"),
+            "A photo of a face with a manipulated {} region",
+        ),
+        _ordinal("iso_speed", "ISO speed"),
+        _ordinal("aperture", "aperture"),
+        _ordinal("exposure_time", "exposure time"),
+        _ordinal("focal_length", "focal length"),
+        _categorical("make", "make", MAKES),
+        _categorical("metering_mode", "metering mode", METERING_MODES),
+        _categorical("exposure_mode", "exposure mode", EXPOSURE_MODES),
+        _categorical("white_balance_mode", "white balance mode", WHITE_BALANCE_MODES),
+        _categorical("exposure_program", "exposure program", EXPOSURE_PROGRAMS),
+    )
+}
+"""All eleven, in the paper's order."""
+
+MANIPULATION_TASKS = (COARSE, FINE)
+"""The two that need no EXIF."""
+
+
+def task(name: str) -> Task:
+    """Look a task up.
+
+    Raises:
+        UnknownNameError: there is none of that name.
+    """
+    if name not in TASKS:
+        raise UnknownNameError("task", name, TASKS)
+    return TASKS[name]
+
+
+def prompts(names: Iterable[str]) -> tuple[str, ...]:
+    """The prompts of the named tasks, task by task.
+
+    Raises:
+        UnknownNameError: there is no such task.
+    """
+    return tuple(prompt for name in names for prompt in task(name).prompts)
+
+
+def columns(names: Iterable[str]) -> dict[str, slice]:
+    """Where each task's prompts stand in ``prompts(names)``.
+
+    Raises:
+        UnknownNameError: there is no such task.
+    """
+    found: dict[str, slice] = {}
+    start = 0
+    for name in names:
+        stop = start + len(task(name).classes)
+        found[name] = slice(start, stop)
+        start = stop
+    return found

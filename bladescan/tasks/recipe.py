@@ -1,0 +1,347 @@
+"""What a recipe is: frozen dataclasses, their limits, and what contradicts itself. It reads no file.
+
+Encoders, tasks and manipulations are registered names, never import paths.
+"""
+
+from __future__ import annotations
+
+import typing
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import msgspec
+
+from bladescan.tasks.pretext_tasks import COARSE, TASKS, Kind
+
+_WIDTHS = {"gpt2": 768, "clip": 512}  # of the published text encoders
+_HEAD_WIDTH = 64
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Gamma = Annotated[float, msgspec.Meta(ge=0)]
+Beta = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+Quality = Annotated[int, msgspec.Meta(ge=1, le=100)]
+TaskName = Literal[
+    "coarse_manipulation",
+    "fine_manipulation",
+    "iso_speed",
+    "aperture",
+    "exposure_time",
+    "focal_length",
+    "make",
+    "metering_mode",
+    "exposure_mode",
+    "white_balance_mode",
+    "exposure_program",
+]
+ManipulationName = Literal[
+    "mouth-flip-vertical",
+    "mouth-flip-horizontal",
+    "eye-flip",
+    "face-warp",
+    "nose-flip",
+    "face-decode",
+    "face-smooth",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderRecipe:
+    """The vision encoder.
+
+    Attributes:
+        name: its architecture.
+        width: channels of the stem; torchvision's ResNets have 64, EfficientNet-Lite has 32.
+        embedding_dim: length of the embedding.
+        weights: to start from: a run, a file of torchvision's names, or ``hub:OWNER/NAME``; null is random.
+        zero_init: from random weights, start every residual branch at zero.
+    """
+
+    name: Literal["resnet10", "resnet18", "resnet34", "resnet50", "efficientnet-lite0"] = "resnet50"
+    width: Annotated[int, msgspec.Meta(ge=8, le=256)] = 64
+    embedding_dim: Annotated[int, msgspec.Meta(ge=8, le=4096)] = 768
+    weights: str | None = None
+    zero_init: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TextRecipe:
+    """Where the embeddings of the prompts come from.
+
+    Attributes:
+        name: ``gpt2`` or ``clip`` read the prompts; ``table`` learns one vector per prompt, unread.
+        layers, width, heads: of the transformer; null is the original's (gpt2 12, 768, 12; clip 12, 512, 8).
+        weights: to start from: a file or ``hub:OWNER/NAME``; null is random.
+        frozen: the transformer is not trained; a last layer to the embedding's length still is.
+        temperature: tau at the start; it is learned.
+    """
+
+    name: Literal["gpt2", "clip", "table"] = "gpt2"
+    layers: Count | None = None
+    width: Count | None = None
+    heads: Count | None = None
+    weights: str | None = None
+    frozen: bool = False
+    temperature: Positive = 0.07
+
+
+@dataclass(frozen=True, slots=True)
+class ManipulationRecipe:
+    """Which manipulations are made; half of the examples leave the face as it is.
+
+    Attributes:
+        names: drawn equally often; a name given twice is drawn twice as often.
+        pairs: show each face of a minibatch twice, untouched and manipulated, augmented alike: only the
+            manipulation tells the two apart. Else untouched or manipulated is drawn face by face.
+    """
+
+    names: Annotated[tuple[ManipulationName, ...], msgspec.Meta(min_length=1)] = (
+        "mouth-flip-vertical",
+        "mouth-flip-horizontal",
+        "eye-flip",
+        "face-warp",
+    )
+    pairs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentationRecipe:
+    """What befalls untouched and manipulated faces alike, so that no file fact can tell them apart.
+
+    Attributes:
+        scale: smallest and largest side of the crop, in face sides.
+        shift: largest displacement of the crop, as a share of its side.
+        rescale: probability of passing through another size.
+        rescale_side: smallest and largest such size in pixels.
+        blur, noise, jpeg, colour, flip: probability of each; JPEG has it twice, before and after rescaling.
+        jpeg_quality: lowest and highest quality.
+        window: side in pixels of the part of the 224-pixel crop that the encoder sees in training, cut
+            near its middle at full resolution; smaller is faster, 224 is everything.
+    """
+
+    scale: tuple[Positive, Positive] = (1.15, 1.45)
+    shift: Share = 0.05
+    rescale: Share = 0.5
+    rescale_side: tuple[Count, Count] = (128, 288)
+    blur: Share = 0.2
+    noise: Share = 0.2
+    jpeg: Share = 0.5
+    jpeg_quality: tuple[Quality, Quality] = (50, 98)
+    colour: Share = 0.5
+    flip: Share = 0.5
+    window: Annotated[int, msgspec.Meta(ge=64, le=224)] = 224
+
+
+@dataclass(frozen=True, slots=True)
+class OrdinalRecipe:
+    """How ordinal tags are learned, see `bladescan.pretext.losses.ordinal_loss`.
+
+    Attributes:
+        target: ``ranking`` of pairs (the paper), or ``level``: the prompt of the tag's tercile is the truth.
+        probability: ``thurstone`` (the paper) or ``released``.
+        pairs: ``all``, or ``upper`` as in the released code.
+        ties: count 1 (``higher``, the paper) or 0.5 (``half``, the released code).
+    """
+
+    target: Literal["ranking", "level"] = "ranking"
+    probability: Literal["thurstone", "released"] = "thurstone"
+    pairs: Literal["all", "upper"] = "all"
+    ties: Literal["higher", "half"] = "higher"
+
+
+@dataclass(frozen=True, slots=True)
+class LossRecipe:
+    """The losses.
+
+    Attributes:
+        gamma: focal exponent of categorical tags; 0 is the plain fidelity loss.
+        eps: added under every square root; 0 is the paper, 1.0e-8 the released code.
+        ordinal: how ordinal tags are learned.
+    """
+
+    gamma: Gamma = 2.0
+    eps: NotNegative = 0.0
+    ordinal: OrdinalRecipe = field(default_factory=OrdinalRecipe)
+
+
+@dataclass(frozen=True, slots=True)
+class InnerRecipe:
+    """The optimisation of the encoder: linear warm-up, then a cosine.
+
+    Attributes:
+        optimizer: ``adamw`` (decoupled weight decay) or ``adam``.
+        lr: peak learning rate; alpha of the virtual step follows the same course.
+        final_lr: where the cosine ends.
+        betas: of the optimiser.
+        batch_size: examples in a step over all processes; with ``manipulations.pairs`` two of each
+            photograph.
+        epochs: passes over the photographs.
+        weight_decay: decoupled for ``adamw``.
+        warmup: share of the steps in which the learning rate rises.
+        clip_norm: largest gradient norm, 0 for no limit.
+    """
+
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    lr: Positive = 1.0e-5
+    final_lr: NotNegative = 0.0
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    batch_size: Annotated[int, msgspec.Meta(ge=2)] = 48
+    epochs: Count = 20
+    weight_decay: NotNegative = 1.0e-3
+    warmup: Share = 0.0
+    clip_norm: NotNegative = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class OuterRecipe:
+    """The optimisation of the task weights by Adam.
+
+    Attributes:
+        enabled: false keeps the weights as ``tasks`` gives them.
+        lr: of Adam.
+        validation: ``held-out`` draws B_val from photographs kept out of B_tr (the paper), ``training``
+            from the training set again (the released code).
+        every: steps from one move of the task weights to the next; 1 is the paper's, more is faster.
+        share: of the photographs that are kept out for B_val.
+        batch_size: examples of B_val; null is the inner one.
+        virtual_weight_decay: the virtual step decays the parameters as well (the released code).
+        minimum: no weight falls below; null lets them (the paper).
+    """
+
+    enabled: bool = True
+    lr: Positive = 3.0e-4
+    validation: Literal["held-out", "training"] = "held-out"
+    every: Count = 1
+    share: Annotated[float, msgspec.Meta(gt=0, le=0.5)] = 0.1
+    batch_size: Annotated[int, msgspec.Meta(ge=2)] | None = None
+    virtual_weight_decay: bool = False
+    minimum: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DataRecipe:
+    """Which photographs are learned from.
+
+    Attributes:
+        require_all_tags: only photographs with all nine tags (the paper).
+        patches: the EXIF tasks also learn from patches of photographs without a face.
+        tagged: share of every minibatch that has EXIF tags; 0 takes photographs as they come.
+        held_out: share of the photographs kept out of everything to measure the tasks on.
+        held_out_by: ``content``: by each photograph; ``camera``: whole camera models, so that no camera
+            is on both sides.
+    """
+
+    require_all_tags: bool = False
+    patches: bool = False
+    tagged: Share = 0.0
+    held_out: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.1
+    held_out_by: Literal["content", "camera"] = "camera"
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeRecipe:
+    """How the arithmetic is done.
+
+    Attributes:
+        precision: ``bf16`` runs forward and backward passes in mixed precision; the two probes of the
+            outer gradient stay in float32, whose rounding their small difference needs.
+        channels_last: memory layout of the convolutions.
+        compile: the vision encoder by ``torch.compile``.
+    """
+
+    precision: Literal["fp32", "bf16"] = "fp32"
+    channels_last: bool = True
+    compile: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A whole training run.
+
+    Attributes:
+        name: for people, and in the manifest.
+        seed: of weights, order, manipulations and augmentation.
+        head: ``joint`` compares images with prompts; ``linear`` has one linear output per class;
+            ``scalar`` one output per ordinal tag and one for manipulation (AIGFD-EXIF).
+        normalise: the embedding has length 1 before a head of the detector sees it.
+        tasks: pretext tasks and their weights at the start.
+        primary: the task that the outer loop serves.
+        workers: processes that prepare examples; they change the speed, not the result.
+    """
+
+    name: str = "unnamed"
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
+    encoder: EncoderRecipe = field(default_factory=EncoderRecipe)
+    head: Literal["joint", "linear", "scalar"] = "joint"
+    normalise: bool = True
+    text: TextRecipe = field(default_factory=TextRecipe)
+    tasks: Annotated[dict[TaskName, Positive], msgspec.Meta(min_length=1)] = field(
+        default_factory=lambda: {typing.cast(TaskName, name): 1.0 for name in TASKS}
+    )
+    primary: TaskName = "coarse_manipulation"
+    losses: LossRecipe = field(default_factory=LossRecipe)
+    manipulations: ManipulationRecipe = field(default_factory=ManipulationRecipe)
+    augmentation: AugmentationRecipe = field(default_factory=AugmentationRecipe)
+    inner: InnerRecipe = field(default_factory=InnerRecipe)
+    outer: OuterRecipe = field(default_factory=OuterRecipe)
+    data: DataRecipe = field(default_factory=DataRecipe)
+    compute: ComputeRecipe = field(default_factory=ComputeRecipe)
+    workers: Annotated[int, msgspec.Meta(ge=0, le=64)] = 2
+
+    @property
+    def bilevel(self) -> bool:
+        """Whether there are task weights to learn: one task needs none."""
+        return self.outer.enabled and len(self.tasks) > 1
+
+
+def contradictions(recipe: Recipe) -> list[str]:
+    """Mistakes that no single key shows, one line each."""
+    a = recipe.augmentation
+    ranges = {"scale": a.scale, "rescale_side": a.rescale_side, "jpeg_quality": a.jpeg_quality}
+    found = [
+        f"augmentation.{key}: smallest {low} is above largest {high}"
+        for key, (low, high) in ranges.items()
+        if low > high
+    ]
+    if recipe.manipulations.pairs and recipe.inner.batch_size % 2:
+        found.append(
+            f"inner.batch_size: got {recipe.inner.batch_size}; manipulations.pairs needs an even one"
+        )
+    if 0 < recipe.losses.gamma < 1:
+        found.append(f"losses.gamma: got {recipe.losses.gamma}; between 0 and 1 its gradient is infinite")
+    if recipe.primary not in recipe.tasks:
+        found.append(f"primary: {recipe.primary!r} is none of tasks: {', '.join(recipe.tasks)}")
+    if recipe.head == "scalar":
+        found += _not_scalar(recipe)
+    if recipe.manipulations.pairs and (recipe.outer.batch_size or 0) % 2:
+        found.append(
+            f"outer.batch_size: got {recipe.outer.batch_size}; manipulations.pairs needs an even one"
+        )
+    return found + _unread(recipe) + _odd_heads(recipe.text)
+
+
+def _unread(recipe: Recipe) -> list[str]:
+    """Settings of a text encoder where none reads the prompts."""
+    if recipe.head == "joint" and recipe.text.name != "table":
+        return []
+    why = f"text.name {recipe.text.name}" if recipe.head == "joint" else f"head {recipe.head}"
+    given = {"text.weights": recipe.text.weights is not None, "text.frozen": recipe.text.frozen}
+    return [f"{key}: with {why} no text encoder reads the prompts" for key, is_set in given.items() if is_set]
+
+
+def _odd_heads(text: TextRecipe) -> list[str]:
+    if text.name == "table":
+        return []
+    width = text.width or _WIDTHS[text.name]
+    heads = text.heads or max(1, width // _HEAD_WIDTH)
+    return [f"text.heads: {heads} do not divide text.width {width}"] if width % heads else []
+
+
+def _not_scalar(recipe: Recipe) -> list[str]:
+    odd = [n for n in recipe.tasks if n != COARSE and TASKS[n].kind is not Kind.ORDINAL]
+    found = [f"tasks: {n}: head scalar has ordinal tags and {COARSE} only" for n in odd]
+    if recipe.losses.ordinal.target != "ranking":
+        found.append("losses.ordinal.target: head scalar can only rank")
+    return found

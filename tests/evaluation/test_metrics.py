@@ -1,0 +1,249 @@
+"""The metrics of an evaluation against naive loops, scikit-learn and cases with a known answer."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+
+import msgspec
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
+
+from bladescan.evaluation.metrics import (
+    MEASURES,
+    PHOTOGRAPHS,
+    UNKNOWN_MAKE,
+    Features,
+    FileFacts,
+    Interval,
+    Sample,
+    VariantReport,
+    anomaly_scores,
+    by_make,
+    by_size,
+    draw_values,
+    file_features,
+    interval_of,
+    measure,
+    measure_baseline,
+    wilson,
+)
+
+
+def sample(scores, threshold: float = 0.0, files=None) -> Sample:
+    """Faces flagged above a threshold, each its own file unless said otherwise."""
+    anomaly = np.asarray(scores, np.float64)
+    return Sample(anomaly, anomaly > threshold, np.arange(len(anomaly)) if files is None else files)
+
+
+def drawn(n: int, mean: float, seed: int) -> np.ndarray:
+    """Normal scores, rounded so that some are tied within and across classes."""
+    return np.round(np.random.default_rng(seed).normal(mean, 1, n), 1)
+
+
+@pytest.fixture(scope="module")
+def two() -> tuple[Sample, Sample]:
+    return sample(drawn(83, 0, 1), 1.2), sample(drawn(41, 1, 2), 1.2)
+
+
+def naive(photographs: Sample, generated: Sample) -> dict[str, float]:
+    """AUC by counting pairs, TPR by trying every threshold."""
+    pairs = [(a > b) + (a == b) / 2 for a in generated.anomaly for b in photographs.anomaly]
+    found = {"auc": sum(pairs) / len(pairs)}
+    for name, rate in (("tpr_at_5", 0.05), ("tpr_at_1", 0.01)):
+        best = 0.0
+        for threshold in [*photographs.anomaly, *generated.anomaly]:
+            flagged = sum(score >= threshold for score in photographs.anomaly)
+            if flagged / len(photographs.anomaly) <= rate:
+                hits = sum(score >= threshold for score in generated.anomaly)
+                best = max(best, hits / len(generated.anomaly))
+        found[name] = best
+    found["fpr"] = sum(photographs.flagged) / len(photographs.flagged)
+    found["fnr"] = 1 - sum(generated.flagged) / len(generated.flagged)
+    return found
+
+
+def test_higher_anomaly_is_more_ai_generated_for_either_head():
+    raw = np.asarray([0.2, 0.9])
+    assert anomaly_scores("one-class", raw).argmax() == 0  # the lower log-likelihood
+    assert anomaly_scores("binary", raw).argmax() == 1  # the higher probability
+
+
+def test_the_metrics_are_those_of_a_naive_loop(two):
+    measured = measure(two[0], {"x": two[1]}, n_draws=2).generators["x"]
+    for name, expected in naive(*two).items():
+        assert getattr(measured, name).value == pytest.approx(expected, abs=1e-12), name
+    assert measured.tnr.value == pytest.approx(1 - measured.fpr.value)
+    assert (measured.n_photographs, measured.n_ai_generated) == (83, 41)
+
+
+def test_the_metrics_are_scikit_learns_with_both_classes_weighing_the_same(two):
+    measured = measure(two[0], {"x": two[1]}, n_draws=2).generators["x"]
+    truth = np.r_[np.zeros(83), np.ones(41)]
+    weights = np.r_[np.full(83, 1 / 83), np.full(41, 1 / 41)]
+    scores, flagged = (np.concatenate([getattr(s, n) for s in two]) for n in ("anomaly", "flagged"))
+    expected = {
+        "auc": roc_auc_score(truth, scores),
+        "average_precision": average_precision_score(truth, scores, sample_weight=weights),
+        "accuracy": accuracy_score(truth, flagged, sample_weight=weights),
+        "f_score": f1_score(truth, flagged, sample_weight=weights),
+    }
+    for name, value in expected.items():
+        assert getattr(measured, name).value == pytest.approx(value, abs=1e-12), name
+
+
+def test_a_perfect_detector_and_one_that_sees_nothing():
+    low, high = sample(np.full(30, -1.0)), sample(np.full(20, 1.0))
+    perfect = measure(low, {"x": high}, n_draws=50).mean
+    for name in ("accuracy", "auc", "average_precision", "tpr_at_5", "tpr_at_1", "f_score"):
+        assert getattr(perfect, name) == Interval(1, 1, 1), name
+    blind = measure(low, {"x": sample(np.full(20, -1.0))}, n_draws=50).mean
+    assert blind.auc == Interval(0.5, 0.5, 0.5)
+    assert blind.average_precision.value == pytest.approx(0.5)
+    assert blind.tpr_at_5.value == blind.f_score.value == 0
+
+
+def test_a_draw_is_the_metric_of_the_files_repeated(two):
+    """With weights of 0, 1, 2 ... the weighted values are the plain ones of faces written out so often."""
+    from bladescan.evaluation.metrics import _values
+
+    rng = np.random.default_rng(3)
+    ours, theirs = (rng.multinomial(n, np.full(n, 1 / n)) for n in (83, 41))
+    weighted = _values(*two, ours[None].astype(float), theirs[None].astype(float))[0]
+    repeated = [sample(np.repeat(s.anomaly, w), 1.2) for s, w in zip(two, (ours, theirs), strict=True)]
+    plain = measure(repeated[0], {"x": repeated[1]}, n_draws=2).mean
+    for name, value in zip(MEASURES, weighted, strict=True):
+        assert value == pytest.approx(getattr(plain, name).value, abs=1e-12), name
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say():
+    """Two normals a standard deviation apart: AUC = Phi(1 / sqrt(2)) = 0.7602."""
+    truth, held = 0.76025, 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        ours, theirs = sample(rng.normal(0, 1, 80)), sample(rng.normal(1, 1, 60))
+        auc = measure(ours, {"x": theirs}, n_draws=200, seed=seed).mean.auc
+        assert auc.low <= auc.value <= auc.high
+        held += auc.low <= truth <= auc.high
+    assert 51 <= held  # 57 expected; fewer than 51 has a chance of one in a thousand
+
+
+def test_faces_of_one_file_are_one_piece_of_evidence():
+    scores, other = drawn(40, 0, 4), sample(drawn(40, 1, 5))
+    alone = measure(sample(scores), {"x": other}).mean.fpr
+    five_times = sample(np.repeat(scores, 5), files=np.repeat(np.arange(40), 5))
+    together = measure(five_times, {"x": other}).mean.fpr
+    assert together.value == pytest.approx(alone.value)
+    assert together.high - together.low == pytest.approx(alone.high - alone.low, rel=0.1)
+
+
+def test_none_of_thirty_files_flagged_may_yet_be_one_of_nine():
+    """No draw can vary it, so the interval is Wilson's, of the files and not of their faces."""
+    quiet = sample(np.full(60, -1.0), files=np.repeat(np.arange(30), 2))
+    found = measure(quiet, {"a": sample([1.0] * 20), "b": sample([1.0] * 5)}, n_draws=20)
+    for metrics in (*found.generators.values(), found.mean):
+        assert metrics.fpr == wilson(0, 30) and metrics.tnr == wilson(30, 30)
+    assert 0.11 < found.mean.fpr.high < 0.12
+    assert found.generators["b"].fnr == wilson(0, 5) and found.mean.fnr == wilson(0, 25)
+
+
+def test_two_detectors_of_the_same_faces_meet_the_same_draws(two):
+    """So their difference, draw by draw, is that of one with itself: nothing."""
+    photographs, generated = two
+    louder = [part._replace(anomaly=3 * part.anomaly + 1) for part in two]
+    first = draw_values({"x": (photographs, generated)}, 25)["x"]
+    second = draw_values({"x": (louder[0], louder[1])}, 25)["x"]
+    assert first.shape == (26, len(MEASURES)) and np.array_equal(first, second)
+    assert interval_of((first - second)[:, 0]) == Interval(0, 0, 0)
+
+
+def test_the_mean_counts_each_generator_once():
+    photographs = sample(drawn(50, 0, 6))
+    report = measure(photographs, {"few": sample(drawn(10, 2, 7)), "many": sample(drawn(90, 0.5, 8))})
+    few, many = report.generators["few"], report.generators["many"]
+    assert report.mean.auc.value == pytest.approx((few.auc.value + many.auc.value) / 2)
+    assert report.mean.n_ai_generated == 100
+    assert few.fpr == many.fpr  # all meet the same photographs, drawn or not
+    np.testing.assert_allclose(report.mean.fpr, few.fpr)
+
+
+def test_the_same_seed_gives_the_same_intervals_whatever_the_blocks(two, monkeypatch):
+    once = measure(two[0], {"x": two[1]}, n_draws=30)
+    assert once == measure(two[0], {"x": two[1]}, n_draws=30)
+    monkeypatch.setattr("bladescan.evaluation.metrics._LARGEST_BLOCK", 1)
+    again = measure(two[0], {"x": two[1]}, n_draws=30)
+    np.testing.assert_allclose(astuple(again.mean)[2:], astuple(once.mean)[2:], rtol=1e-12)
+
+
+def test_a_report_is_json_and_back(two):
+    report = measure(two[0], {"x": two[1]}, n_draws=5)
+    assert msgspec.json.decode(msgspec.json.encode(report), type=VariantReport) == report
+
+
+def test_wilson_of_a_textbook_case_and_of_nothing():
+    """Newcombe (1998), Table I: 81 of 263 gives 0.2553 to 0.3662."""
+    value, low, high = wilson(81, 263)
+    assert value == 81 / 263
+    assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
+    assert wilson(0, 10).low == 0 and wilson(10, 10).high == 1
+    assert wilson(0, 0) is None
+
+
+def test_strata_by_size_part_all_faces_in_three():
+    photographs, generated = sample(np.r_[np.ones(10), -np.ones(20)]), sample(np.ones(30))
+    sides = np.arange(1, 61, dtype=float)
+    small, middle, large = by_size(photographs, generated, sides[:30], sides[30:])
+    counts = [(s.n_photographs, s.n_ai_generated) for s in (small, middle, large)]
+    assert counts == [(20, 0), (10, 10), (0, 20)]
+    assert small.false_alarm.value == 0.5 and small.found is None
+    assert large.false_alarm is None and large.found.value == 1
+    assert small.name == "0 to 21 px" and large.name == "above 40 px"
+
+
+def test_faces_of_one_size_are_one_stratum():
+    only = by_size(sample([1.0] * 4), sample([1.0] * 4), np.full(4, 80.0), np.full(4, 80.0))
+    assert [(s.name, s.n_photographs, s.n_ai_generated) for s in only] == [("0 to 80 px", 4, 4)]
+
+
+def test_makes_are_counted_and_photographs_without_one_come_last():
+    makes = [None, "Nikon", "Canon", "Canon", None, None, "Canon", None]
+    strata = by_make(sample([1, 1, -1, -1, 1, 1, -1, -1]), makes)
+    assert [(s.name, s.n_photographs, s.false_alarm.value) for s in strata] == [
+        ("Canon", 3, 0),
+        ("Nikon", 1, 1),
+        (UNKNOWN_MAKE, 4, 0.75),
+    ]
+
+
+def facts(rng: np.random.Generator, side: int, format: str = "JPEG") -> FileFacts:
+    return FileFacts(int(rng.integers(10_000, 90_000)), side, side, format, (20.0, 25.0))
+
+
+def test_the_baseline_finds_files_of_another_size_and_no_difference_where_there_is_none():
+    rng = np.random.default_rng(0)
+    cameras = [facts(rng, int(rng.integers(300, 4000))) for _ in range(60)]
+    one_size = [facts(rng, 1024) for _ in range(60)]
+    alike = [facts(rng, int(rng.integers(300, 4000))) for _ in range(60)]
+    files = np.arange(60)
+    sets = {PHOTOGRAPHS: cameras, "told": one_size, "same": alike}
+    found = measure_baseline({name: Features(file_features(part), files) for name, part in sets.items()})
+    told, same = found.generators.values()
+    assert told.low > 0.95
+    assert same.low < 0.5 < same.high + 0.1
+    assert found.mean.value == pytest.approx((told.value + same.value) / 2)
+    assert same.low < found.mean.low < found.mean.value < found.mean.high < told.high
+
+
+def test_the_baseline_judges_no_file_by_another_of_its_faces():
+    """Noise that is shared within a file could be learned by heart, were files split between folds."""
+    rng = np.random.default_rng(1)
+    files = np.repeat(np.arange(30), 10)
+    ours, theirs = (np.repeat(rng.normal(size=(30, 2)), 10, axis=0) for _ in range(2))
+    sets = {PHOTOGRAPHS: Features(ours, files), "x": Features(theirs, files)}
+    assert measure_baseline(sets, n_draws=2).mean.value < 0.75
+
+
+def test_the_baseline_does_not_see_the_make():
+    jpeg = FileFacts(1000, 10, 10, "JPEG", (9.0,), "Canon")
+    assert np.array_equal(*file_features([jpeg, FileFacts(1000, 10, 10, "JPEG", (9.0,))]))
+    assert not np.array_equal(*file_features([jpeg, FileFacts(1000, 10, 10, "PNG")]))

@@ -1,0 +1,99 @@
+"""New thresholds for a detector that exists, by the real command; photographs are stand-ins made here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bladescan.base.exit_codes import ExitCode
+from bladescan.command.describe import read_manifest
+from bladescan.detectors.calibration import false_alarm_threshold
+from bladescan.detectors.shipped import ONNX, SAFETENSORS
+
+
+def pictures(folder: Path, n: int, seed: int) -> Path:
+    """``n`` pictures that are face crops by decree."""
+    folder.mkdir()
+    rng = np.random.default_rng(seed)
+    for i in range(n):
+        small = rng.integers(0, 256, (9 + i % 7, 9, 3), dtype=np.uint8)
+        Image.fromarray(small).resize((224, 224), Image.Resampling.BICUBIC).save(folder / f"{i:03}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    return pictures(tmp_path_factory.mktemp("own") / "photographs", 60, 5)
+
+
+@pytest.fixture(scope="module")
+def mine(bladescan, own, tmp_path_factory):
+    path = tmp_path_factory.mktemp("calibrated") / "mine.onnx"
+    done = bladescan("calibrate", "--photos", own, "--faces", "none", "-o", path)
+    assert done.returncode == 0, done.stderr.decode()
+    return path, done.stdout.decode()
+
+
+def faces(bladescan, folder: Path, *options: object) -> list[dict[str, object]]:
+    done = bladescan("scan", folder, "--faces", "none", "--format", "jsonl", *options)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    return [face for line in lines if line["type"] == "image" for face in line["faces"]]
+
+
+@pytest.mark.parametrize("head", ["one-class", "binary"])
+def test_the_asked_share_of_the_photographs_that_calibrated_is_flagged(bladescan, own, mine, head):
+    flagged = [face["verdict"] for face in faces(bladescan, own, "--model", mine[0], "--head", head)]
+    assert flagged.count("ai-generated") == 2  # p = (1 + rank) / 61 of each: 2 / 61 and 3 / 61
+    assert len(flagged) == 60
+
+
+def test_what_was_learned_stays_and_only_the_calibration_is_new(bladescan, own, mine):
+    old, new = read_manifest(ONNX), read_manifest(mine[0])
+    assert new.encoder == old.encoder and new.provenance["fit"] == old.provenance["fit"]
+    assert set(new.heads) == set(old.heads) and new.default_head == old.default_head
+    for name, head in new.heads.items():
+        assert head.n_held_out == len(head.calibration) == 60 != old.heads[name].n_held_out
+        assert new.provenance["calibrated"]["heads"][name]["threshold"] == false_alarm_threshold(head, 0.05)
+    before, after = (faces(bladescan, own, "--model", path) for path in (ONNX, mine[0]))
+    for key in ("log_likelihood", "p_ai_generated"):
+        assert [face[key] for face in before] == [face[key] for face in after]
+
+
+def test_it_says_what_the_old_threshold_flagged(bladescan, own, mine):
+    before = [face["verdict"] for face in faces(bladescan, own)]
+    said = read_manifest(mine[0]).provenance["calibrated"]["heads"]["binary"]
+    assert said["flagged_before"] == before.count("ai-generated") / 60
+    low, high = said["flagged_before_interval_95"]
+    assert low <= said["flagged_before"] <= high
+    assert "false_alarm_interval_95" in mine[1] and "n_faces: 60" in mine[1]
+
+
+def test_both_forms_of_a_detector_are_calibrated_alike(bladescan, own, mine, tmp_path):
+    path = tmp_path / "mine.safetensors"
+    done = bladescan("calibrate", SAFETENSORS, "--photos", own, "--faces", "none", "-o", path)
+    assert done.returncode == 0, done.stderr.decode()
+    curves = [read_manifest(p).heads["one-class"].calibration for p in (path, mine[0])]
+    np.testing.assert_allclose(*curves, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "arguments,said",
+    [
+        (["-o", "{tmp}/x.txt"], "expected a name that ends in .onnx or .safetensors"),
+        ([str(SAFETENSORS), "-o", "{tmp}/x.onnx"], "expected .safetensors"),
+        (["-o", "{tmp}/none/x.onnx"], "no folder"),
+        (["-o", "{tmp}/x.onnx", "--false-alarm", "0.01"], "needs at least 99"),
+        (["-o", "{tmp}/x.onnx", "--false-alarm", "2"], "between 0 and 1"),
+        (["{tmp}/absent.onnx", "-o", "{tmp}/x.onnx"], "absent.onnx"),
+    ],
+)
+def test_what_cannot_be_calibrated_is_one_line_and_no_file(bladescan, own, tmp_path, arguments, said):
+    arguments = [argument.format(tmp=tmp_path) for argument in arguments]
+    done = bladescan("calibrate", "--photos", own, "--faces", "none", *arguments)
+    assert done.returncode == ExitCode.FAILED
+    assert said in done.stderr.decode() and done.stderr.count(b"\n") == 1
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,274 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bladescan.base.errors import DataError, UnknownNameError
+from bladescan.pretext import manipulations as m
+
+LANDMARKS = np.array([[70, 80], [130, 84], [102, 118], [76, 150], [126, 152]], np.float32)
+
+
+@pytest.fixture
+def image():
+    return np.random.default_rng(0).integers(0, 256, (220, 200, 3)).astype(np.uint8)
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+@pytest.mark.parametrize("name", m.MANIPULATIONS)
+def test_the_same_seed_makes_the_same_face(image, name):
+    first, second = (m.apply(name, image, LANDMARKS, rng(5)) for _ in range(2))
+    assert np.array_equal(first.pixels, second.pixels)
+    assert first.labels == second.labels
+
+
+@pytest.mark.parametrize("name", m.MANIPULATIONS)
+def test_every_manipulation_changes_the_face_and_not_its_input(image, name):
+    before = image.copy()
+    example = m.apply(name, image, LANDMARKS, rng())
+    assert np.array_equal(image, before)
+    assert (example.pixels != image).any()
+    assert example.pixels.shape == image.shape and example.pixels.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("name", "region"),
+    [
+        ("mouth-flip-vertical", m.mouth_region),
+        ("mouth-flip-horizontal", m.mouth_region),
+        ("nose-flip", m.nose_region),
+        ("face-warp", m.face_region),
+    ],
+)
+def test_pixels_outside_the_region_keep_their_value(image, name, region):
+    outside = m.soft_mask(region(LANDMARKS), image.shape) == 0
+    for seed in range(4):
+        example = m.apply(name, image, LANDMARKS, rng(seed))
+        assert np.array_equal(example.pixels[outside], image[outside])
+    assert 0.1 < outside.mean() < 1
+
+
+def test_in_a_profile_only_the_eye_on_this_side_is_flipped(image):
+    """The nose tip at, or beyond, the far eye."""
+    for far, towards in ((1, 1.0), (0, -1.0)):
+        profile = LANDMARKS.copy()
+        profile[2, 0] = LANDMARKS[far, 0] + 3 * towards
+        assert m.visible_eyes(profile) == (1 - far,)
+        near = m.bounds(m.eye_region(profile, 1 - far), image.shape)
+        for seed in range(8):
+            changed = (m.apply("eye-flip", image, profile, rng(seed)).pixels != image).any(2)
+            assert changed[near].any()
+    assert m.visible_eyes(LANDMARKS) == (0, 1)
+
+
+def test_an_eye_flip_touches_one_eye_and_leaves_the_other(image):
+    seen = set()
+    for seed in range(8):
+        changed = (m.apply("eye-flip", image, LANDMARKS, rng(seed)).pixels != image).any(2)
+        eyes = [
+            bool(changed[m.bounds(m.eye_region(LANDMARKS, which), image.shape)].any()) for which in (0, 1)
+        ]
+        assert sum(eyes) == 1
+        seen.add(eyes.index(True))
+    assert seen == {0, 1}
+
+
+@pytest.mark.parametrize("vertical", [True, False])
+def test_the_middle_of_a_full_blend_is_the_mirrored_region(image, vertical):
+    region = m.mouth_region(LANDMARKS)
+    box = m.bounds(region, image.shape)
+    edit = m.Edit(image.copy(), region)
+    edit.pixels[box] = image[box][::-1] if vertical else image[box][:, ::-1]
+    solid = m.soft_mask(region, image.shape) > 0.9999
+    assert solid.any()
+    assert np.array_equal(m.paste(image, edit, 1.0)[solid], edit.pixels[solid])
+
+
+def test_a_blend_ratio_mixes_edit_and_image():
+    image, edited = np.full((220, 200, 3), 100, np.uint8), np.full((220, 200, 3), 200, np.uint8)
+    region = m.face_region(LANDMARKS)
+    solid = m.soft_mask(region, image.shape) > 0.9999
+    assert (m.paste(image, m.Edit(edited, region), 0.75)[solid] == 175).all()
+
+
+def test_a_mask_fades_to_zero_at_the_border_of_its_box():
+    region = m.face_region(LANDMARKS)
+    mask = m.soft_mask(region, (400, 400))
+    rows, columns = m.bounds(region, (400, 400))
+    assert mask.max() > 0.999 and mask.min() == 0
+    assert mask[rows][0].max() < 0.1 and mask[:, columns][:, 0].max() < 0.1
+
+
+def test_labels_name_the_regions_that_were_touched():
+    labels = {name: m.MANIPULATIONS[name].labels for name in m.PAPER}
+    assert labels == {
+        "mouth-flip-vertical": (1, 0, 0),
+        "mouth-flip-horizontal": (1, 0, 0),
+        "eye-flip": (0, 1, 0),
+        "face-warp": (1, 1, 1),
+    }
+    assert m.MANIPULATIONS["nose-flip"].labels == (0, 0, 1)
+    assert m.REGIONS == ("mouth", "eye", "nose")
+
+
+def test_half_of_the_draws_are_untouched_and_each_manipulation_has_an_eighth():
+    tiny = np.zeros((64, 64, 3), np.uint8)
+    generator = rng(1)
+    n = 1600
+    names = [m.draw(tiny, LANDMARKS / 3.5, generator).name for _ in range(n)]
+    # Four standard deviations of a binomial count.
+    assert abs(names.count(m.UNTOUCHED) - n / 2) < 4 * (n / 4) ** 0.5
+    for name in m.PAPER:
+        assert abs(names.count(name) - n / 8) < 4 * (n * 7 / 64) ** 0.5
+
+
+def test_an_untouched_draw_is_the_image_itself_with_no_label(image):
+    example = m.apply(m.UNTOUCHED, image, LANDMARKS, rng())
+    assert np.array_equal(example.pixels, image)
+    assert example.labels == (0, 0, 0) and not example.manipulated
+
+
+def test_the_warp_is_affine_on_every_triangle():
+    field = m.piecewise_affine_field((61, 91), 0.05, rng()).astype(np.float64)
+    # Cells are 20 x 30 pixels; the second differences vanish inside the upper left triangle of the first.
+    inside = field[:8, :12]
+    assert np.abs(np.diff(inside, 2, axis=0)).max() < 1e-4
+    assert np.abs(np.diff(inside, 2, axis=1)).max() < 1e-4
+    assert np.abs(np.diff(field, axis=0)).max() < 3  # and it has no tears
+
+
+@pytest.mark.parametrize("name", m.MANIPULATIONS)
+@pytest.mark.parametrize(
+    "landmarks",
+    [LANDMARKS - 90, LANDMARKS + 120, np.full((5, 2), 50, np.float32), LANDMARKS * 4, LANDMARKS * 0.05],
+    ids=["off-top-left", "off-bottom-right", "one-point", "huge", "tiny"],
+)
+def test_odd_landmarks_never_crash(image, name, landmarks):
+    assert m.apply(name, image, landmarks.astype(np.float32), rng()).pixels.shape == image.shape
+
+
+def test_an_unknown_manipulation_suggests_the_nearest(image):
+    with pytest.raises(UnknownNameError, match="Did you mean 'eye-flip'"):
+        m.apply("eye-flop", image, LANDMARKS, rng())
+
+
+# ------------------------------------------------------------------------------------------- dense landmarks
+
+
+def ring(centre, half_width, half_height, n):
+    angle = np.linspace(np.pi, 3 * np.pi, n, endpoint=False)  # from the left, over the top
+    return np.stack([centre[0] + half_width * np.cos(angle), centre[1] + half_height * np.sin(angle)], 1)
+
+
+def dense(n_points, five=LANDMARKS):
+    """Landmarks of the given number for the face of ``five``, in the proportions of an average face.
+
+    In units of the face scale: eyes 0.39 x 0.13, lips 0.33 high, nose 0.46 wide, its bridge from between the
+    eyes to the tip and the nostrils 0.2 below. What is not eye, mouth or nose is not a number.
+    """
+    scale = m.face_scale(five)
+    layout = m.LAYOUTS[n_points]
+    points = np.full((n_points, 2), np.nan)
+    for which, eye in enumerate(layout.eyes):
+        points[eye] = ring(five[which], 0.195 * scale, 0.065 * scale, eye.stop - eye.start)
+    n_lips = layout.mouth.stop - layout.mouth.start
+    corners = five[3:]
+    points[layout.mouth] = ring(
+        corners.mean(0), abs(corners[1, 0] - corners[0, 0]) / 2, 0.165 * scale, n_lips
+    )
+    points[list(layout.corners)] = corners
+    bridge = np.linspace(five[:2].mean(0), five[2], 4)
+    n_nostrils = layout.nose.stop - layout.nose.start - len(bridge)
+    nostrils = five[2] + scale * np.stack([np.linspace(-0.23, 0.23, n_nostrils), np.full(n_nostrils, 0.2)], 1)
+    points[layout.nose] = np.concatenate([bridge, nostrils])
+    if n_points == 106:  # the tip is the last one of the nose there
+        points[86] = five[2]
+    return points.astype(np.float32)
+
+
+def regions(landmarks):
+    eyes = (m.eye_region(landmarks, 0), m.eye_region(landmarks, 1))
+    return (m.mouth_region(landmarks), *eyes, m.nose_region(landmarks), m.face_region(landmarks))
+
+
+def reach(points, region):
+    """1 on the border of the region, less inside."""
+    return np.hypot(
+        (points[:, 0] - region.x) / region.half_width, (points[:, 1] - region.y) / region.half_height
+    )
+
+
+def test_five_points_make_the_regions_they_always_made():
+    left, right, tip, *corners = LANDMARKS.astype(np.float64)
+    eyes, mouth = (left + right) / 2, sum(corners) / 2
+    scale = max(np.hypot(*(right - left)), 0.95 * np.hypot(*(mouth - eyes)))
+    width = corners[1][0] - corners[0][0]
+    expected = (
+        (*mouth, width / 2 + 0.2 * scale, 0.33 * scale),
+        (*left, 0.36 * scale, 0.24 * scale),
+        (*right, 0.36 * scale, 0.24 * scale),
+        (tip[0], tip[1] - 0.08 * scale, 0.36 * scale, 0.36 * scale),
+        (*LANDMARKS.mean(0), 1.05 * scale, 1.35 * scale),
+    )
+    assert np.allclose(regions(LANDMARKS), expected, rtol=1e-6)
+    assert m.five_points(LANDMARKS) is LANDMARKS
+
+
+@pytest.mark.parametrize("n_points", m.LAYOUTS)
+def test_dense_landmarks_hold_the_five(n_points):
+    assert np.allclose(m.five_points(dense(n_points)), LANDMARKS, atol=1e-3)
+
+
+@pytest.mark.parametrize("n_points", m.LAYOUTS)
+def test_dense_regions_of_an_average_face_are_near_those_of_five_points(n_points):
+    scale = m.face_scale(LANDMARKS)
+    for from_dense, from_five in zip(regions(dense(n_points)), regions(LANDMARKS), strict=True):
+        assert np.allclose(from_dense[:2], from_five[:2], atol=0.1 * scale)
+        assert np.allclose(from_dense[2:], from_five[2:], rtol=0.15)
+
+
+@pytest.mark.parametrize("n_points", m.LAYOUTS)
+@pytest.mark.parametrize("stretch", [1.0, 1.8], ids=["closed", "laughing"])
+def test_dense_regions_contain_their_points_and_spare_the_others(n_points, stretch):
+    points, layout = dense(n_points), m.LAYOUTS[n_points]
+    lips = points[layout.mouth]
+    points[layout.mouth] = lips.mean(0) + (lips - lips.mean(0)) * (1, stretch)
+    mouth, left, right, nose, _ = regions(points)
+    assert reach(points[layout.mouth], mouth).max() < 1
+    for eye, region in zip(layout.eyes, (left, right), strict=True):
+        assert reach(points[eye], region).max() < 1
+        assert reach(points[layout.mouth], region).min() > 1
+    assert reach(points[layout.nose][-5:], nose).max() < 1
+    assert reach(LANDMARKS[:2], nose).min() > 1  # and the eyes are left to the eyes
+
+
+def test_an_open_mouth_makes_its_region_higher_which_five_points_cannot_tell():
+    points = dense(68)
+    lips = slice(48, 68)
+    points[lips, 1] = points[lips, 1].mean() + (points[lips, 1] - points[lips, 1].mean()) * 2
+    grown = m.mouth_region(points).half_height - m.mouth_region(dense(68)).half_height
+    assert grown == pytest.approx(0.165 * m.face_scale(points), rel=0.05)
+
+
+@given(st.integers(2, 20), st.integers(0, 2**32 - 1))
+def test_an_ellipse_around_points_contains_them_with_the_margin_it_was_given(n, seed):
+    points = np.random.default_rng(seed).normal(0, 50, (n, 2)).astype(np.float32)
+    region = m._around(points, 3.0)
+    assert reach(points, region).max() <= 1 + 1e-5
+    assert region.half_width >= np.ptp(points[:, 0]) / 2 + 3 - 1e-3
+
+
+@pytest.mark.parametrize("n_points", m.LAYOUTS)
+@pytest.mark.parametrize("name", m.MANIPULATIONS)
+def test_every_manipulation_takes_dense_landmarks(image, name, n_points):
+    example = m.apply(name, image, dense(n_points), rng())
+    assert example.pixels.shape == image.shape and (example.pixels != image).any()
+
+
+@pytest.mark.parametrize("shape", [(6, 2), (98, 2), (468, 2), (68, 3), (5, 3), (0, 2)])
+def test_landmarks_in_no_known_order_are_an_error_that_says_so(image, shape):
+    with pytest.raises(DataError, match=r"no known order: expected \[n, 2\] with n one of 5, 68, 106"):
+        m.apply("eye-flip", image, np.zeros(shape, np.float32), rng())

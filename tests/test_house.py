@@ -1,0 +1,94 @@
+"""The three rules of the house, and what a fresh interpreter has loaded."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import ROOT
+
+ROOMS = """base tasks exif detectors images runtimes faces sources outputs ledger scanning
+networks photographs pretext training heads exporting fitting evaluation command""".split()
+"""From the ground up."""
+DOOR = ["__init__", "__main__"]
+SCAN_SIDE = ROOMS[: ROOMS.index("scanning") + 1]
+LEARNING_RUNTIMES = {"torch", "sklearn", "cv2", "onnx", "scipy", "matplotlib", "pyarrow", "yaml"}
+MODULES = sorted((ROOT / "bladescan").glob("*/*.py"))
+
+
+def imports(path: Path) -> set[tuple[str, str]]:
+    """``(room, module)`` of all that a file imports of the package, at its top or within functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        for alias in node.names if isinstance(node, ast.Import | ast.ImportFrom) else ():
+            above = f"{node.module}." if isinstance(node, ast.ImportFrom) and node.module else ""
+            package, *inside = f"{above}{alias.name}".split(".")
+            if package == "bladescan":
+                found.add((*inside, "", "")[:2])
+    return found
+
+
+def test_every_room_has_its_floor():
+    assert {path.parent.name for path in MODULES} == set(ROOMS)
+    assert sorted(path.stem for path in (ROOT / "bladescan").glob("*.py")) == DOOR
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_from_rooms_below_it_alone(room):
+    below = {*ROOMS[: ROOMS.index(room) + 1], "__version__", ""}
+    for path in (ROOT / "bladescan" / room).glob("*.py"):
+        assert {above for above, _ in imports(path)} <= below, path
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_within_a_room_imports_go_round_in_no_circle(room):
+    inside = {
+        path.stem: {module for above, module in imports(path) if above == room}
+        for path in (ROOT / "bladescan" / room).glob("*.py")
+    }
+    graphlib.TopologicalSorter(inside).prepare()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "backends").glob("*.py")), ids=lambda path: path.stem)
+def test_a_backend_imports_the_protocol_and_its_runtime_alone(path):
+    # The pytorch backend's runtime is the detector itself: one definition of the network.
+    more = {("heads", "detector"), ("networks", "low_precision")} if path.stem == "pytorch" else set()
+    rooms = {room for room, _ in imports(path) - more}
+    assert rooms <= {"base", "detectors", "runtimes", ""}
+
+
+def test_the_library_names_no_backend():
+    for path in MODULES:
+        assert "bladescan_backends." not in path.read_text().replace('startswith("bladescan_backends.")', "")
+
+
+def loaded_after(code: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has loaded after running some code."""
+    code += "\nimport json, sys; print(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+    return set(json.loads(out.splitlines()[-1]))
+
+
+def test_the_scan_side_loads_without_the_learning_side():
+    # Recipes and tags are what is learned from; a scan knows neither.
+    rooms = set(SCAN_SIDE) - {"tasks", "exif"}
+    names = [f"{path.parent.name}.{path.stem}" for path in MODULES if path.parent.name in rooms]
+    assert not loaded_after("\n".join(f"import bladescan.{name}" for name in names)) & LEARNING_RUNTIMES
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["scan", "--help"], ["fit", "--help"], ["--version"]])
+def test_help_loads_no_numpy_torch_or_onnxruntime(arguments):
+    code = f"""
+from bladescan.command import app
+try:
+    app.app({arguments})
+except SystemExit as exc:
+    assert exc.code == 0
+"""
+    assert not loaded_after(code) & {"numpy", "torch", "onnxruntime", "PIL", "joblib", "msgspec"}
