@@ -19,8 +19,16 @@ from bladescan.base.errors import OutputError, UsageError
 from bladescan.base.exit_codes import ExitCode
 from bladescan.base.logs import QUIET_VARIABLE, configure_from, wants_json
 from bladescan.base.terminal import printable, say
-from bladescan.command import learning as learning_commands
-from bladescan.command import ledger_commands
+from bladescan.command import (
+    calibrate,
+    evaluate,
+    export,
+    fit,
+    import_checkpoint,
+    ledger,
+    photographs,
+    train,
+)
 from bladescan.command import options as o
 from bladescan.command.guard import Interrupted, guarded, interrupt_code, is_closed, prepare_streams
 from bladescan.command.inputs import check_apart, printable_lines, raw_stdin, source_query
@@ -344,17 +352,17 @@ def demo(
     say(f"now: bladescan scan {folder}")
 
 
-app.add_typer(ledger_commands.app, name="ledger")
+app.add_typer(ledger.app, name="ledger")
 _LEARNING: dict[str, Callable[..., None]] = {
-    "index": learning_commands.index,
-    "contact-sheet": learning_commands.contact_sheet,
-    "train": learning_commands.train,
-    "recipes": learning_commands.recipes,
-    "fit": learning_commands.fit,
-    "calibrate": learning_commands.calibrate,
-    "export": learning_commands.export,
-    "evaluate": learning_commands.evaluate,
-    "import": learning_commands.import_checkpoint,
+    "index": photographs.index,
+    "contact-sheet": photographs.contact_sheet,
+    "train": train.train,
+    "recipes": train.recipes,
+    "fit": fit.fit,
+    "calibrate": calibrate.calibrate,
+    "export": export.export,
+    "evaluate": evaluate.evaluate,
+    "import": import_checkpoint.import_checkpoint,
 }
 for _name, _command in _LEARNING.items():
     app.command(_name, rich_help_panel="Learn")(_command)

@@ -1,0 +1,83 @@
+"""``bladescan evaluate``: how good a detector is, as a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bladescan.base.terminal import ProgressLine, say
+from bladescan.command import options as o
+from bladescan.command.guard import guarded
+from bladescan.command.inputs import (
+    check_new_folder,
+    named_folders,
+    need_learning_side,
+    printable_lines,
+    raw_stdin,
+    source_query,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+@guarded
+def evaluate(
+    photos: o.Photos,
+    ai_generated: o.Generators,
+    output: o.ReportOutput,
+    detector: Annotated[
+        Path | None,
+        typer.Argument(help="Detector file (.onnx or .safetensors). Default: the one that ships."),
+    ] = None,
+    match: o.Matched = False,
+    false_alarm: o.FalseAlarm = None,
+    faces: o.Faces = "auto",
+    min_face: o.MinFace = 32,
+    backend: o.BackendName = "auto",
+    device: o.Device = "auto",
+    seed: o.Seed = 0,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Measure a detector on photographs against the images of each generator.
+
+    Prints the main table; the folder gets report.md, report.json and plots. Needs the extra `train`.
+    """
+    need_learning_side("evaluate")
+    folders, stdin = named_folders(ai_generated, "--ai-generated"), raw_stdin()
+    check_new_folder(output)
+    from bladescan.evaluation.job import EvaluateOptions, run_evaluation, write_evaluation
+    from bladescan.evaluation.page import summary
+    from bladescan.runtimes.backend import BackendSettings
+    from bladescan.scanning.decoder_process import DecoderSettings
+    from bladescan.scanning.job import n_cores
+    from bladescan.sources.listing import list_sources
+
+    asked = EvaluateOptions(
+        detector=detector,
+        backend=backend,
+        runtime=BackendSettings(device, threads=n_cores()),
+        decoder=DecoderSettings(faces=faces, min_face=min_face),
+        false_alarm=false_alarm,
+        match=match,
+        n_decoders=n_cores(),
+        seed=seed,
+    )
+    photographs = list_sources(source_query(photos), stdin=stdin)
+    sets = {name: list_sources(source_query(paths), stdin=stdin) for name, paths in folders.items()}
+    with ProgressLine("finding faces", quiet=quiet) as line:
+        found = run_evaluation(
+            asked,
+            photographs,
+            sets,
+            seen=line.advance,
+            progress=lambda stage, done, total: line.set(done, total, stage),
+        )
+    write_evaluation(found, output, seed=seed)
+    print(printable_lines(summary(found.report)))
+    for warning in () if quiet else found.report.warnings:
+        say(f"bladescan: note: {warning}")
+    say(f"report: {output / 'report.md'}")

@@ -1,0 +1,116 @@
+"""``bladescan fit``: photographs to a calibrated detector."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bladescan.base.terminal import ProgressLine, say
+from bladescan.command import options as o
+from bladescan.command.guard import guarded
+from bladescan.command.inputs import (
+    check_output,
+    need_learning_side,
+    printable_lines,
+    raw_stdin,
+    source_query,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+@guarded
+def fit(
+    photos: o.Photos,
+    output: o.DetectorOutput,
+    ai_generated: o.AiGenerated = None,
+    calibrate: o.Calibrate = None,
+    encoder: o.EncoderPath = "default",
+    name: Annotated[str, typer.Option(help="Name of the new detector. Default: the output's name.")] = "",
+    licence: Annotated[str, typer.Option(help="Licence of the new detector. Default: the encoder's.")] = "",
+    covariance: Annotated[
+        str, typer.Option(help="auto (by held-out likelihood), full (the paper), tied, diag, spherical.")
+    ] = "auto",
+    components: Annotated[int, typer.Option(min=1, help="Components of the mixture.")] = 10,
+    held_out: Annotated[
+        float, typer.Option(metavar="SHARE", help="Photographs kept for the calibration.")
+    ] = 0.3,
+    false_alarm: Annotated[float, typer.Option(metavar="RATE", help="Default rate of the detector.")] = 0.05,
+    group_by: Annotated[
+        str, typer.Option(metavar="file|folder", help="What is never split between fit and calibration.")
+    ] = "file",
+    copies: Annotated[
+        int,
+        typer.Option(min=0, max=16, metavar="N", help="Degraded copies of each face to learn from as well."),
+    ] = 2,
+    pseudo_outliers: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Unlikely draws of the mixture, shown as AI-generated.")
+    ] = 0,
+    faces: o.Faces = "auto",
+    min_face: o.MinFace = 32,
+    backend: o.BackendName = "pytorch",
+    device: o.Device = "auto",
+    seed: o.Seed = 0,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Fit and calibrate a detector on your own photographs.
+
+    A Gaussian mixture learns your photographs; photographs held out from it set the threshold.
+
+    With labelled AI-generated faces a binary head is fitted as well. Needs the extra `train`.
+    """
+    need_learning_side("fit")
+    from bladescan.fitting.fit import FitSettings
+    from bladescan.fitting.job import FitOptions, run_fit
+    from bladescan.heads.detector import save_detector
+    from bladescan.runtimes.backend import BackendSettings
+    from bladescan.scanning.decoder_process import DecoderSettings
+    from bladescan.scanning.job import n_cores
+    from bladescan.sources.listing import list_sources
+
+    asked = FitOptions(
+        encoder=encoder,
+        name=name or output.stem,
+        licence=licence,
+        backend=backend,
+        group_by=group_by,
+        n_copies=copies,
+        runtime=BackendSettings(device, threads=n_cores()),
+        decoder=DecoderSettings(faces=faces, min_face=min_face),
+        fit=FitSettings(
+            covariance,
+            components,
+            held_out=held_out,
+            false_alarm=false_alarm,
+            n_outliers=pseudo_outliers,
+            seed=seed,
+        ),
+        n_decoders=n_cores(),
+    )
+    check_output(output, ".safetensors")
+    stdin = raw_stdin()
+    with ProgressLine("embedding", quiet=quiet) as line:
+        detector = run_fit(
+            asked,
+            list_sources(source_query(photos), stdin=stdin),
+            list_sources(source_query(ai_generated), stdin=stdin) if ai_generated else None,
+            list_sources(source_query(calibrate), stdin=stdin) if calibrate else None,
+            seen=line.advance,
+            progress=lambda stage, done, total: line.set(done, total, stage),
+        )
+    save_detector(detector, output)
+    _print_fit(detector.manifest.provenance, output)
+
+
+def _print_fit(provenance: dict[str, Any], output: Path) -> None:
+    from bladescan.command.describe import as_text
+
+    report = dict(provenance["fit"])
+    for notice in report.pop("notices", ()):
+        say(f"bladescan: note: {notice}")
+    print(printable_lines(as_text({"images": provenance["images"], **report})))
+    say(f"detector: {output}; next: bladescan export {output} --to onnx -o {output.with_suffix('.onnx')}")

@@ -1,0 +1,69 @@
+"""``bladescan import``: a checkpoint of the method's authors made an encoder run or a detector."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bladescan.base.terminal import ProgressLine, say
+from bladescan.command import options as o
+from bladescan.command.guard import guarded
+from bladescan.command.inputs import (
+    need_learning_side,
+    raw_stdin,
+    source_query,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+@guarded
+def import_checkpoint(
+    checkpoint: Annotated[Path, typer.Argument(help="OC.pth, BC.pth or the checkpoint of AIGFD-EXIF.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="OUT", help="Folder of the run, or the detector."),
+    ],
+    photos: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DIR", help="Photographs that calibrate BC.pth's binary head. Repeatable."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the run or the detector.")] = "",
+    false_alarm: Annotated[float, typer.Option(metavar="RATE", help="Default rate of the detector.")] = 0.05,
+    faces: o.Faces = "auto",
+    min_face: o.MinFace = 32,
+    backend: o.BackendName = "pytorch",
+    device: o.Device = "auto",
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Turn a checkpoint of the method's authors into an encoder run, or with --photos into a detector.
+
+    Every tensor is checked; nothing in the file is run. Needs the extra `train`.
+    """
+    need_learning_side("import")
+    from bladescan.fitting.authors import ImportOptions, run_import
+    from bladescan.runtimes.backend import BackendSettings
+    from bladescan.scanning.decoder_process import DecoderSettings
+    from bladescan.scanning.job import n_cores
+    from bladescan.sources.listing import list_sources
+
+    asked = ImportOptions(
+        checkpoint=checkpoint,
+        out=output,
+        name=name,
+        backend=backend,
+        runtime=BackendSettings(device, threads=n_cores()),
+        decoder=DecoderSettings(faces=faces, min_face=min_face),
+        n_decoders=n_cores(),
+        false_alarm=false_alarm,
+    )
+    photographs = list_sources(source_query(photos), stdin=raw_stdin()) if photos else None
+    with ProgressLine("embedding", quiet=quiet) as line:
+        imported = run_import(asked, photographs, seen=line.advance)
+    for notice in imported.notices:
+        say(f"bladescan: note: {notice}")
+    say(f"imported: {imported.path}")

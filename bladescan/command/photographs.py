@@ -1,0 +1,82 @@
+"""``bladescan index`` and ``contact-sheet``: the photographs to learn from, looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bladescan.base.terminal import ProgressLine, say
+from bladescan.command import options as o
+from bladescan.command.guard import guarded
+from bladescan.command.inputs import (
+    check_output,
+    need_learning_side,
+    printable_lines,
+    raw_stdin,
+    source_query,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+@guarded
+def index(
+    photos: o.PhotoPaths,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The index to add to.")
+    ] = Path("photographs.sqlite"),
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the summary as a PNG as well.")
+    ] = None,
+    faces: o.Faces = "auto",
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Find faces and EXIF tags of photographs once, for `train --index`; print a summary by tag."""
+    need_learning_side("index")
+    from bladescan.photographs.indexing import format_summary, format_totals, summarise
+    from bladescan.sources.listing import list_sources
+    from bladescan.training.job import fill_index
+    from bladescan.training.plots import plot_tags
+
+    if plot is not None:
+        check_output(plot, ".png")
+    with ProgressLine("indexing", quiet=quiet) as line:
+        opened, _ = fill_index(list_sources(source_query(photos), stdin=raw_stdin()), output, faces, line)
+    entries = opened.entries()
+    rows = summarise(entries)
+    print(printable_lines(f"{format_totals(entries)}\n\n{format_summary(rows)}"))
+    if plot is not None:
+        plot_tags(rows, plot)
+
+
+@guarded
+def contact_sheet(
+    photos: o.Photos,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The PNG to write.")],
+    recipe: Annotated[str, typer.Option(metavar="NAME", help="A recipe's name or file.")] = "small",
+    changes: o.SetOption = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="Most examples on the sheet.")] = 48,
+    index: o.IndexFile = None,
+    faces: o.Faces = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Which photographs are shown.")] = 0,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Draw what the encoder sees in a training: manipulated faces, augmented, with labels and tags."""
+    need_learning_side("contact-sheet")
+    from bladescan.pretext.contact_sheet import recipe_sheet
+    from bladescan.sources.listing import list_sources
+    from bladescan.tasks.recipe_files import load_recipe
+    from bladescan.training.job import INDEX_FILE, fill_index
+
+    check_output(output, ".png")
+    chosen = load_recipe(recipe, changes or [])
+    with ProgressLine("indexing", quiet=quiet) as line:
+        sources = list_sources(source_query(photos), stdin=raw_stdin())
+        opened, indexed = fill_index(sources, index or output.parent / INDEX_FILE, faces, line)
+    drawn = recipe_sheet(chosen, opened, indexed, output, n=n, seed=seed)
+    say(f"{drawn} examples: {output}")
