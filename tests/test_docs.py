@@ -60,3 +60,8 @@ def test_the_version_is_the_changelogs_newest_or_not_yet_released():
     released = re.findall(r"^## \[(\d[^\]]*)\]", TEXT["CHANGELOG.md"], re.MULTILINE)
     assert "## [Unreleased]" in TEXT["CHANGELOG.md"]
     assert not released or released[0] == __version__
+
+
+def test_modules_that_the_architecture_page_names_exist():
+    for module in re.findall(r"`(\w+/\w+\.py)`", TEXT["architecture.md"]):
+        assert (ROOT / "bladescan" / module).exists(), module
