@@ -27,7 +27,7 @@ from bladescan.detectors.manifest import Preprocessing
 from bladescan.networks.tokenisers import VOCABULARIES, tokenise
 from bladescan.networks.vision_encoder import VisionEncoder
 from bladescan.tasks import pretext_tasks as tasks
-from bladescan.tasks.pretext_tasks import Kind
+from bladescan.tasks.pretext_tasks import TaskKind
 
 CONTEXT = 77
 GAMMA = 2.0
@@ -178,17 +178,17 @@ def _regions(similarities: Tensor, truth: Tensor) -> Tensor:
     return (1 - torch.where(truth > 0.5, q, 1 - q).sqrt()).mean()
 
 
-def task_loss(kind: Kind, similarities: Tensor, truth: Tensor) -> Tensor:
+def task_loss(kind: TaskKind, similarities: Tensor, truth: Tensor) -> Tensor:
     """The loss of one task over the examples that have its truth; 0 if they are too few."""
     known = ~truth.flatten(1)[:, 0].isnan() if truth.ndim > 1 else ~(truth.isnan() | (truth < 0))
     s, t = similarities[known], truth[known]
-    if len(t) < (2 if kind is Kind.ORDINAL else 1):
+    if len(t) < (2 if kind is TaskKind.ORDINAL else 1):
         return similarities.sum() * 0
-    if kind is Kind.ORDINAL:
+    if kind is TaskKind.ORDINAL:
         return _order(s, t)
-    if kind is Kind.FINE:
+    if kind is TaskKind.FINE:
         return _regions(s, t)
-    return _true_class(s, t, GAMMA if kind is Kind.CATEGORICAL else 0.0)
+    return _true_class(s, t, GAMMA if kind is TaskKind.CATEGORICAL else 0.0)
 
 
 class Settings(NamedTuple):
@@ -212,9 +212,10 @@ def task_losses(model: Model, examples: Examples, settings: Settings) -> Tensor:
     with torch.autocast(device, dtype or torch.bfloat16, enabled=dtype is not None):
         similarities = model(examples.pixels)
     similarities = similarities.to(model.logit_scale.dtype)
-    where = tasks.columns(NAMES)
+    where = tasks.prompt_columns(NAMES)
     losses = [
-        task_loss(tasks.task(name).kind, similarities[:, where[name]], examples.truth[name]) for name in NAMES
+        task_loss(tasks.find_task(name).kind, similarities[:, where[name]], examples.truth[name])
+        for name in NAMES
     ]
     return torch.stack(losses)
 

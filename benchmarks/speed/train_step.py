@@ -39,7 +39,7 @@ from bladescan.networks.text_encoders import TEXT_ENCODERS, TextEncoder
 from bladescan.pretext.examples import Batch
 from bladescan.pretext.model import JointHead
 from bladescan.tasks import pretext_tasks as tasks
-from bladescan.tasks.pretext_tasks import Kind
+from bladescan.tasks.pretext_tasks import TaskKind
 from bladescan.tasks.recipe import ComputeRecipe, EncoderRecipe, InnerRecipe, Recipe, TextRecipe
 from bladescan.training.distributed import World
 from bladescan.training.loop import step
@@ -222,12 +222,12 @@ def random_batch(b: int, generator: torch.Generator, device: str, size: int) -> 
 
 def random_truth(name: str, b: int, generator: torch.Generator) -> Tensor:
     """Some of it missing, as in photographs."""
-    task = tasks.task(name)
+    task = tasks.find_task(name)
     missing = torch.rand(b, generator=generator) < SHARE_MISSING
-    if task.kind is Kind.ORDINAL:
+    if task.kind is TaskKind.ORDINAL:
         values = torch.rand(b, generator=generator, dtype=torch.float64)
         return values.masked_fill(missing, torch.nan)
-    if task.kind is Kind.FINE:
+    if task.kind is TaskKind.FINE:
         regions = torch.randint(2, (b, len(task.classes)), generator=generator).float()
         return regions.masked_fill(missing[:, None], torch.nan)
     classes = torch.randint(len(task.classes), (b,), generator=generator)

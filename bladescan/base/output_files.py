@@ -22,7 +22,7 @@ from bladescan.base.locks import is_still_at, try_lock
 UNFINISHED = re.compile(r"\.bladescan-[0-9a-f]{16}\.tmp")
 
 
-class Target(Protocol):
+class Output(Protocol):
     """Where bytes go. Foreign errors come out as OutputError, but for a BrokenPipeError."""
 
     def write(self, data: bytes) -> None:
@@ -49,33 +49,33 @@ def _mapped(name: str) -> Iterator[None]:
         raise OutputError(f"cannot write {name}: {why}") from exc
 
 
-class Stream:
+class OutputStream:
     """Standard output, a pipe or a device: every record goes out at once, nothing can be taken back."""
 
     def __init__(self, stream: BinaryIO, name: str, *, close: bool = False) -> None:
         self._stream, self._name, self._close = stream, name, close
 
     def write(self, data: bytes) -> None:
-        """See `Target`."""
+        """See `Output`."""
         if data:
             with _mapped(self._name):
                 self._stream.write(data)
                 self._stream.flush()
 
     def commit(self) -> None:
-        """See `Target`."""
+        """See `Output`."""
         with _mapped(self._name):
             self._stream.flush()
             if self._close:
                 self._stream.close()
 
     def keep_partial(self) -> str | None:
-        """See `Target`."""
+        """See `Output`."""
         self.commit()
         return None
 
     def discard(self) -> None:
-        """See `Target`."""
+        """See `Output`."""
         if self._close:
             with suppress(OSError):
                 self._stream.close()
@@ -97,22 +97,22 @@ class AtomicFile:
                 os.fchmod(descriptor, mode)
 
     def write(self, data: bytes) -> None:
-        """See `Target`."""
+        """See `Output`."""
         with _mapped(self._name):
             self._file.write(data)
 
     def commit(self) -> None:
-        """See `Target`."""
+        """See `Output`."""
         self._publish(self._path)
 
     def keep_partial(self) -> str | None:
-        """See `Target`."""
+        """See `Output`."""
         shown = self._path if os.path.islink(self._name) else self._name
         self._publish(partial_name(self._path))
         return partial_name(shown)
 
     def discard(self) -> None:
-        """See `Target`."""
+        """See `Output`."""
         with suppress(OSError):
             self._file.close()
         with suppress(OSError):
@@ -188,7 +188,7 @@ def is_special(path: str) -> bool:
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
-def open_file(path: str) -> Target:
+def open_output(path: str) -> Output:
     """The target behind a path: a file to be replaced when complete, or a device or pipe to write to.
 
     Raises:
@@ -196,7 +196,7 @@ def open_file(path: str) -> Target:
     """
     if is_special(path):
         with _mapped(path):
-            return Stream(open(path, "wb"), path, close=True)
+            return OutputStream(open(path, "wb"), path, close=True)
     if os.path.isdir(path):
         raise OutputError(f"cannot write {path}: it is a folder; give a file name in it")
     folder = os.path.dirname(os.path.realpath(path))
@@ -211,7 +211,7 @@ def write_file(path: Path, data: bytes) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    target = open_file(str(path))
+    target = open_output(str(path))
     try:
         target.write(data)
         target.commit()

@@ -35,7 +35,7 @@ from bladescan.command.inputs import check_apart, printable_lines, raw_stdin, so
 
 if TYPE_CHECKING:
     from bladescan.command.scan_report import ScanReport
-    from bladescan.ledger.earlier import Recall, RecallOptions
+    from bladescan.ledger.earlier import EarlierOptions, EarlierVerdicts
     from bladescan.outputs.sinks import RunSummary, Sink
     from bladescan.scanning.job import ScanJob, Tally
     from bladescan.sources.listing import SourceQuery
@@ -139,7 +139,7 @@ def scan(
     """
     from bladescan.command.metrics import MetricsFile
     from bladescan.command.scan_report import ScanReport
-    from bladescan.ledger.earlier import RecallOptions
+    from bladescan.ledger.earlier import EarlierOptions
     from bladescan.runtimes.backend import BackendSettings
     from bladescan.scanning.job import Decision, ScanJob, ScanOptions, Tally, n_cores
 
@@ -151,7 +151,7 @@ def scan(
         paths, files_from, null, include, exclude, hidden, follow_links, shard, output, ledger, metrics
     )
     check_apart(model=model, output=output, ledger=ledger, metrics=metrics)
-    remembered = RecallOptions(_journalled(output), resume, ledger, show)
+    remembered = EarlierOptions(_journalled(output), resume, ledger, show)
     asked = ScanOptions(
         model=model,
         backend=backend,
@@ -222,7 +222,7 @@ def _journalled(output: str | None) -> str | None:
 def _run(
     job: ScanJob,
     query: SourceQuery,
-    remembered: RecallOptions,
+    remembered: EarlierOptions,
     output: str | None,
     format: str,
     report: ScanReport,
@@ -239,17 +239,17 @@ def _run(
             raise OutputError("standard output is closed: use -o FILE")
         info = job.run_info()
         with (
-            job.recall(remembered) as recall,
+            job.earlier_verdicts(remembered) as earlier,
             open_sink(output, format, info, stream=sys.stdout.buffer) as sink,
         ):
-            notices = [*job.notices, *recall.begin()]
-            with report, _keeping_partial(sink, tally, recall, report):
+            notices = [*job.notices, *earlier.begin()]
+            with report, _keeping_partial(sink, tally, earlier, report):
                 report.begin(info, notices)
-                job.run(sources, sink, tally, recall, report.seen)
+                job.run(sources, sink, tally, earlier, report.seen)
             summary = tally.summary()
             job.close()  # before the output is complete: a kill after that should find little left to do
             sink.finish(summary)
-            recall.commit()
+            earlier.commit()
     except TooManyErrorsError:
         summary = tally.summary(ExitCode.INCOMPLETE)
     finally:
@@ -258,7 +258,9 @@ def _run(
 
 
 @contextmanager
-def _keeping_partial(sink: Sink, tally: Tally, recall: Recall, report: ScanReport) -> Iterator[None]:
+def _keeping_partial(
+    sink: Sink, tally: Tally, earlier: EarlierVerdicts, report: ScanReport
+) -> Iterator[None]:
     """When a scan is broken off what was finished is kept, under another name when it was to be a file."""
     from bladescan.scanning.job import TooManyErrorsError
 
@@ -274,7 +276,7 @@ def _keeping_partial(sink: Sink, tally: Tally, recall: Recall, report: ScanRepor
             kept = f"nothing more: {error}"
         why = f"interrupted after {tally.verdicts.total()} images" if interrupted else str(exc)
         event = "interrupted" if interrupted else "stopped"
-        report.broken_off(event, why, kept, resumable=recall.resumable)
+        report.broken_off(event, why, kept, resumable=earlier.resumable)
         raise
 
 

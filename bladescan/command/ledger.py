@@ -22,7 +22,7 @@ from bladescan.command.inputs import check_apart
 
 if TYPE_CHECKING:
     from bladescan.base.records import Verdict
-    from bladescan.ledger.ledger import Count
+    from bladescan.ledger.ledger import EntryCount
     from bladescan.outputs.sinks import RunInfo
 
 app = typer.Typer(
@@ -61,7 +61,7 @@ def counts(
             print(f"  {verdict:<13}{n:>12}")
 
 
-def _group(described: str, found: list[Count]) -> dict[str, Any]:
+def _group(described: str, found: list[EntryCount]) -> dict[str, Any]:
     verdicts = {count.verdict.value: count.n for count in found}
     return {"current": found[0].current, "verdicts": verdicts, **json.loads(described)}
 

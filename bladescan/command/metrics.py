@@ -14,7 +14,7 @@ from typing import NamedTuple, Self
 
 from bladescan.base.errors import OutputError, UsageError
 from bladescan.base.exit_codes import ExitCode
-from bladescan.base.output_files import is_special, open_file, write_file
+from bladescan.base.output_files import is_special, open_output, write_file
 from bladescan.base.records import Reason
 from bladescan.base.terminal import say
 from bladescan.command.guard import interrupt_code
@@ -60,7 +60,7 @@ class MetricsFile:
                 raise UsageError(f"--metrics {path}: expected a name that ends in .prom, as is collected")
             if is_special(str(path)):  # to open a pipe would wait for a reader
                 raise UsageError(f"--metrics {path}: is a device or a pipe; give the name of a file")
-            open_file(str(path)).discard()
+            open_output(str(path)).discard()
 
     def __enter__(self) -> Self:
         return self

@@ -1,9 +1,10 @@
-"""What a scan need not read again: known from the run that it goes on with, or from a ledger.
+"""Verdicts of earlier scans, used in place of reading a source again. It scans nothing itself.
 
-Sources pass `Recall.listed` on their way into the pipeline and records `Recall.noted` on their way out,
-in the same order. An entry goes into the ledger when its row is safe: where the output is a file, all at
-once when it is complete; on standard output one by one as they are written, and under a false-discovery
-rate, which holds all rows back, at the end.
+They come from the unfinished run that a scan continues, or from a ledger. Sources pass
+`EarlierVerdicts.look_up` on their way into the pipeline, and their records pass `EarlierVerdicts.keep` on
+their way out, in the same order. An entry goes into the ledger once its row is safe: all at once when an
+output file is complete; one by one as rows are written to standard output; at the end under a
+false-discovery rate, which holds all rows back.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from bladescan.base.errors import UnknownNameError, UsageError
 from bladescan.base.records import ImageRecord
-from bladescan.ledger.entries import Entry, is_lasting, key_of, stamp_of
+from bladescan.ledger.entries import LedgerEntry, is_lasting, key_of, stamp_of
 from bladescan.sources.listing import Source
 
 if TYPE_CHECKING:
-    from bladescan.ledger.entries import EntryFile, Lookup, Settings
+    from bladescan.ledger.entries import EntryFile, Lookup, VerdictSettings
     from bladescan.ledger.journal import Journal
     from bladescan.ledger.ledger import Ledger
 
@@ -31,7 +32,7 @@ SHOW = ("all", "new")
 
 
 @dataclass(frozen=True, slots=True)
-class RecallOptions:
+class EarlierOptions:
     """What the user asked to have remembered.
 
     Attributes:
@@ -63,7 +64,7 @@ class _Listed(NamedTuple):
     from_ledger: bool = False
 
 
-class Recall:
+class EarlierVerdicts:
     """The journal and the ledger of one scan.
 
     Args:
@@ -75,7 +76,7 @@ class Recall:
         BladescanError: the ledger cannot be used.
     """
 
-    def __init__(self, options: RecallOptions, settings: Settings, *, holds_back: bool) -> None:
+    def __init__(self, options: EarlierOptions, settings: VerdictSettings, *, holds_back: bool) -> None:
         self._options, self._settings, self._holds_back = options, settings, holds_back
         self._ledger = _open_ledger(options.ledger, settings)
         self._journal: Journal | None = None
@@ -113,7 +114,7 @@ class Recall:
         self._journal = Journal(output, self._settings, resume=self._options.resume)
         return [self._journal.notice] if self._journal.notice else []
 
-    def listed(self, sources: Iterable[Source]) -> Iterator[Source]:
+    def look_up(self, sources: Iterable[Source]) -> Iterator[Source]:
         """The same sources with their stamps, and what is known of them. Runs in the thread that lists."""
         if self._journal is None and self._ledger is None:
             yield from sources
@@ -130,7 +131,7 @@ class Recall:
                     self._listed.append(listed)
                     yield listed.source
 
-    def noted(self, records: Iterable[ImageRecord]) -> Iterator[ImageRecord]:
+    def keep(self, records: Iterable[ImageRecord]) -> Iterator[ImageRecord]:
         """The same records, each kept before it is handed on, or once its row is out."""
         if self._journal is None and self._ledger is None:
             yield from records
@@ -171,7 +172,7 @@ class Recall:
             return
         is_known = source.known is not None
         if not is_known or self._ledger is not None:  # the ledger takes only what this run confirms
-            file.put(Entry(listed.key, source.stamp, record), at_once=not is_known)
+            file.put(LedgerEntry(listed.key, source.stamp, record), at_once=not is_known)
 
     def __enter__(self) -> Self:
         return self
@@ -199,7 +200,7 @@ def _recognised(source: Source, journal: Lookup | None, ledger: Lookup | None) -
     return _Listed(source, key)
 
 
-def _open_ledger(path: str | None, settings: Settings) -> Ledger | None:
+def _open_ledger(path: str | None, settings: VerdictSettings) -> Ledger | None:
     if path is None:
         return None
     from bladescan.ledger.ledger import Ledger

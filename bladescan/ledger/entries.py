@@ -53,7 +53,7 @@ _SCHEMA = (
 COLUMNS = "key, size, mark, verdict, record, scanned_at"
 
 
-class Entry(NamedTuple):
+class LedgerEntry(NamedTuple):
     """What is kept of a source."""
 
     key: bytes
@@ -61,14 +61,14 @@ class Entry(NamedTuple):
     record: ImageRecord
 
 
-class Settings(NamedTuple):
+class VerdictSettings(NamedTuple):
     """What decides what a record says. Entries made with other settings are not used."""
 
     digest: str
     described: str
 
     @classmethod
-    def of(cls, fields: Mapping[str, Any]) -> Settings:
+    def of(cls, fields: Mapping[str, Any]) -> VerdictSettings:
         """From names and plain values."""
         described = json.dumps(fields, sort_keys=True)
         return cls(hashlib.sha256(described.encode()).hexdigest(), described)
@@ -79,7 +79,7 @@ class Settings(NamedTuple):
         return sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
 
 
-class Kind(NamedTuple):
+class FileKind(NamedTuple):
     """Which of the two uses a file is for, and what it is called."""
 
     application_id: int
@@ -168,7 +168,7 @@ class EntryFile:
         OutputError: it cannot be written.
     """
 
-    def __init__(self, path: str, kind: Kind) -> None:
+    def __init__(self, path: str, kind: FileKind) -> None:
         self.path, self.kind = path, kind
         self._held: list[tuple[Any, ...]] = []
         self._flushed = time.monotonic()
@@ -192,7 +192,7 @@ class EntryFile:
         with self.mapped():
             return int(self.db.execute("SELECT count(*) FROM entry").fetchone()[0])
 
-    def begin_run(self, settings: Settings) -> None:
+    def begin_run(self, settings: VerdictSettings) -> None:
         """Number a new run; what it puts is found by later ones only."""
         with self.mapped(), transaction(self.db):
             self.db.execute("INSERT OR IGNORE INTO settings (digest, described) VALUES (?, ?)", settings)
@@ -202,7 +202,7 @@ class EntryFile:
             insert = "INSERT INTO run (started, settings) VALUES (?, ?)"
             self.run = int(self.db.execute(insert, run).lastrowid or 0)
 
-    def put(self, entry: Entry, *, at_once: bool = True) -> None:
+    def put(self, entry: LedgerEntry, *, at_once: bool = True) -> None:
         """Keep an entry. It is durable after `CHUNK` more, `CHUNK_S`, or `flush`.
 
         Args:
@@ -266,7 +266,7 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def check_kind(db: sqlite3.Connection, path: str, kind: Kind) -> None:
+def check_kind(db: sqlite3.Connection, path: str, kind: FileKind) -> None:
     """Raise UsageError unless the file is new or of this kind, and of a version that is understood."""
     application_id = db.execute("PRAGMA application_id").fetchone()[0]
     version = db.execute("PRAGMA user_version").fetchone()[0]
@@ -277,7 +277,7 @@ def check_kind(db: sqlite3.Connection, path: str, kind: Kind) -> None:
         raise UsageError(f"{path}: is not a {kind.noun} but another program's database")
 
 
-def _prepare(db: sqlite3.Connection, kind: Kind) -> None:
+def _prepare(db: sqlite3.Connection, kind: FileKind) -> None:
     with transaction(db):  # also shows that the file can be written
         if db.execute("PRAGMA user_version").fetchone()[0] == 0:
             for statement in _SCHEMA:

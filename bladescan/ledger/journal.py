@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from bladescan.base.errors import BladescanError, OutputError, UsageError
 from bladescan.base.locks import FileLock, LockHeldError
-from bladescan.ledger.entries import Entry, EntryFile, Kind, Settings, check_kind, connect
+from bladescan.ledger.entries import EntryFile, FileKind, LedgerEntry, VerdictSettings, check_kind, connect
 
-KIND = Kind(0x626C644A, "scan's journal")
+KIND = FileKind(0x626C644A, "scan's journal")
 _LONGEST = 200
 
 
@@ -54,7 +54,7 @@ class Journal(EntryFile):
         OutputError: another scan writes this output, or the journal cannot be written.
     """
 
-    def __init__(self, output: str, settings: Settings, *, resume: bool) -> None:
+    def __init__(self, output: str, settings: VerdictSettings, *, resume: bool) -> None:
         path = journal_path(output)
         self._lock = _lock(path, output)
         try:
@@ -71,7 +71,7 @@ class Journal(EntryFile):
             raise
         self._empty = not self.found
 
-    def put(self, entry: Entry, *, at_once: bool = True) -> None:
+    def put(self, entry: LedgerEntry, *, at_once: bool = True) -> None:
         """See `EntryFile`."""
         self._empty = False
         super().put(entry, at_once=at_once)
@@ -120,7 +120,7 @@ def _look(path: str) -> Unfinished:
         return Unfinished(damage=str(exc))
 
 
-def _notice(left: Unfinished | None, output: str, settings: Settings, resume: bool) -> str:
+def _notice(left: Unfinished | None, output: str, settings: VerdictSettings, resume: bool) -> str:
     if left is None or not (left.n or left.damage):
         return ""
     if left.damage:

@@ -17,7 +17,7 @@ from bladescan.base.records import ImageRecord, Verdict
 from bladescan.ledger.entries import (
     COLUMNS,
     EntryFile,
-    Kind,
+    FileKind,
     check_kind,
     connect,
     decode,
@@ -27,7 +27,7 @@ from bladescan.ledger.entries import (
 from bladescan.ledger.journal import Journal
 from bladescan.sources.buckets import is_url
 
-KIND = Kind(0x626C644C, "ledger")
+KIND = FileKind(0x626C644C, "ledger")
 
 
 class Ledger(EntryFile):
@@ -141,7 +141,7 @@ def _current_settings(db: sqlite3.Connection) -> int:
 # Reading, which needs no lock
 
 
-class Count(NamedTuple):
+class EntryCount(NamedTuple):
     """How many entries there are of one kind.
 
     Attributes:
@@ -155,7 +155,7 @@ class Count(NamedTuple):
     n: int
 
 
-class Found(NamedTuple):
+class DatedRecord(NamedTuple):
     """An entry as people see it; ``scanned_at`` in seconds since 1970."""
 
     record: ImageRecord
@@ -173,7 +173,7 @@ class LedgerReader:
         n, last = self._db.execute("SELECT count(*), max(started) FROM run").fetchone()
         return int(n), int(last or 0)
 
-    def counts(self) -> list[Count]:
+    def counts(self) -> list[EntryCount]:
         """Entries by settings and verdict, the newest run's settings first."""
         current = _current_settings(self._db)
         rows = self._db.execute(
@@ -182,7 +182,7 @@ class LedgerReader:
             "JOIN settings ON settings.id = settings ORDER BY settings = ? DESC, settings DESC, verdict",
             (current, current),
         )
-        return [Count(described, bool(now), Verdict(verdict), n) for described, now, verdict, n in rows]
+        return [EntryCount(described, bool(now), Verdict(verdict), n) for described, now, verdict, n in rows]
 
     def current(self) -> str:
         """Settings of the newest run, as JSON."""
@@ -190,7 +190,7 @@ class LedgerReader:
         row = self._db.execute(query, (_current_settings(self._db),)).fetchone()
         return row[0] if row else "{}"
 
-    def entries(self, verdict: Verdict | None = None, *, only_current: bool = False) -> Iterator[Found]:
+    def entries(self, verdict: Verdict | None = None, *, only_current: bool = False) -> Iterator[DatedRecord]:
         """Entries in order of their names' bytes, streamed."""
         query = (
             "SELECT key, record, scanned_at FROM entry WHERE (? IS NULL OR verdict = ?) "
@@ -201,7 +201,7 @@ class LedgerReader:
         for key, text, scanned_at in self._db.execute(query, parameters):
             record = decode(text, os.fsdecode(key))
             if record is not None:
-                yield Found(record, scanned_at)
+                yield DatedRecord(record, scanned_at)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, Protocol, Self
 
 from bladescan.base import clock
 from bladescan.base.errors import MissingDependencyError, UnknownNameError, UsageError
-from bladescan.base.output_files import Stream, Target, is_special, open_file
+from bladescan.base.output_files import Output, OutputStream, is_special, open_output
 from bladescan.base.records import FaceVerdict, ImageRecord, Verdict
 from bladescan.base.terminal import printable
 
@@ -135,7 +135,7 @@ class Encoder(Protocol):
 class Sink:
     """An open output. Leaving its context without `finish` or `keep_partial` aborts it."""
 
-    def __init__(self, encoder: Encoder, target: Target) -> None:
+    def __init__(self, encoder: Encoder, target: Output) -> None:
         self._encoder, self._target = encoder, target
         self._open = True
 
@@ -198,7 +198,9 @@ def open_sink(path: str | None, format: str, run: RunInfo, *, stream: BinaryIO) 
     to_stream = path is None or path in STDOUT_NAMES
     terminal = to_stream and stream.isatty()
     encoder = ENCODERS[choose_format(None if to_stream else path, format, terminal)](run, terminal)
-    target: Target = Stream(stream, "standard output") if path is None or to_stream else open_file(path)
+    target: Output = (
+        OutputStream(stream, "standard output") if path is None or to_stream else open_output(path)
+    )
     try:
         target.write(encoder.begin())
     except BaseException:

@@ -20,7 +20,7 @@ import msgspec
 
 from bladescan.base.errors import DataError
 from bladescan.exif.tags import exif_from_fields
-from bladescan.tasks.pretext_tasks import TASKS, Kind
+from bladescan.tasks.pretext_tasks import TASKS, TaskKind
 
 METAINFO = "fdf_metainfo.json"
 """What makes a folder one of this layout."""
@@ -159,7 +159,7 @@ def _classes(categorical: Mapping[str, Any]) -> dict[str, str]:
     found = {}
     for key, name in _CATEGORICAL.items():
         entry, task = categorical.get(key), TASKS[name]
-        assert task.kind is Kind.CATEGORICAL
+        assert task.kind is TaskKind.CATEGORICAL
         index = entry.get("cls_label") if isinstance(entry, dict) else entry
         if type(index) is int and 0 <= index < len(task.classes):
             found[name] = task.classes[index]

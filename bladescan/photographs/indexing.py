@@ -47,9 +47,7 @@ from bladescan.photographs.index import (
     whole_face,
 )
 from bladescan.photographs.workers import WorkerPool
-from bladescan.tasks.pretext_tasks import TASKS
-from bladescan.tasks.pretext_tasks import Kind as TaskKind
-from bladescan.tasks.pretext_tasks import Task as PretextTask
+from bladescan.tasks.pretext_tasks import TASKS, PretextTask, TaskKind
 
 TIMEOUT_S = 60.0
 """Longest time for one photograph."""

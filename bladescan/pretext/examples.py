@@ -28,7 +28,7 @@ from bladescan.photographs.index import (
     textured_blocks,
 )
 from bladescan.pretext import manipulations
-from bladescan.tasks.pretext_tasks import COARSE, FINE, TASKS, Kind, Task
+from bladescan.tasks.pretext_tasks import COARSE, FINE, TASKS, PretextTask, TaskKind
 from bladescan.tasks.recipe import AugmentationRecipe, ManipulationRecipe
 
 PATCH = "patch"
@@ -251,7 +251,7 @@ def batch_of(drawn: Sequence[Drawn]) -> Batch:
     return Batch(pixels, {name: _truth(task, drawn) for name, task in TASKS.items()})
 
 
-def _truth(task: Task, drawn: Sequence[Drawn]) -> Tensor:
+def _truth(task: PretextTask, drawn: Sequence[Drawn]) -> Tensor:
     if task.name == COARSE:
         coarse = [
             UNKNOWN_CLASS if d.labels is None else int(d.name != manipulations.UNTOUCHED) for d in drawn
@@ -261,7 +261,7 @@ def _truth(task: Task, drawn: Sequence[Drawn]) -> Tensor:
         unknown = (float("nan"),) * len(task.classes)
         return torch.tensor([d.labels or unknown for d in drawn], dtype=torch.float32)
     values: Iterable[float | str | None] = (d.tags.get(task.name) for d in drawn)
-    if task.kind is Kind.ORDINAL:
+    if task.kind is TaskKind.ORDINAL:
         return torch.tensor([float("nan") if v is None else float(v) for v in values], dtype=torch.float64)
     return torch.tensor([UNKNOWN_CLASS if v is None else task.classes.index(str(v)) for v in values])
 

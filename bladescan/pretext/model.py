@@ -58,7 +58,7 @@ class JointHead(nn.Module):
 
     def __init__(self, names: Sequence[str], recipe: TextRecipe, embedding_dim: int) -> None:
         super().__init__()
-        self.columns = tasks.columns(names)
+        self.columns = tasks.prompt_columns(names)
         self.text = _text_encoder(tasks.prompts(names), recipe, embedding_dim)
         self.logit_scale = nn.Parameter(torch.tensor(-math.log(recipe.temperature)))
         self._frozen: Tensor | None = None
@@ -104,7 +104,7 @@ class LinearHead(nn.Linear):
 
     def __init__(self, names: Sequence[str], embedding_dim: int) -> None:
         super().__init__(embedding_dim, len(tasks.prompts(names)))
-        self.columns = tasks.columns(names)
+        self.columns = tasks.prompt_columns(names)
 
 
 class ScalarHead(nn.Linear):
@@ -176,12 +176,12 @@ def task_losses(
 
 
 def _loss(name: str, outputs: Tensor, truth: Tensor, recipe: LossRecipe) -> Tensor:
-    kind = tasks.task(name).kind
-    if kind is tasks.Kind.COARSE:
+    kind = tasks.find_task(name).kind
+    if kind is tasks.TaskKind.COARSE:
         return coarse_loss(coarse_outputs(outputs), truth, eps=recipe.eps)
-    if kind is tasks.Kind.FINE:
+    if kind is tasks.TaskKind.FINE:
         return fine_loss(outputs, truth, eps=recipe.eps)
-    if kind is tasks.Kind.CATEGORICAL or not truth.is_floating_point():
+    if kind is tasks.TaskKind.CATEGORICAL or not truth.is_floating_point():
         return categorical_loss(outputs, truth, gamma=recipe.gamma, eps=recipe.eps)
     ordinal = recipe.ordinal
     return ordinal_loss(

@@ -23,8 +23,8 @@ from bladescan.base.exit_codes import ExitCode
 from bladescan.base.records import Cost, ImageRecord, Verdict
 from bladescan.detectors.calibration import benjamini_hochberg, false_alarm_threshold
 from bladescan.detectors.manifest import Manifest
-from bladescan.ledger.earlier import Recall, RecallOptions
-from bladescan.ledger.entries import Settings
+from bladescan.ledger.earlier import EarlierOptions, EarlierVerdicts
+from bladescan.ledger.entries import VerdictSettings
 from bladescan.outputs.sinks import RunInfo, RunSummary, Sink
 from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import choose_plugin, default_detector
@@ -205,13 +205,13 @@ class ScanJob:
             started=clock.now().isoformat(timespec="seconds"),
         )
 
-    def recall(self, options: RecallOptions) -> Recall:
+    def earlier_verdicts(self, options: EarlierOptions) -> EarlierVerdicts:
         """What earlier runs know that decided as this one does.
 
         Under a false-discovery rate that is the verdict before it: the batch's threshold is found anew.
         """
         settings, decoder = self.settings, self.settings.decoder
-        decides = Settings.of(
+        decides = VerdictSettings.of(
             {
                 "version": __version__,
                 "detector": self._scanner.backend.manifest.name,
@@ -225,7 +225,7 @@ class ScanJob:
                 "limits": asdict(decoder.limits) | {"formats": sorted(decoder.limits.formats)},
             }
         )
-        return Recall(options, decides, holds_back=self._fdr is not None)
+        return EarlierVerdicts(options, decides, holds_back=self._fdr is not None)
 
     def describe(self) -> str:
         """The detector and where it ran, in a few words: what ``auto`` took."""
@@ -241,7 +241,7 @@ class ScanJob:
         sources: Iterable[Source],
         sink: Sink,
         tally: Tally,
-        recall: Recall,
+        earlier: EarlierVerdicts,
         seen: Callable[[ImageRecord], None],
     ) -> None:
         """Scan every source into the sink, in order, but for what need not be read again.
@@ -249,10 +249,10 @@ class ScanJob:
         Raises:
             TooManyErrorsError: the limit of unreadable sources is passed; their rows are written.
         """
-        records = self._records(tally.listing(recall.listed(sources)))
+        records = self._records(tally.listing(earlier.look_up(sources)))
         if self._max_errors is not None:
             records = _stopped_after(records, self._max_errors)
-        records = recall.noted(records)  # the one that stops the scan too
+        records = earlier.keep(records)  # the one that stops the scan too
         if self._fdr is not None:
             records = _flag_by_discovery_rate(records, self._fdr)
         try:
@@ -262,7 +262,7 @@ class ScanJob:
                     sink.write(record)
                 seen(record)
         finally:
-            tally.n_unchanged = recall.n_unchanged
+            tally.n_unchanged = earlier.n_unchanged
 
     def close(self) -> None:
         """End the decoders and free the runtime. Closing twice is fine."""

@@ -24,7 +24,7 @@ from bladescan.base.records import Reason
 from bladescan.sources.object_store import ObstoreBucket
 from bladescan.sources.retries import Transient, patiently
 from bladescan.sources.s3 import S3Bucket
-from bladescan.sources.stored_objects import Found
+from bladescan.sources.stored_objects import StoredObject
 from bladescan.sources.web import WebFiles
 
 _BUCKET_SCHEMES = ("s3", "gs", "az", "abfs", "abfss")
@@ -94,13 +94,13 @@ def parse_url(url: str) -> Address:
 class Store(Protocol):
     """One bucket or web server. Errors: `Transient`, `ImageError` for one object, `BucketError` for all."""
 
-    def find(self, key: str) -> Found | None:
+    def find(self, key: str) -> StoredObject | None:
         """The object of just this key."""
 
-    def pages(self, prefix: str) -> Iterator[list[Found]]:
+    def pages(self, prefix: str) -> Iterator[list[StoredObject]]:
         """All below a prefix (empty, or ending with a slash), in the order of the keys."""
 
-    async def read(self, key: str, listed: Found | None, max_bytes: int, stall_s: float) -> bytes:
+    async def read(self, key: str, listed: StoredObject | None, max_bytes: int, stall_s: float) -> bytes:
         """The whole object, in one attempt."""
 
 
@@ -151,7 +151,7 @@ def check_bucket(url: str) -> str:
     return f"{url}: can be listed; the first object is {first.key!r}, {first.size} bytes"
 
 
-def first_object(address: Address) -> Found | None:
+def first_object(address: Address) -> StoredObject | None:
     """The object of an address, or the first one below it.
 
     Raises:
@@ -168,7 +168,7 @@ def first_object(address: Address) -> Found | None:
         raise BucketError(f"{url}: cannot be listed: {exc.detail}") from exc
 
 
-def _look(address: Address) -> Found | None:
+def _look(address: Address) -> StoredObject | None:
     if not address.is_prefix:
         found = object_at(address)
         if found is not None or address.is_web:
@@ -177,7 +177,7 @@ def _look(address: Address) -> Found | None:
     return next((page[0] for page in open_store(address).pages(below) if page), None)
 
 
-def object_at(address: Address) -> Found | None:
+def object_at(address: Address) -> StoredObject | None:
     """The object of just this key.
 
     Raises:

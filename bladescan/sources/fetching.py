@@ -19,7 +19,7 @@ from bladescan.base.records import Reason
 from bladescan.sources import retries as patience
 from bladescan.sources.buckets import is_url, open_store, parse_url, said_of
 from bladescan.sources.retries import Transient, announced, in_thread
-from bladescan.sources.stored_objects import Found, TooLargeError, check_size
+from bladescan.sources.stored_objects import StoredObject, TooLargeError, check_size
 
 if TYPE_CHECKING:
     from bladescan.sources.listing import Source
@@ -118,7 +118,7 @@ class Fetcher:
         await self._stop.wait()
 
     async def _fetch(self, source: Source, ticket: int) -> Body:
-        listed = None if source.stamp is None else Found("", *source.stamp)
+        listed = None if source.stamp is None else StoredObject("", *source.stamp)
         size = UNKNOWN_BYTES if listed is None else listed.size
         if listed is not None:
             check_size(listed.size, self._max_bytes)
@@ -134,7 +134,7 @@ class Fetcher:
                     check_size(exc.size, self._max_bytes)
                     size, limit = exc.size, self._max_bytes
 
-    async def _in_time(self, name: str, listed: Found | None, limit: int) -> bytes:
+    async def _in_time(self, name: str, listed: StoredObject | None, limit: int) -> bytes:
         longest = PATIENCE * self._timeout_s
         try:
             async with asyncio.timeout(longest):
@@ -142,7 +142,7 @@ class Fetcher:
         except TimeoutError as exc:
             raise ImageError(Reason.TIMEOUT, f"not fetched within {longest:g} s") from exc
 
-    async def _patiently(self, name: str, listed: Found | None, limit: int) -> bytes:
+    async def _patiently(self, name: str, listed: StoredObject | None, limit: int) -> bytes:
         for pause in (*patience.BACKOFF_S, None):
             try:
                 return await self._once(name, listed, limit)
@@ -153,7 +153,7 @@ class Fetcher:
                 await asyncio.sleep(announced(pause, name, exc))
         raise AssertionError("the last attempt answers or raises")
 
-    async def _once(self, name: str, listed: Found | None, limit: int) -> bytes:
+    async def _once(self, name: str, listed: StoredObject | None, limit: int) -> bytes:
         try:
             address = parse_url(name)
             store = await in_thread(lambda: open_store(address))

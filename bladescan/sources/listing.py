@@ -27,7 +27,7 @@ from bladescan.base.logs import without_password
 from bladescan.base.records import ImageRecord, Reason
 from bladescan.sources.buckets import Address, first_object, is_url, object_at, open_store, parse_url, said_of
 from bladescan.sources.retries import Transient
-from bladescan.sources.stored_objects import Found
+from bladescan.sources.stored_objects import StoredObject
 
 LONGEST_NAME = 1 << 20
 """Bytes without a separator after which a list is taken for something else."""
@@ -280,7 +280,7 @@ def _broken_off(name: str, address: Address, n_listed: int, why: str) -> Source:
     )
 
 
-def _object(root: str, found: Found) -> Source:
+def _object(root: str, found: StoredObject) -> Source:
     return Source(f"{root}/{found.key}", stamp=Stamp(found.size, found.mark))
 
 
@@ -315,7 +315,7 @@ class _Rules:
     def keeps_folder(self, relative: str) -> bool:
         return not any(g.match("/" + relative) or g.match(f"/{relative}/") for g in self._exclude)
 
-    def keeps_object(self, prefix: str, found: Found) -> bool:
+    def keeps_object(self, prefix: str, found: StoredObject) -> bool:
         """The same for an object below a prefix; objects without bytes whose key ends in / are folders."""
         relative = found.key.removeprefix(prefix)
         folder, _, name = relative.rpartition("/")

@@ -18,7 +18,7 @@ from bladescan.base.records import Reason
 from bladescan.sources.retries import CONNECT_S, LISTING_STALL_S, Transient, patiently
 from bladescan.sources.stored_objects import (
     PART_BYTES,
-    Found,
+    StoredObject,
     check_size,
     check_whole,
     first_line,
@@ -49,7 +49,7 @@ class ObstoreBucket:
         except (BaseError, ValueError) as exc:
             raise BucketError(f"{root}: cannot be opened: {first_line(exc)}") from exc
 
-    def find(self, key: str) -> Found | None:
+    def find(self, key: str) -> StoredObject | None:
         """The object of just this key."""
         import obstore
 
@@ -62,13 +62,13 @@ class ObstoreBucket:
                 return None
             raise
 
-    def pages(self, prefix: str) -> Iterator[list[Found]]:
+    def pages(self, prefix: str) -> Iterator[list[StoredObject]]:
         """All below a prefix, in the order of the keys."""
         listing = _Listing(self._store, prefix)
         while (page := patiently(listing.next_page, self.root)) is not None:
             yield [found for found in page if found.size or not self._is_folder(found.key)]
 
-    async def read(self, key: str, listed: Found | None, max_bytes: int, stall_s: float) -> bytes:
+    async def read(self, key: str, listed: StoredObject | None, max_bytes: int, stall_s: float) -> bytes:
         """The whole object, in one attempt."""
         return await read_object(self._store, key, listed, max_bytes, stall_s)
 
@@ -85,10 +85,10 @@ class _Listing:
         self._last: str | None = None
         self._stream: Any = None
 
-    def next_page(self) -> list[Found] | None:
+    def next_page(self) -> list[StoredObject] | None:
         """The next objects, None at the end."""
         try:
-            page: list[Found] | None = _run(self._next, LISTING_STALL_S)
+            page: list[StoredObject] | None = _run(self._next, LISTING_STALL_S)
         except BaseException:
             self._stream = None
             raise
@@ -96,7 +96,7 @@ class _Listing:
             self._last = page[-1].key
         return page
 
-    async def _next(self) -> list[Found] | None:
+    async def _next(self) -> list[StoredObject] | None:
         import obstore
 
         if self._stream is None:
@@ -124,8 +124,8 @@ def can_be_named(key: str) -> bool:
     return all(part not in ("", ".", "..") for part in parts) and not re.search(r"[\x00-\x1f\x7f]", key)
 
 
-def _found_by_obstore(meta: Any) -> Found:
-    return Found(meta["path"], int(meta["size"]), meta["e_tag"] or meta["last_modified"].isoformat())
+def _found_by_obstore(meta: Any) -> StoredObject:
+    return StoredObject(meta["path"], int(meta["size"]), meta["e_tag"] or meta["last_modified"].isoformat())
 
 
 def _run(make: Callable[[], Any], timeout_s: float) -> Any:
@@ -140,7 +140,7 @@ def _run(make: Callable[[], Any], timeout_s: float) -> Any:
 
 
 async def read_object(
-    store: ObjectStore, path: str, listed: Found | None, max_bytes: int, stall_s: float
+    store: ObjectStore, path: str, listed: StoredObject | None, max_bytes: int, stall_s: float
 ) -> bytes:
     """The whole object, in one attempt."""
     import obstore

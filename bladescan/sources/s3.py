@@ -19,7 +19,7 @@ from bladescan.base.logs import without_password
 from bladescan.base.records import Reason
 from bladescan.sources.object_store import can_be_named, client_options, read_object
 from bladescan.sources.retries import CONNECT_S, LISTING_STALL_S, Transient, in_thread, patiently
-from bladescan.sources.stored_objects import Found, check_size, check_whole, first_line, missing_reason
+from bladescan.sources.stored_objects import StoredObject, check_size, check_whole, first_line, missing_reason
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -48,13 +48,13 @@ class S3Bucket:
         self._store_lock = threading.Lock()
         self._store: ObjectStore | None = None
 
-    def find(self, key: str) -> Found | None:
+    def find(self, key: str) -> StoredObject | None:
         """The object of just this key."""
         # Listing, not HEAD: an answer to HEAD has no body that could say why not.
         page, _ = self._page({"Prefix": key, "MaxKeys": 1})
         return page[0] if page and page[0].key == key else None
 
-    def pages(self, prefix: str) -> Iterator[list[Found]]:
+    def pages(self, prefix: str) -> Iterator[list[StoredObject]]:
         """All below a prefix, in the order of the keys."""
         last, token = "", None
         while True:
@@ -68,7 +68,7 @@ class S3Bucket:
             if not token:
                 return
 
-    async def read(self, key: str, listed: Found | None, max_bytes: int, stall_s: float) -> bytes:
+    async def read(self, key: str, listed: StoredObject | None, max_bytes: int, stall_s: float) -> bytes:
         """The whole object, in one attempt."""
         if not can_be_named(key):
             return await in_thread(lambda: self._read_plainly(key, listed, max_bytes, stall_s))
@@ -79,7 +79,7 @@ class S3Bucket:
         """Close its connections."""
         self._client.close()
 
-    def _page(self, asked: dict[str, Any]) -> tuple[list[Found], str | None]:
+    def _page(self, asked: dict[str, Any]) -> tuple[list[StoredObject], str | None]:
         with self._answers():
             answer = self._client.list_objects_v2(Bucket=self._bucket, **asked)
         token = answer.get("NextContinuationToken")
@@ -87,7 +87,7 @@ class S3Bucket:
             raise Transient("the listing says that there is more, but not where")
         return [_found(item) for item in answer.get("Contents", ())], token if answer["IsTruncated"] else None
 
-    def _read_plainly(self, key: str, listed: Found | None, max_bytes: int, stall_s: float) -> bytes:
+    def _read_plainly(self, key: str, listed: StoredObject | None, max_bytes: int, stall_s: float) -> bytes:
         with self._answers(missing=missing_reason(listed)):
             answer = self._client.get_object(Bucket=self._bucket, Key=key)
             size = int(answer["ContentLength"])
@@ -206,9 +206,9 @@ class S3Bucket:
         return ImageError(Reason.READ_ERROR, f"the server answers {status} {code}".rstrip())
 
 
-def _found(item: Any) -> Found:
+def _found(item: Any) -> StoredObject:
     mark = item.get("ETag") or item["LastModified"].isoformat()
-    return Found(item["Key"], int(item["Size"]), mark)
+    return StoredObject(item["Key"], int(item["Size"]), mark)
 
 
 def _moment(text: Any) -> Any:

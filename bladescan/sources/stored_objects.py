@@ -28,7 +28,7 @@ class TooLargeError(ImageError):
         return (type(self), (self.size, self.max_bytes))
 
 
-class Found(NamedTuple):
+class StoredObject(NamedTuple):
     """One listed object.
 
     Attributes:
@@ -48,7 +48,7 @@ def check_size(size: int, max_bytes: int) -> None:
         raise TooLargeError(size, max_bytes)
 
 
-def check_whole(n_bytes: int, size: int, mark: str | None, listed: Found | None) -> None:
+def check_whole(n_bytes: int, size: int, mark: str | None, listed: StoredObject | None) -> None:
     """Raise Transient for bytes that are not as many as the answer, or the listing of the same object, told.
 
     Args:
@@ -63,7 +63,7 @@ def check_whole(n_bytes: int, size: int, mark: str | None, listed: Found | None)
         raise Transient(f"{size} bytes came, {listed.size} were listed")
 
 
-def missing_reason(listed: Found | None) -> Reason:
+def missing_reason(listed: StoredObject | None) -> Reason:
     """What it is called when there is no such object: what was listed has vanished since."""
     return Reason.NOT_FOUND if listed is None else Reason.VANISHED
 

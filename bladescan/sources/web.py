@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from bladescan.base.errors import BucketError, ImageError
 from bladescan.base.records import Reason
 from bladescan.sources.retries import CONNECT_S, LISTING_STALL_S, Transient, in_thread
-from bladescan.sources.stored_objects import PART_BYTES, Found, check_size, check_whole, first_line
+from bladescan.sources.stored_objects import PART_BYTES, StoredObject, check_size, check_whole, first_line
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
@@ -24,21 +24,21 @@ class WebFiles:
     By urllib3, for obstore takes no answer that does not tell its length, as many servers' do not.
     """
 
-    def find(self, key: str) -> Found | None:
+    def find(self, key: str) -> StoredObject | None:
         """The file of just this URL."""
         try:
             with _web_answer(key, LISTING_STALL_S) as answer:
-                return Found(key, _told_length(answer) or 0, answer.headers.get("ETag", ""))
+                return StoredObject(key, _told_length(answer) or 0, answer.headers.get("ETag", ""))
         except ImageError as exc:
             if exc.reason is Reason.NOT_FOUND:
                 return None
             raise
 
-    def pages(self, prefix: str) -> Iterator[list[Found]]:
+    def pages(self, prefix: str) -> Iterator[list[StoredObject]]:
         """Nothing is listed: raises BucketError."""
         raise BucketError(f"{prefix}: a web server lists nothing; name the files one by one")
 
-    async def read(self, key: str, listed: Found | None, max_bytes: int, stall_s: float) -> bytes:
+    async def read(self, key: str, listed: StoredObject | None, max_bytes: int, stall_s: float) -> bytes:
         """The whole file, in one attempt."""
         given_up = threading.Event()
         try:

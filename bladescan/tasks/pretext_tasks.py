@@ -15,7 +15,7 @@ from enum import Enum
 from bladescan.base.errors import UnknownNameError
 
 
-class Kind(str, Enum):
+class TaskKind(str, Enum):
     """What the truth of a task is, and so which loss it takes.
 
     Attributes:
@@ -32,7 +32,7 @@ class Kind(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class PretextTask:
     """One pretext task.
 
     Attributes:
@@ -43,7 +43,7 @@ class Task:
     """
 
     name: str
-    kind: Kind
+    kind: TaskKind
     classes: tuple[str, ...]
     template: str
 
@@ -92,21 +92,21 @@ def _captured(tag: str) -> str:
     return f"A photo of a face captured using the {{}} {tag}"
 
 
-def _ordinal(name: str, tag: str) -> Task:
-    return Task(name, Kind.ORDINAL, LEVELS, _captured(tag))
+def _ordinal(name: str, tag: str) -> PretextTask:
+    return PretextTask(name, TaskKind.ORDINAL, LEVELS, _captured(tag))
 
 
-def _categorical(name: str, tag: str, classes: tuple[str, ...]) -> Task:
-    return Task(name, Kind.CATEGORICAL, classes, _captured(tag))
+def _categorical(name: str, tag: str, classes: tuple[str, ...]) -> PretextTask:
+    return PretextTask(name, TaskKind.CATEGORICAL, classes, _captured(tag))
 
 
-TASKS: dict[str, Task] = {
+TASKS: dict[str, PretextTask] = {
     task.name: task
     for task in (
-        Task(COARSE, Kind.COARSE, ("photographic", "manipulated"), "A photo of a {} face"),
-        Task(
+        PretextTask(COARSE, TaskKind.COARSE, ("photographic", "manipulated"), "A photo of a {} face"),
+        PretextTask(
             FINE,
-            Kind.FINE,
+            TaskKind.FINE,
             ("mouth", "eye", "nose"),
             "A photo of a face with a manipulated {} region",
         ),
@@ -127,7 +127,7 @@ MANIPULATION_TASKS = (COARSE, FINE)
 """The two that need no EXIF."""
 
 
-def task(name: str) -> Task:
+def find_task(name: str) -> PretextTask:
     """Look a task up.
 
     Raises:
@@ -144,10 +144,10 @@ def prompts(names: Iterable[str]) -> tuple[str, ...]:
     Raises:
         UnknownNameError: there is no such task.
     """
-    return tuple(prompt for name in names for prompt in task(name).prompts)
+    return tuple(prompt for name in names for prompt in find_task(name).prompts)
 
 
-def columns(names: Iterable[str]) -> dict[str, slice]:
+def prompt_columns(names: Iterable[str]) -> dict[str, slice]:
     """Where each task's prompts stand in ``prompts(names)``.
 
     Raises:
@@ -156,7 +156,7 @@ def columns(names: Iterable[str]) -> dict[str, slice]:
     found: dict[str, slice] = {}
     start = 0
     for name in names:
-        stop = start + len(task(name).classes)
+        stop = start + len(find_task(name).classes)
         found[name] = slice(start, stop)
         start = stop
     return found

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from bladescan.tasks.pretext_tasks import COARSE, TASKS, Kind
+from bladescan.tasks.pretext_tasks import COARSE, TASKS, TaskKind
 
 _WIDTHS = {"gpt2": 768, "clip": 512}  # of the published text encoders
 _HEAD_WIDTH = 64
@@ -340,7 +340,7 @@ def _odd_heads(text: TextRecipe) -> list[str]:
 
 
 def _not_scalar(recipe: Recipe) -> list[str]:
-    odd = [n for n in recipe.tasks if n != COARSE and TASKS[n].kind is not Kind.ORDINAL]
+    odd = [n for n in recipe.tasks if n != COARSE and TASKS[n].kind is not TaskKind.ORDINAL]
     found = [f"tasks: {n}: head scalar has ordinal tags and {COARSE} only" for n in odd]
     if recipe.losses.ordinal.target != "ranking":
         found.append("losses.ordinal.target: head scalar can only rank")

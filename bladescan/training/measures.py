@@ -65,13 +65,13 @@ def ranking_accuracy(levels: Tensor, values: Tensor) -> float | None:
 
 
 def _measure(name: str, outputs: Tensor, truth: Tensor) -> Measure | None:
-    kind = tasks.task(name).kind
-    if kind is tasks.Kind.ORDINAL:
+    kind = tasks.find_task(name).kind
+    if kind is tasks.TaskKind.ORDINAL:
         accuracy = ranking_accuracy(levels(outputs), truth)
         return None if accuracy is None else Measure(accuracy, 0.5, int((~truth.isnan()).sum()))
-    if kind is tasks.Kind.FINE:
+    if kind is tasks.TaskKind.FINE:
         return _fine(outputs, truth)
-    if kind is tasks.Kind.COARSE:
+    if kind is tasks.TaskKind.COARSE:
         outputs = coarse_outputs(outputs)
     return _classes(outputs, truth)
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from bladescan.base.figures import GREY, as_png, make_plain, new_figure, nothing_to_draw, say_in
 from bladescan.base.output_files import write_file
 from bladescan.tasks import pretext_tasks as tasks
-from bladescan.tasks.pretext_tasks import Kind
+from bladescan.tasks.pretext_tasks import TaskKind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +53,7 @@ _STYLES: dict[str, tuple[str, Any]] = {
     "white_balance_mode": ("#B8558F", (0, (1.2, 1.2))),
     "exposure_program": ("#000000", (0, (1.2, 1.2))),
 }
-_WIDTHS = {Kind.COARSE: 2.4, Kind.FINE: 2.4, Kind.ORDINAL: 1.7, Kind.CATEGORICAL: 1.9}
+_WIDTHS = {TaskKind.COARSE: 2.4, TaskKind.FINE: 2.4, TaskKind.ORDINAL: 1.7, TaskKind.CATEGORICAL: 1.9}
 
 
 def plot_losses(history: History, path: Path) -> None:
@@ -129,7 +129,7 @@ def weights_figure(history: History) -> Figure:
     axes = figure.add_subplot()
     for name, course in courses.items():
         colour, dash = _style(name)
-        width = _WIDTHS[tasks.task(name).kind] if name in tasks.TASKS else 1.7
+        width = _WIDTHS[tasks.find_task(name).kind] if name in tasks.TASKS else 1.7
         axes.plot(steps, course, color=colour, linestyle=dash, linewidth=width, label=name)
     _mark_lone_points(axes)
     _label_ends(axes, courses)

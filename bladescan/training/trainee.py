@@ -138,7 +138,7 @@ def _level_edges(recipe: Recipe, tags: Sequence[Mapping[str, float | str]]) -> d
     found: dict[str, Tensor] = {}
     for name in recipe.tasks:
         task = tasks.TASKS[name]
-        if task.kind is not tasks.Kind.ORDINAL:
+        if task.kind is not tasks.TaskKind.ORDINAL:
             continue
         values = sorted(float(t[name]) for t in tags if name in t)
         found[name] = torch.tensor(_cuts(name, values, len(task.classes)), dtype=torch.float64)

@@ -17,7 +17,7 @@ import pytest
 from benchmarks.endurance import kill_scan
 from bladescan.base.exit_codes import ExitCode
 from bladescan.base.records import ImageRecord, Reason, Verdict
-from bladescan.ledger.entries import Entry, Settings
+from bladescan.ledger.entries import LedgerEntry, VerdictSettings
 from bladescan.ledger.journal import Journal
 from bladescan.sources.listing import Stamp
 
@@ -146,12 +146,12 @@ def test_a_journal_that_cannot_be_read_is_none(bladescan, pictures, content):
 
 
 def test_no_damage_to_a_journal_stops_the_scans_after_it(tmp_path):
-    output, settings = str(tmp_path / "v.jsonl"), Settings.of({"version": "1"})
+    output, settings = str(tmp_path / "v.jsonl"), VerdictSettings.of({"version": "1"})
     record = ImageRecord("", Verdict.UNREADABLE, Reason.CORRUPT, "x" * 500)
     stamp = Stamp(1, "1")
     with closing(Journal(output, settings, resume=True)) as journal:
         for index in range(100):
-            journal.put(Entry(b"/%d" % index, stamp, record))
+            journal.put(LedgerEntry(b"/%d" % index, stamp, record))
     whole = Path(journal.path).read_bytes()
     for page in range(1, len(whole) // 4096):
         damaged = bytearray(whole)
@@ -161,7 +161,7 @@ def test_no_damage_to_a_journal_stops_the_scans_after_it(tmp_path):
         with again.lookup() as lookup:
             for index in range(100):
                 assert lookup.find(b"/%d" % index, stamp, "") in (None, record)
-                again.put(Entry(b"/%d" % index, stamp, record))
+                again.put(LedgerEntry(b"/%d" % index, stamp, record))
         assert again.found or "cannot be read (database disk image is malformed)" in again.notice
         again.flush()
         assert again.count() >= 100
@@ -203,9 +203,9 @@ def test_a_killed_scan_leaves_its_lock_to_the_next_and_its_unfinished_file_to_be
 
 
 def test_what_another_process_still_writes_is_not_removed(tmp_path):
-    from bladescan.base.output_files import open_file, write_file
+    from bladescan.base.output_files import open_output, write_file
 
-    target = open_file(str(tmp_path / "one"))
+    target = open_output(str(tmp_path / "one"))
     target.write(b"half")
     write_file(tmp_path / "two", b"whole")
     target.write(b" and half")

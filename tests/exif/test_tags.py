@@ -18,7 +18,7 @@ from benchmarks.quality import exif_agreement
 from bladescan.exif import raw_fields as exif_bytes
 from bladescan.exif import tags as e
 from bladescan.exif.tags import EXIF_TASKS, Exif, exif_from_fields, read_exif
-from bladescan.tasks.pretext_tasks import TASKS, Kind
+from bladescan.tasks.pretext_tasks import TASKS, TaskKind
 
 NIKON = {ImageIFD.Make: b"NIKON CORPORATION", ImageIFD.Model: b"NIKON D70", ImageIFD.Software: b"Ver.1.0 "}
 SHOT = {
@@ -65,7 +65,7 @@ def shot(**tags):
 def is_lawful(found):
     assert isinstance(found, Exif)
     for name, value in found.tags.items():
-        if TASKS[name].kind is Kind.ORDINAL:
+        if TASKS[name].kind is TaskKind.ORDINAL:
             low, high = e.LIMITS[name]
             assert type(value) is float and low <= value <= high
         else:

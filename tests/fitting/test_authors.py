@@ -25,7 +25,7 @@ from bladescan.fitting.authors import KINDS, Imported, ImportOptions, read_check
 from bladescan.fitting.job import load_encoder
 from bladescan.heads.classifier import Classifier
 from bladescan.heads.detector import load_detector
-from bladescan.ledger.earlier import RecallOptions
+from bladescan.ledger.earlier import EarlierOptions
 from bladescan.networks.encoders import new_vision_encoder
 from bladescan.networks.text_encoders import TextEncoder, load_text_weights
 from bladescan.scanning.decoder_process import DecoderSettings
@@ -258,8 +258,8 @@ def test_a_calibrated_bc_checkpoint_scans_as_the_authors_code_computes(detector,
         ScanOptions(detector, "pytorch", Decision(), decoder=DecoderSettings(faces="none"), batch_size=3)
     )
     try:
-        with job.recall(RecallOptions()) as recall:
-            job.run(photographs, SimpleNamespace(write=lambda record: None), Tally(), recall, records.append)
+        with job.earlier_verdicts(EarlierOptions()) as earlier:
+            job.run(photographs, SimpleNamespace(write=lambda record: None), Tally(), earlier, records.append)
     finally:
         job.close()
     manifest = load_detector(detector).manifest

@@ -21,14 +21,14 @@ from bladescan.base.errors import OutputError
 from bladescan.base.exit_codes import ExitCode
 from bladescan.base.records import FaceBox, FaceVerdict, ImageRecord, Reason, Verdict
 from bladescan.command.demo import write_samples
-from bladescan.ledger.earlier import Recall, RecallOptions
-from bladescan.ledger.entries import Entry, EntryFile, Settings, key_of, mapped, stamp_of
+from bladescan.ledger.earlier import EarlierOptions, EarlierVerdicts
+from bladescan.ledger.entries import EntryFile, LedgerEntry, VerdictSettings, key_of, mapped, stamp_of
 from bladescan.ledger.journal import Journal
 from bladescan.ledger.ledger import KIND, Ledger, PruneRule, open_reader
 from bladescan.sources.listing import Source, Stamp
 
 FAST = ("--faces", "none")
-ONE, OTHER = Settings.of({"head": "one-class"}), Settings.of({"head": "binary"})
+ONE, OTHER = VerdictSettings.of({"head": "one-class"}), VerdictSettings.of({"head": "binary"})
 FACE = FaceVerdict(
     1, FaceBox(0.1, 2, 3, 4, 0.5, ((1.0, 2.0),) * 5), -1e-17, 1 / 3, 0.25, Verdict.AI_GENERATED
 )
@@ -68,20 +68,20 @@ def rewrite_unseen(path):
 
 def scan_all(path, settings, sources, *, show="all", output=None, lose=()):
     """What a scan is to the ledger: known sources keep their records, the others get new ones."""
-    options = RecallOptions(None if output is None else str(output), ledger=str(path), show=show)
-    with Recall(options, settings, holds_back=False) as recall:
-        recall.begin()
+    options = EarlierOptions(None if output is None else str(output), ledger=str(path), show=show)
+    with EarlierVerdicts(options, settings, holds_back=False) as earlier:
+        earlier.begin()
         new, out = [], []
 
         def records():
-            for source in recall.listed(sources):
+            for source in earlier.look_up(sources):
                 if source.known is None:
                     new.append(source.name)
                 yield source.known or ImageRecord(source.name, Verdict.AI_GENERATED, faces=(FACE,))
 
-        out = [record for record in recall.noted(records())]
-        recall.commit()
-        return new, out, recall.n_unchanged
+        out = [record for record in earlier.keep(records())]
+        earlier.commit()
+        return new, out, earlier.n_unchanged
 
 
 # What is kept, and when it is used
@@ -129,14 +129,14 @@ def test_a_name_listed_twice_has_two_rows_each_time(tmp_path):
 
 @pytest.mark.parametrize("reason", Reason)
 def test_what_may_pass_is_looked_at_again(tmp_path, reason):
-    options = RecallOptions(ledger=str(tmp_path / "ledger"))
+    options = EarlierOptions(ledger=str(tmp_path / "ledger"))
     source = Source("s3://b/k", stamp=Stamp(1, "x"))
     for _ in range(2):
-        with Recall(options, ONE, holds_back=False) as recall:
-            (listed,) = recall.listed([source])
+        with EarlierVerdicts(options, ONE, holds_back=False) as earlier:
+            (listed,) = earlier.look_up([source])
             record = ImageRecord("s3://b/k", Verdict.UNREADABLE, reason)
-            list(recall.noted([listed.known or record]))
-            recall.commit()
+            list(earlier.keep([listed.known or record]))
+            earlier.commit()
     passing = {"timeout", "read-error", "permission-denied", "vanished", "not-found", "decoder-crashed"}
     assert (listed.known is None) == (reason.value in passing)
 
@@ -164,20 +164,20 @@ def test_a_key_names_the_same_file_from_any_folder(tmp_path, monkeypatch):
 
 def test_entries_of_rows_that_were_not_written_are_not_kept(tmp_path):
     sources = [Source(name, stamp=Stamp(1, "x")) for name in NAMES]
-    options = RecallOptions(str(tmp_path / "v.csv"), ledger=str(tmp_path / "ledger"))
-    with Recall(options, ONE, holds_back=False) as recall:
-        recall.begin()
-        listed = recall.listed(sources)
-        list(recall.noted(ImageRecord(source.name, Verdict.NO_FACE) for source in listed))
+    options = EarlierOptions(str(tmp_path / "v.csv"), ledger=str(tmp_path / "ledger"))
+    with EarlierVerdicts(options, ONE, holds_back=False) as earlier:
+        earlier.begin()
+        listed = earlier.look_up(sources)
+        list(earlier.keep(ImageRecord(source.name, Verdict.NO_FACE) for source in listed))
     new, _, _ = scan_all(tmp_path / "ledger", ONE, sources)
     assert new == NAMES
     # Now the journal of the first run has all, but a resumed run lists only one.
-    options = RecallOptions(str(tmp_path / "v.csv"), resume=True, ledger=str(tmp_path / "other"))
-    with Recall(options, ONE, holds_back=False) as recall:
-        assert "(5 images" in recall.begin()[0]
-        assert [s.known is not None for s in recall.listed(sources[:1])] == [True]
-        list(recall.noted([ImageRecord(NAMES[0], Verdict.NO_FACE)]))
-        recall.commit()
+    options = EarlierOptions(str(tmp_path / "v.csv"), resume=True, ledger=str(tmp_path / "other"))
+    with EarlierVerdicts(options, ONE, holds_back=False) as earlier:
+        assert "(5 images" in earlier.begin()[0]
+        assert [s.known is not None for s in earlier.look_up(sources[:1])] == [True]
+        list(earlier.keep([ImageRecord(NAMES[0], Verdict.NO_FACE)]))
+        earlier.commit()
     with open_reader(str(tmp_path / "other")) as reader:
         assert [os.path.basename(entry.record.source) for entry in reader.entries()] == NAMES[:1]
     assert not list(tmp_path.glob(".v.csv*"))
@@ -357,7 +357,7 @@ def test_a_damaged_ledger_is_one_line_with_a_way_out(scan, pictures):
 
 def test_a_journal_is_no_ledger(tmp_path):
     journal = Journal(str(tmp_path / "v.csv"), ONE, resume=False)
-    journal.put(Entry(b"k", Stamp(1, "x"), ImageRecord("k", Verdict.NO_FACE)))
+    journal.put(LedgerEntry(b"k", Stamp(1, "x"), ImageRecord("k", Verdict.NO_FACE)))
     journal.close()
     with pytest.raises(Exception, match="is not a ledger"):
         Ledger(journal.path)
@@ -366,7 +366,7 @@ def test_a_journal_is_no_ledger(tmp_path):
 def test_a_full_disk_leaves_the_ledger_as_it_was(tmp_path):
     file = EntryFile(str(tmp_path / "ledger"), KIND)
     file.begin_run(ONE)
-    file.put(Entry(b"k", Stamp(1, "x"), ImageRecord("k", Verdict.NO_FACE)))
+    file.put(LedgerEntry(b"k", Stamp(1, "x"), ImageRecord("k", Verdict.NO_FACE)))
     file.flush()
     pages = file.db.execute("PRAGMA page_count").fetchone()[0]
     file.db.execute(f"PRAGMA max_page_count = {pages}")  # as a full disk: SQLite's own answer to it

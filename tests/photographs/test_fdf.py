@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bladescan.photographs.fdf import METAINFO, Note, Notes, tags_of
-from bladescan.tasks.pretext_tasks import TASKS, Kind
+from bladescan.tasks.pretext_tasks import TASKS, TaskKind
 
 BOX = [0.1, 0.2, 0.7, 0.9]
 JSON = st.recursive(
@@ -81,7 +81,7 @@ def test_whatever_the_json_holds_every_tag_is_of_its_tasks_kind(fields, ordinal,
     if released:
         fields = {"EXIF_ordinal": ordinal, "EXIF_categorical": categorical}
     for name, value in tags_of(fields).tags.items():
-        if TASKS[name].kind is Kind.ORDINAL:
+        if TASKS[name].kind is TaskKind.ORDINAL:
             assert isinstance(value, float) and 0 < value < float("inf")
         else:
             assert value in TASKS[name].classes

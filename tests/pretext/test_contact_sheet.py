@@ -9,11 +9,13 @@ from bladescan.photographs.indexing import Indexed
 from bladescan.pretext.contact_sheet import MARGIN, caption, contact_sheet, recipe_sheet, sheet
 from bladescan.pretext.examples import PATCH, Drawn, Examples
 from bladescan.pretext.manipulations import UNTOUCHED
-from bladescan.tasks.pretext_tasks import TASKS, Kind
+from bladescan.tasks.pretext_tasks import TASKS, TaskKind
 from bladescan.tasks.recipe import AugmentationRecipe, DataRecipe, ManipulationRecipe, Recipe
 
 MARKS = np.array([[85, 95], [135, 95], [110, 125], [92, 150], [128, 150]], np.float32)
-ALL_TAGS = {name: 2.0 if TASKS[name].kind is Kind.ORDINAL else TASKS[name].classes[0] for name in EXIF_TASKS}
+ALL_TAGS = {
+    name: 2.0 if TASKS[name].kind is TaskKind.ORDINAL else TASKS[name].classes[0] for name in EXIF_TASKS
+}
 FACES = ("f0", "f1", "f2", "f3")
 
 
@@ -116,7 +118,7 @@ def test_the_caption_tells_the_tags_as_people_write_them():
 
 def test_captions_leave_the_pixels_free_whatever_their_length():
     longest = {
-        name: 1 / 8000 if TASKS[name].kind is Kind.ORDINAL else max(TASKS[name].classes, key=len)
+        name: 1 / 8000 if TASKS[name].kind is TaskKind.ORDINAL else max(TASKS[name].classes, key=len)
         for name in EXIF_TASKS
     }
     drawn = [Drawn(grain(i, 64), "mouth-flip-horizontal", (1, 1, 1), longest) for i in range(10)]

@@ -8,7 +8,7 @@ from bladescan.base.records import CROP_SIZE
 from bladescan.photographs.index import Photograph, PhotographIndex, square, textured_blocks
 from bladescan.pretext.examples import PATCH, Examples, augment, batch_of, collate, patch_box
 from bladescan.pretext.manipulations import UNTOUCHED
-from bladescan.tasks.pretext_tasks import COARSE, FINE, TASKS, Kind
+from bladescan.tasks.pretext_tasks import COARSE, FINE, TASKS, TaskKind
 from bladescan.tasks.recipe import AugmentationRecipe, ManipulationRecipe
 
 PLAIN = AugmentationRecipe(
@@ -120,10 +120,10 @@ def test_every_task_has_a_truth_of_its_own_type(index):
     truth = examples(index)[0, 0].truth
     assert tuple(truth) == tuple(TASKS)
     types = {
-        Kind.COARSE: torch.int64,
-        Kind.FINE: torch.float32,
-        Kind.ORDINAL: torch.float64,
-        Kind.CATEGORICAL: torch.int64,
+        TaskKind.COARSE: torch.int64,
+        TaskKind.FINE: torch.float32,
+        TaskKind.ORDINAL: torch.float64,
+        TaskKind.CATEGORICAL: torch.int64,
     }
     for name, values in truth.items():
         assert values.dtype == types[TASKS[name].kind]
@@ -141,9 +141,9 @@ def test_a_manipulated_face_keeps_the_tags_of_its_photograph(index):
 def test_a_missing_tag_is_nan_or_minus_one(index):
     truth = examples(index)[0, 1].truth
     for name, task in TASKS.items():
-        if task.kind is Kind.ORDINAL:
+        if task.kind is TaskKind.ORDINAL:
             assert math.isnan(truth[name].item())
-        elif task.kind is Kind.CATEGORICAL:
+        elif task.kind is TaskKind.CATEGORICAL:
             assert truth[name].item() == -1
 
 

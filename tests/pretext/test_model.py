@@ -73,10 +73,10 @@ def test_each_task_has_its_own_loss_on_its_own_columns(model):
         own = outputs[:, start : start + len(task.classes)]
         start += len(task.classes)
         expected = {
-            tasks.Kind.COARSE: lambda s, t: losses.coarse_loss(s, t),
-            tasks.Kind.FINE: lambda s, t: losses.fine_loss(s, t),
-            tasks.Kind.ORDINAL: lambda s, t: losses.ordinal_loss(losses.expected_level(s), t),
-            tasks.Kind.CATEGORICAL: lambda s, t: losses.categorical_loss(s, t, gamma=2.0),
+            tasks.TaskKind.COARSE: lambda s, t: losses.coarse_loss(s, t),
+            tasks.TaskKind.FINE: lambda s, t: losses.fine_loss(s, t),
+            tasks.TaskKind.ORDINAL: lambda s, t: losses.ordinal_loss(losses.expected_level(s), t),
+            tasks.TaskKind.CATEGORICAL: lambda s, t: losses.categorical_loss(s, t, gamma=2.0),
         }[task.kind](own, truth[name])
         assert torch.equal(found[name], expected.float()), name
 

@@ -2,7 +2,7 @@ import pytest
 
 from bladescan.base.errors import UnknownNameError
 from bladescan.tasks import pretext_tasks as tasks
-from bladescan.tasks.pretext_tasks import Kind
+from bladescan.tasks.pretext_tasks import TaskKind
 
 
 def test_there_are_eleven_tasks_with_fifty_prompts_in_all():
@@ -21,7 +21,7 @@ def test_tasks_are_keyed_by_their_own_name():
 
 def test_kinds_are_those_of_the_paper():
     kinds = [task.kind for task in tasks.TASKS.values()]
-    assert kinds == [Kind.COARSE, Kind.FINE, *[Kind.ORDINAL] * 4, *[Kind.CATEGORICAL] * 5]
+    assert kinds == [TaskKind.COARSE, TaskKind.FINE, *[TaskKind.ORDINAL] * 4, *[TaskKind.CATEGORICAL] * 5]
 
 
 @pytest.mark.parametrize(
@@ -34,16 +34,16 @@ def test_kinds_are_those_of_the_paper():
     ],
 )
 def test_prompts_read_as_in_the_paper(name, prompt):
-    assert prompt in tasks.task(name).prompts
+    assert prompt in tasks.find_task(name).prompts
 
 
 def test_columns_cut_the_prompts_task_by_task():
     names = ["make", "coarse_manipulation", "aperture"]
-    prompts, columns = tasks.prompts(names), tasks.columns(names)
+    prompts, columns = tasks.prompts(names), tasks.prompt_columns(names)
     assert list(columns) == names
-    assert all(prompts[columns[name]] == tasks.task(name).prompts for name in names)
+    assert all(prompts[columns[name]] == tasks.find_task(name).prompts for name in names)
 
 
 def test_an_unknown_task_suggests_the_nearest():
     with pytest.raises(UnknownNameError, match="Did you mean 'coarse_manipulation'"):
-        tasks.task("coarse_manipulations")
+        tasks.find_task("coarse_manipulations")

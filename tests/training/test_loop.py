@@ -53,10 +53,10 @@ TAGS = {
     "aperture": [1.8, 4.0, 11.0],
     "exposure_time": [1 / 500, 1 / 60, 0.5],
     "focal_length": [4.2, 35.0, 200.0],
-    **{t.name: list(t.classes[:3]) for t in tasks.TASKS.values() if t.kind is tasks.Kind.CATEGORICAL},
+    **{t.name: list(t.classes[:3]) for t in tasks.TASKS.values() if t.kind is tasks.TaskKind.CATEGORICAL},
 }
 
-ORDINAL = [t.name for t in tasks.TASKS.values() if t.kind is tasks.Kind.ORDINAL]
+ORDINAL = [t.name for t in tasks.TASKS.values() if t.kind is tasks.TaskKind.ORDINAL]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -319,9 +319,9 @@ def batch(n=8, seed=0):
         "fine_manipulation": coarse[:, None].float() * torch.tensor([1.0, 0.0, 1.0]),
     }
     for task in tasks.TASKS.values():
-        if task.kind is tasks.Kind.ORDINAL:
+        if task.kind is tasks.TaskKind.ORDINAL:
             truth[task.name] = torch.rand(n, generator=rng, dtype=torch.float64)
-        elif task.kind is tasks.Kind.CATEGORICAL:
+        elif task.kind is tasks.TaskKind.CATEGORICAL:
             truth[task.name] = torch.randint(len(task.classes), (n,), generator=rng)
     return Batch(pixels, truth)
 

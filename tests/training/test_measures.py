@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import tensor
 
-from bladescan.tasks.pretext_tasks import TASKS, columns
+from bladescan.tasks.pretext_tasks import TASKS, prompt_columns
 from bladescan.training.measures import measure_tasks, ranking_accuracy
 
 NAN = float("nan")
@@ -43,7 +43,7 @@ def test_a_perfect_order_is_one_a_reversed_one_zero_and_a_constant_a_half():
 
 def test_every_kind_of_task_is_measured_against_its_best_constant_answer():
     names = ["coarse_manipulation", "fine_manipulation", "aperture", "white_balance_mode", "make"]
-    where = columns(names)
+    where = prompt_columns(names)
     outputs = torch.zeros(4, sum(len(TASKS[name].classes) for name in names))
     outputs[:, where["coarse_manipulation"]] = tensor([[2.0, 0], [0, 2], [2, 0], [2, 0]])
     outputs[:, where["fine_manipulation"]] = tensor([[-1.0, -1, -1], [1, 1, -1], [1, -1, -1], [0, 0, 0]])
