@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bladescan.photographs.index import Entry
+from bladescan.photographs.index import IndexEntry
 from bladescan.photographs.indexing import index_photographs, open_index
 from bladescan.pretext.examples import Batch, batch_of
 from bladescan.sources.listing import SourceQuery, list_sources
@@ -63,7 +63,7 @@ def measured(
     return examples | measure_tasks(whole[rows], {k: v[rows] for k, v in first.items()}, exif)
 
 
-def bootstrap_rows(entries: Sequence[Entry], rng: np.random.Generator) -> Tensor:
+def bootstrap_rows(entries: Sequence[IndexEntry], rng: np.random.Generator) -> Tensor:
     """Rows of cameras drawn with replacement."""
     groups: dict[str, list[int]] = {}
     for row, entry in enumerate(entries):

@@ -37,8 +37,10 @@ from torch.nn.functional import normalize
 
 from bladescan.detectors.manifest import Preprocessing
 from bladescan.heads.mixture import Shape, fit_mixture, one_thread
-from bladescan.photographs.index import Photograph, PhotographIndex, square
+from bladescan.photographs.cutting import square
+from bladescan.photographs.index import PhotographIndex
 from bladescan.photographs.indexing import index_photographs, open_index
+from bladescan.photographs.photograph import Photograph
 from bladescan.tasks.recipe import LossRecipe, Recipe
 from bladescan.tasks.recipe_files import load_recipe
 from bladescan.training.runs import RECIPE_FILE, load_encoder_run

@@ -37,7 +37,7 @@ def index(
 ) -> None:
     """Find faces and EXIF tags of photographs once, for `train --index`; print a summary by tag."""
     need_learning_side("index")
-    from bladescan.photographs.indexing import format_summary, format_totals, summarise
+    from bladescan.photographs.tag_summary import format_summary, format_totals, summarise
     from bladescan.sources.listing import list_sources
     from bladescan.training.job import fill_index
     from bladescan.training.plots import plot_tags

@@ -18,15 +18,9 @@ from torch.utils.data import Dataset
 
 from bladescan.base.records import CROP_SIZE
 from bladescan.faces.crops import whole_crop
-from bladescan.photographs.index import (
-    BLOCK,
-    MIN_TEXTURED_SHARE,
-    Photograph,
-    PhotographIndex,
-    Tags,
-    square,
-    textured_blocks,
-)
+from bladescan.photographs.cutting import BLOCK, MIN_TEXTURED_SHARE, square, textured_blocks
+from bladescan.photographs.index import PhotographIndex
+from bladescan.photographs.photograph import Photograph, Tags
 from bladescan.pretext import manipulations
 from bladescan.tasks.pretext_tasks import COARSE, FINE, TASKS, PretextTask, TaskKind
 from bladescan.tasks.recipe import AugmentationRecipe, ManipulationRecipe

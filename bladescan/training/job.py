@@ -10,7 +10,7 @@ from typing import Any
 
 from bladescan.base.errors import DataError
 from bladescan.base.terminal import ProgressLine
-from bladescan.photographs.index import Entry, PhotographIndex
+from bladescan.photographs.index import IndexEntry, PhotographIndex
 from bladescan.photographs.indexing import Indexed, index_photographs, open_index
 from bladescan.scanning.job import n_cores
 from bladescan.sources.listing import Source
@@ -129,7 +129,7 @@ def draw_history(out_dir: Path, world: World) -> None:
 
 def _entries(
     recipe: Recipe, sources: Iterable[Source], options: TrainOptions, world: World, line: ProgressLine
-) -> tuple[PhotographIndex, list[Entry]]:
+) -> tuple[PhotographIndex, list[IndexEntry]]:
     """The photographs of this run; the first process indexes them for all."""
     path = options.index or options.out_dir.parent / INDEX_FILE
 

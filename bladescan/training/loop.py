@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from bladescan.base.errors import DataError
-from bladescan.photographs.index import Entry, PhotographIndex
+from bladescan.photographs.index import IndexEntry, PhotographIndex
 from bladescan.pretext.examples import Batch, Examples
 from bladescan.pretext.model import PretextModel, task_losses
 from bladescan.tasks.recipe import InnerRecipe, Recipe
@@ -181,7 +181,7 @@ def learning_rate(step: int, n_steps: int, inner: InnerRecipe) -> float:
 def train(
     recipe: Recipe,
     index: PhotographIndex,
-    entries: Sequence[Entry],
+    entries: Sequence[IndexEntry],
     out_dir: Path,
     *,
     resume: bool = False,

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from bladescan.base.errors import DataError, UsageError
 from bladescan.exif.tags import EXIF_TASKS
-from bladescan.photographs.index import Entry, PhotographIndex
+from bladescan.photographs.index import IndexEntry, PhotographIndex
 from bladescan.pretext.examples import Batch, Examples, collate
 from bladescan.tasks import pretext_tasks as tasks
 from bladescan.tasks.recipe import Recipe
@@ -38,12 +38,12 @@ class Split(NamedTuple):
         held_out: only measured.
     """
 
-    train: tuple[Entry, ...]
-    validation: tuple[Entry, ...]
-    held_out: tuple[Entry, ...]
+    train: tuple[IndexEntry, ...]
+    validation: tuple[IndexEntry, ...]
+    held_out: tuple[IndexEntry, ...]
 
 
-def split(recipe: Recipe, entries: Sequence[Entry]) -> Split:
+def split(recipe: Recipe, entries: Sequence[IndexEntry]) -> Split:
     """Divide photographs by their content, or by their camera.
 
     Args:
@@ -85,17 +85,17 @@ def check_shares(recipe: Recipe, world: World) -> None:
             raise UsageError(f"{key}: {size} examples cannot be shared by {world.size} processes{whole}")
 
 
-def _counts(recipe: Recipe, entry: Entry) -> bool:
+def _counts(recipe: Recipe, entry: IndexEntry) -> bool:
     if entry.kind != "face" and not (entry.kind == "patch" and recipe.data.patches):
         return False
     return not recipe.data.require_all_tags or all(name in entry.tags for name in EXIF_TASKS)
 
 
-def _has_truth(name: str, entry: Entry) -> bool:
+def _has_truth(name: str, entry: IndexEntry) -> bool:
     return entry.kind == "face" if name in tasks.MANIPULATION_TASKS else name in entry.tags
 
 
-def _kept_out(recipe: Recipe, entries: Sequence[Entry]) -> set[str]:
+def _kept_out(recipe: Recipe, entries: Sequence[IndexEntry]) -> set[str]:
     """Digests of the photographs to measure on.
 
     Cameras are taken in an order that follows from their names as long as they fit into the share: one that
@@ -122,10 +122,10 @@ def _share_of(digits: str) -> float:
 
 def _check(
     recipe: Recipe,
-    entries: Sequence[Entry],
-    train: Sequence[Entry],
-    validation: Sequence[Entry],
-    held_out: Sequence[Entry],
+    entries: Sequence[IndexEntry],
+    train: Sequence[IndexEntry],
+    validation: Sequence[IndexEntry],
+    held_out: Sequence[IndexEntry],
 ) -> None:
     kept_out = len(held_out) + (0 if recipe.outer.validation == "training" else len(validation))
     needed = photographs_per_batch(recipe, recipe.inner.batch_size)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from bladescan.photographs.indexing import TagSummary
+    from bladescan.photographs.tag_summary import TagSummary
 
 History = Sequence[Mapping[str, Any]]
 Course = NDArray[np.float64]

@@ -7,27 +7,29 @@ import pytest
 
 from bladescan.base.errors import DataError
 from bladescan.base.records import FaceBox
-from bladescan.photographs.index import (
-    APPLICATION_ID,
+from bladescan.photographs.cutting import (
     BLOCK,
     CONTEXT,
     MAX_STORED_SIDE,
     PATCH_SIDE,
-    SCHEMA_VERSION,
-    FileStamp,
-    Photograph,
-    PhotographIndex,
-    Record,
     UnusableError,
     cut_face,
     cut_patch,
-    encoded,
     flat_share,
     square,
     textured_blocks,
     whole_face,
 )
+from bladescan.photographs.index import (
+    APPLICATION_ID,
+    SCHEMA_VERSION,
+    FileStamp,
+    PhotographIndex,
+    Record,
+    encoded,
+)
 from bladescan.photographs.indexing import index_photographs, open_index
+from bladescan.photographs.photograph import Photograph
 
 MARKS = np.array([[45, 55], [75, 55], [60, 72], [48, 88], [72, 88]], np.float32)
 TAGS = {"iso_speed": 200.0, "make": "Nikon"}

@@ -18,15 +18,9 @@ from PIL import Image
 from bladescan.base.errors import DataError, UnknownNameError, UsageError
 from bladescan.exif.tags import EXIF_TASKS
 from bladescan.faces.finders import open_face_detector
-from bladescan.photographs.index import Entry, PhotographIndex
-from bladescan.photographs.indexing import (
-    TagSummary,
-    format_summary,
-    format_totals,
-    index_photographs,
-    open_index,
-    summarise,
-)
+from bladescan.photographs.index import IndexEntry, PhotographIndex
+from bladescan.photographs.indexing import index_photographs, open_index
+from bladescan.photographs.tag_summary import TagSummary, format_summary, format_totals, summarise
 
 N_FACES = 3
 
@@ -373,7 +367,7 @@ def test_two_files_of_tags_are_an_error(fdf):
 
 
 def entry(kind="face", reason=None, camera="", **tags):
-    return Entry(os.urandom(4).hex(), kind, tags, camera, reason)
+    return IndexEntry(os.urandom(4).hex(), kind, tags, camera, reason)
 
 
 ENTRIES = [

@@ -4,8 +4,9 @@ from PIL import Image
 
 from bladescan.base.errors import DataError, OutputError
 from bladescan.exif.tags import EXIF_TASKS
-from bladescan.photographs.index import Photograph, PhotographIndex
+from bladescan.photographs.index import PhotographIndex
 from bladescan.photographs.indexing import Indexed
+from bladescan.photographs.photograph import Photograph
 from bladescan.pretext.contact_sheet import MARGIN, caption, contact_sheet, recipe_sheet, sheet
 from bladescan.pretext.examples import PATCH, Drawn, Examples
 from bladescan.pretext.manipulations import UNTOUCHED

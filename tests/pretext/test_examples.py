@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from bladescan.base.records import CROP_SIZE
-from bladescan.photographs.index import Photograph, PhotographIndex, square, textured_blocks
+from bladescan.photographs.cutting import square, textured_blocks
+from bladescan.photographs.index import PhotographIndex
+from bladescan.photographs.photograph import Photograph
 from bladescan.pretext.examples import PATCH, Examples, augment, batch_of, collate, patch_box
 from bladescan.pretext.manipulations import UNTOUCHED
 from bladescan.tasks.pretext_tasks import COARSE, FINE, TASKS, TaskKind

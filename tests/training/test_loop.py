@@ -12,7 +12,8 @@ import torch
 
 from bladescan.base.errors import DataError, DetectorError, UsageError
 from bladescan.networks.weights import read_safetensors
-from bladescan.photographs.index import Photograph, PhotographIndex
+from bladescan.photographs.index import PhotographIndex
+from bladescan.photographs.photograph import Photograph
 from bladescan.pretext.examples import Batch
 from bladescan.tasks import pretext_tasks as tasks
 from bladescan.tasks.recipe import (

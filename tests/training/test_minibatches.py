@@ -7,7 +7,7 @@ import pytest
 
 from bladescan.base.errors import DataError, UsageError
 from bladescan.exif.tags import EXIF_TASKS
-from bladescan.photographs.index import Entry
+from bladescan.photographs.index import IndexEntry
 from bladescan.tasks.pretext_tasks import TASKS
 from bladescan.tasks.recipe import DataRecipe, InnerRecipe, ManipulationRecipe, OuterRecipe, Recipe
 from bladescan.training.distributed import ALONE, World
@@ -20,7 +20,7 @@ RECIPE = Recipe(inner=InnerRecipe(batch_size=16), data=DataRecipe(held_out=0.2))
 
 
 def entry(i, kind="face", tags=None, camera=""):
-    return Entry(hashlib.sha256(str(i).encode()).hexdigest(), kind, tags or {}, camera, None)
+    return IndexEntry(hashlib.sha256(str(i).encode()).hexdigest(), kind, tags or {}, camera, None)
 
 
 def faces(n, n_cameras=10, tags=ALL_TAGS):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from bladescan.base.errors import MissingDependencyError, OutputError
 from bladescan.base.figures import as_png
-from bladescan.photographs.indexing import TagSummary
+from bladescan.photographs.tag_summary import TagSummary
 from bladescan.tasks import pretext_tasks as tasks
 from bladescan.training import plots
 

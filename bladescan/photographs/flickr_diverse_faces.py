@@ -1,4 +1,4 @@
-"""Flickr Diverse Faces: boxes and tags that stand beside the pictures instead of in them.
+"""Flickr Diverse Faces (FDF): boxes and tags that stand beside the pictures instead of in them.
 
 It finds and reads the two kinds of JSON, opens no picture, and looks for no face. ``docs/photographs.md``
 draws the folder.
@@ -13,13 +13,14 @@ import mmap
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from bladescan.base.errors import DataError
-from bladescan.exif.tags import exif_from_fields
+from bladescan.exif.tags import Exif, exif_from_fields
 from bladescan.tasks.pretext_tasks import TASKS, TaskKind
 
 METAINFO = "fdf_metainfo.json"
@@ -42,8 +43,8 @@ _T = TypeVar("_T")
 _PHOTO_ID = re.compile(r"/photos/[^/]+/(\d+)")
 
 
-class Note(msgspec.Struct, frozen=True):
-    """What is said of one picture outside it. Crosses processes.
+class Annotation(msgspec.Struct, frozen=True):
+    """Box and tags of one picture that stand outside it. Crosses processes.
 
     Attributes:
         box: x0, y0, x1, y1 of the face, as shares of width and height; None where it is not said.
@@ -61,14 +62,7 @@ class _Face(msgspec.Struct, frozen=True):
     photo_url: str = ""
 
 
-class Tags(NamedTuple):
-    """What the fields come to, see `bladescan.exif.tags.Exif`."""
-
-    tags: Mapping[str, float | str]
-    camera: str
-
-
-class Folder:
+class FdfFolder:
     """One folder of the layout, its JSON read.
 
     Args:
@@ -89,8 +83,8 @@ class Folder:
             entries = _decoded(found[0], dict[str, dict[str, Any]])
             self._by_picture = {Path(str(e.get("path", key))).stem: e for key, e in entries.items()}
 
-    def note(self, picture: str) -> Note | None:
-        """What is said of a picture, by its file name; None if nothing is."""
+    def annotation(self, picture: str) -> Annotation | None:
+        """Look up a picture by its file name; None if nothing stands of it."""
         name = Path(picture).stem
         face = self._faces.get(name)
         fields = self._by_picture.get(name)
@@ -98,18 +92,18 @@ class Folder:
             fields = _photo_fields(self._by_photo, face.photo_url)
         if face is None and fields is None:
             return None
-        return Note(face.bounding_box if face else None, fields)
+        return Annotation(face.bounding_box if face else None, fields)
 
 
-class Notes:
-    """What is said of pictures outside them, for one run over many: JSON is read once, as it is then."""
+class Annotations:
+    """The annotations of many pictures, for one run: JSON is read once, as it is then."""
 
     def __init__(self) -> None:
         self._roots: dict[Path, Path | None] = {}
-        self._folders: dict[Path, Folder] = {}
+        self._folders: dict[Path, FdfFolder] = {}
 
-    def on(self, picture: str) -> Note | None:
-        """What is said of one picture; None of one that lies in no folder of the layout.
+    def of(self, picture: str) -> Annotation | None:
+        """Look up one picture by its path; None if it lies in no folder of the layout.
 
         Raises:
             DataError: the JSON cannot be used.
@@ -121,16 +115,16 @@ class Notes:
         if root is None:
             return None
         if root not in self._folders:
-            self._folders[root] = Folder(root)
-        return self._folders[root].note(picture)
+            self._folders[root] = FdfFolder(root)
+        return self._folders[root].annotation(picture)
 
 
 def _root_of(folder: Path) -> Path | None:
     return next((at for at in (folder, *folder.parents[:DEPTH]) if os.path.isfile(at / METAINFO)), None)
 
 
-def tags_of(fields: Mapping[str, Any]) -> Tags:
-    """Tags from an entry of the JSON, in any of three shapes.
+def exif_of(fields: Mapping[str, Any]) -> Exif:
+    """Read the tags of an entry of the JSON, in any of three shapes.
 
     Named fields (``{"ISO": "400", ...}``), the same below the key ``EXIF``, or those of the BLADES release:
     ``EXIF_ordinal`` with numbers and ``EXIF_categorical`` with ``{"cls_label": index}``, the index being that
@@ -140,11 +134,10 @@ def tags_of(fields: Mapping[str, Any]) -> Tags:
         fields = fields["EXIF"]
     ordinal, categorical = fields.get("EXIF_ordinal"), fields.get("EXIF_categorical")
     if not isinstance(ordinal, dict) and not isinstance(categorical, dict):
-        exif = exif_from_fields(fields)
-        return Tags(exif.tags, exif.camera)
+        return exif_from_fields(fields)
     exif = exif_from_fields(_in_seconds(ordinal if isinstance(ordinal, dict) else {}))
     classes = _classes(categorical if isinstance(categorical, dict) else {})
-    return Tags({**exif.tags, **classes}, exif.camera)
+    return replace(exif, tags={**exif.tags, **classes})
 
 
 def _in_seconds(ordinal: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,7 +166,7 @@ def _photo_fields(folder: Path, photo_url: str) -> dict[str, Any] | None:
 
 
 def _decoded(path: Path, kind: type[_T]) -> _T:
-    """A JSON file as a type.
+    """Decode a JSON file as a type.
 
     Raises:
         DataError: it cannot be read, or is something else.
