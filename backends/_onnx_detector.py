@@ -7,6 +7,7 @@ from typing import Any
 
 from bladescan.base.errors import DetectorError
 from bladescan.detectors.manifest import METADATA_KEY, Manifest, decode_manifest
+from bladescan.runtimes.onnx_session import UnloadableGraphError, open_session
 
 from ._onnx_file import read_onnx
 
@@ -44,17 +45,7 @@ def open_heads(graph: bytes, *, where: str) -> Any:
     Raises:
         DetectorError: onnxruntime cannot load it.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
     try:
-        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except Exception as exc:  # onnxruntime raises its own unrelated classes
-        raise DetectorError(f"{where}: its heads cannot be loaded: {first_line(exc)}") from exc
-
-
-def first_line(exc: Exception) -> str:
-    """What a runtime's exception says, in one line."""
-    return (str(exc).strip().splitlines() or [type(exc).__name__])[0]
+        return open_session(graph, threads=1)
+    except UnloadableGraphError as exc:
+        raise DetectorError(f"{where}: its heads cannot be loaded: {exc}") from exc

@@ -5,7 +5,6 @@ Importing this module imports no onnxruntime. A file is read and checked before 
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +14,15 @@ from bladescan.base.errors import (
     DeviceUnavailableError,
     MissingDependencyError,
     UsageError,
+    first_line,
 )
 from bladescan.base.records import Scores
 from bladescan.detectors.manifest import Manifest
 from bladescan.runtimes.backend import BackendSettings, BackendStatus, check_crops
+from bladescan.runtimes.onnx_session import CPU, UnloadableGraphError, open_session
 
 from ._checks import check_finite, installed
-from ._onnx_detector import HEAD_OUTPUTS, first_line, read_onnx_detector
+from ._onnx_detector import HEAD_OUTPUTS, read_onnx_detector
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,13 +31,12 @@ if TYPE_CHECKING:
 _INSTALL = "pip install onnxruntime"
 _INSTALL_CUDA = "pip install onnxruntime-gpu (instead of onnxruntime)"
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu")
-_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_CUDA = "CUDAExecutionProvider"
 # By default every size of a batch that is new costs a search among all kernels, and float32 becomes TF32.
 _CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
 _MOST = 4096
 """Crops in one run, until the device says that it has no room, in one of these ways."""
 _NO_ROOM = ("failed to allocate memory", "out of memory", "cudaerrormemoryallocation")
-_QUIET, _WARNINGS = 4, 2
 _TYPES = {
     "log_likelihood": ("tensor(double)", 1),
     "p_ai_generated": ("tensor(double)", 1),
@@ -166,28 +166,13 @@ def _cuda_index(asked: str, providers: list[str]) -> int | None:
 
 
 def _session(data: bytes, index: int | None, settings: BackendSettings, *, where: str) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _QUIET
-    options.intra_op_num_threads = settings.threads
-    # Waiting threads would otherwise spin, and several scan workers share the cores.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    providers: list[Any] = (
-        [_CPU] if index is None else [(_CUDA, _CUDA_OPTIONS | {"device_id": str(index)}), _CPU]
-    )
-    # A provider that fails to load is reported by the process-wide logger; we report it ourselves. One that
-    # fails to start is reported by print, among the verdicts.
-    onnxruntime.set_default_logger_severity(_QUIET)
+    providers = [CPU] if index is None else [(_CUDA, _CUDA_OPTIONS | {"device_id": str(index)}), CPU]
     try:
-        with contextlib.redirect_stdout(None):
-            session = onnxruntime.InferenceSession(data, options, providers=providers)
-    except Exception as exc:  # onnxruntime raises its own unrelated classes
+        session = open_session(data, threads=settings.threads, providers=providers)
+    except UnloadableGraphError as exc:
         if index is not None and settings.device != "auto":
-            raise _no_cuda(settings.device, first_line(exc)) from exc
-        raise DetectorError(f"{where}: onnxruntime cannot load it: {first_line(exc)}") from exc
-    finally:
-        onnxruntime.set_default_logger_severity(_WARNINGS)
+            raise _no_cuda(settings.device, str(exc)) from exc
+        raise DetectorError(f"{where}: onnxruntime cannot load it: {exc}") from exc
     if index is not None and settings.device != "auto" and _CUDA not in session.get_providers():
         raise _no_cuda(settings.device, "its CUDA provider did not load")
     return session

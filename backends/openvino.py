@@ -17,13 +17,14 @@ from bladescan.base.errors import (
     DeviceUnavailableError,
     MissingDependencyError,
     UsageError,
+    first_line,
 )
 from bladescan.base.records import Scores
 from bladescan.detectors.manifest import Manifest
 from bladescan.runtimes.backend import BackendSettings, BackendStatus, check_crops
 
 from ._checks import check_finite
-from ._onnx_detector import HEAD_OUTPUTS, first_line, open_heads, read_onnx_detector
+from ._onnx_detector import HEAD_OUTPUTS, open_heads, read_onnx_detector
 
 if TYPE_CHECKING:
     import numpy as np

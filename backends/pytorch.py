@@ -11,7 +11,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bladescan.base.errors import BackendError, DeviceUnavailableError, MissingDependencyError, UsageError
+from bladescan.base.errors import (
+    BackendError,
+    DeviceUnavailableError,
+    MissingDependencyError,
+    UsageError,
+    first_line,
+)
 from bladescan.base.records import Scores
 from bladescan.runtimes.backend import BackendSettings, BackendStatus, check_crops
 
@@ -82,7 +88,7 @@ class PyTorchBackend:
             with torch.inference_mode(), _threads(self._threads), _exact(self.device):
                 scores = _joined(self._in_batches(self._runner, crops, heads=heads))
         except RuntimeError as exc:
-            raise BackendError(f"pytorch on {self.device}: {str(exc).splitlines()[0]}") from exc
+            raise BackendError(f"pytorch on {self.device}: {first_line(exc)}") from exc
         return check_finite(scores, "pytorch")
 
     def _in_batches(

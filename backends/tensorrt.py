@@ -10,7 +10,13 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bladescan.base.errors import BackendError, DetectorError, MissingDependencyError, UsageError
+from bladescan.base.errors import (
+    BackendError,
+    DetectorError,
+    MissingDependencyError,
+    UsageError,
+    first_line,
+)
 from bladescan.base.records import Scores
 from bladescan.runtimes.backend import BackendSettings, BackendStatus, check_crops
 from bladescan.runtimes.cuda_memory import Cuda, OutOfDeviceMemoryError, cuda_index
@@ -25,7 +31,7 @@ from bladescan.runtimes.tensorrt_library import (
 )
 
 from ._checks import check_finite, installed
-from ._onnx_detector import DOMAINS, HEAD_OUTPUTS, first_line, open_heads
+from ._onnx_detector import DOMAINS, HEAD_OUTPUTS, open_heads
 from ._onnx_file import read_onnx
 
 if TYPE_CHECKING:

@@ -114,3 +114,8 @@ class ImageError(BladescanError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self), (self.reason, self.detail))
+
+
+def first_line(exc: Exception) -> str:
+    """Say in one line what a foreign exception says."""
+    return (str(exc).strip().splitlines() or [type(exc).__name__])[0]

@@ -24,6 +24,7 @@ from bladescan.base.output_files import write_file
 from bladescan.detectors.manifest import METADATA_KEY, Manifest, encode_manifest
 from bladescan.heads.detector import Detector, DetectorModule, validate_detector
 from bladescan.heads.mixture import Mixture, to_scikit_learn
+from bladescan.runtimes.onnx_session import open_session
 
 OPSET = 20
 BATCH_SIZES = (12, 5, 1)
@@ -212,11 +213,7 @@ def seeded_crops(n: int, size: int) -> NDArray[np.uint8]:
 
 def _run_graph(data: bytes, names: list[str], crops: NDArray[np.uint8]) -> list[_Run]:
     """Outputs for all crops, once for each of `BATCH_SIZES`."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    session = open_session(data)
     runs = []
     for size in BATCH_SIZES:
         parts = [session.run(names, {"crops": crops[i : i + size]}) for i in range(0, len(crops), size)]

@@ -24,6 +24,7 @@ from bladescan.base.errors import DetectorError, MissingDependencyError
 from bladescan.base.records import Scores
 from bladescan.detectors.calibration import p_values, photographic_scores
 from bladescan.detectors.manifest import METADATA_KEY, HeadName, Manifest, decode_manifest, encode_manifest
+from bladescan.runtimes.onnx_session import open_session
 
 MOST_CALIBRATING = 512
 """Crops that set the ranges."""
@@ -196,11 +197,7 @@ def compare(old: Scores, new: Scores, manifest: Manifest, n_calibrating: int) ->
 
 
 def _scores(data: bytes, crops: NDArray[np.uint8]) -> Scores:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    session = open_session(data)
     names = [output.name for output in session.get_outputs()]
     runs = [session.run(names, {"crops": crops[i : i + _BATCH]}) for i in range(0, len(crops), _BATCH)]
     found = dict(zip(names, map(np.concatenate, zip(*runs, strict=True)), strict=True))

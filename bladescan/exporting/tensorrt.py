@@ -35,6 +35,7 @@ from bladescan.networks.low_precision import DTYPES, lower
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.cuda_memory import Cuda, DeviceInfo
 from bladescan.runtimes.engine_file import SUFFIX, Build, EngineFile, encode_engine
+from bladescan.runtimes.onnx_session import open_session
 from bladescan.runtimes.registry import choose_plugin
 from bladescan.runtimes.tensorrt_library import (
     CROPS,
@@ -237,11 +238,7 @@ class _Check:
 
     def of_graph(self, graph: bytes) -> float:
         """The error of an ONNX graph, run on the CPU."""
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        session = open_session(graph)
         parts = [session.run([EMBEDDING], {CROPS: part})[0] for part in _batches(self.crops)]
         return self._error("graph", np.concatenate(parts))
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from bladescan.faces.onnx_graph import Attribute, OnnxGraph
 from bladescan.faces.suppression import suppress
+from bladescan.runtimes.onnx_session import open_session
 
 Pixels = NDArray[np.uint8]
 Rows = list[tuple[int, int, int, int, int]]
@@ -81,7 +82,7 @@ def open_network(folder: Path, min_score: float) -> Callable[[Pixels], Rows] | N
     layers = _read_layers(folder / _FILE)
     if layers is None:
         return None
-    session = _session(_model(layers))
+    session = open_session(_model(layers), threads=1)  # the same sums in the same order
 
     def detect(image: Pixels) -> Rows:
         return _decoded(session.run(None, {"image": _filled_up(image)}), min_score)
@@ -143,15 +144,6 @@ def _read_layer(one: Any) -> _Layer:
     n_rows = 9 if one.is_depthwise else one.n_filters
     weights = np.ctypeslib.as_array(one.weights, (n_rows, one.channels)).copy()
     return _Layer(one.is_depthwise, weights, np.ctypeslib.as_array(one.biases, (one.n_filters,)).copy())
-
-
-def _session(model: bytes) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # the same sums in the same order
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _model(layers: list[_Layer]) -> bytes:

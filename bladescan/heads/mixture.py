@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bladescan.base.errors import DataError, UnknownNameError, UsageError
+from bladescan.base.errors import DataError, UnknownNameError, UsageError, first_line
 
 COVARIANCES = ("full", "tied", "diag", "spherical")
 """Covariance types of scikit-learn; ``auto`` chooses among them."""
@@ -283,7 +283,7 @@ def _expectation_maximisation(x: NDArray[Any], covariance: str, k: int, random_s
         try:
             return model.fit(x)
         except ValueError as exc:
-            raise DataError(f"no mixture fits these embeddings: {str(exc).splitlines()[0]}") from exc
+            raise DataError(f"no mixture fits these embeddings: {first_line(exc)}") from exc
 
 
 def _shrunk(model: Any, shape: Shape) -> Mixture:

@@ -10,7 +10,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-from bladescan.base.errors import BackendError, MissingDependencyError
+from bladescan.base.errors import BackendError, MissingDependencyError, first_line
 
 INSTALL = "pip install 'bladescan[tensorrt]' (TensorRT for data-centre GPUs) or tensorrt-rtx (for RTX GPUs)"
 LIBRARIES = ("tensorrt", "tensorrt_rtx")
@@ -56,7 +56,7 @@ def find_library(preferred: str = LIBRARIES[0]) -> Library:
             api = import_module(name)
             return Library(name, str(api.__version__), api)
         except Exception as exc:  # a library that lacks its libraries raises whatever its loader raises
-            raise BackendError(f"{name} cannot be imported ({_first_line(str(exc))}): {INSTALL}") from exc
+            raise BackendError(f"{name} cannot be imported ({first_line(exc)}): {INSTALL}") from exc
     raise MissingDependencyError("the tensorrt backend", "TensorRT", INSTALL)
 
 

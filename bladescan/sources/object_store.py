@@ -19,9 +19,9 @@ from bladescan.sources.retries import CONNECT_S, LISTING_STALL_S, Transient, pat
 from bladescan.sources.stored_objects import (
     PART_BYTES,
     StoredObject,
+    brief,
     check_size,
     check_whole,
-    first_line,
     missing_reason,
 )
 
@@ -47,7 +47,7 @@ class ObstoreBucket:
                 root, client_options=client_options(), retry_config={"max_retries": 0}
             )
         except (BaseError, ValueError) as exc:
-            raise BucketError(f"{root}: cannot be opened: {first_line(exc)}") from exc
+            raise BucketError(f"{root}: cannot be opened: {brief(exc)}") from exc
 
     def find(self, key: str) -> StoredObject | None:
         """The object of just this key."""
@@ -178,7 +178,7 @@ def _obstore_answers(missing: Reason = Reason.NOT_FOUND) -> Iterator[None]:
     except (o.PermissionDeniedError, o.UnauthenticatedError) as exc:
         raise ImageError(Reason.PERMISSION_DENIED, f"the server answers {_answer_in(exc) or 403}") from exc
     except (o.InvalidPathError, o.NotSupportedError, ValueError) as exc:
-        raise ImageError(Reason.READ_ERROR, f"this kind of store cannot name it: {first_line(exc)}") from exc
+        raise ImageError(Reason.READ_ERROR, f"this kind of store cannot name it: {brief(exc)}") from exc
     except (o.BaseError, OSError) as exc:
         raise _trouble(exc) from exc
 

@@ -19,7 +19,7 @@ from bladescan.base.logs import without_password
 from bladescan.base.records import Reason
 from bladescan.sources.object_store import can_be_named, client_options, read_object
 from bladescan.sources.retries import CONNECT_S, LISTING_STALL_S, Transient, in_thread, patiently
-from bladescan.sources.stored_objects import StoredObject, check_size, check_whole, first_line, missing_reason
+from bladescan.sources.stored_objects import StoredObject, brief, check_size, check_whole, missing_reason
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -163,9 +163,7 @@ class S3Bucket:
         try:
             yield
         except (BotoCoreError, ValueError) as exc:
-            raise BucketError(
-                f"{self.root}: the AWS configuration cannot be used: {first_line(exc)}"
-            ) from exc
+            raise BucketError(f"{self.root}: the AWS configuration cannot be used: {brief(exc)}") from exc
 
     @contextmanager
     def _answers(self, missing: Reason = Reason.NOT_FOUND) -> Iterator[None]:
@@ -177,7 +175,7 @@ class S3Bucket:
         except b.ClientError as exc:
             raise self._refusal(exc, missing) from exc
         except (b.NoCredentialsError, b.PartialCredentialsError, b.CredentialRetrievalError) as exc:
-            raise BucketError(f"{self.root}: no usable credentials: {first_line(exc)}") from exc
+            raise BucketError(f"{self.root}: no usable credentials: {brief(exc)}") from exc
         except (b.ReadTimeoutError, b.ConnectTimeoutError) as exc:
             raise Transient("the server does not answer in time", Reason.TIMEOUT) from exc
         except b.ParamValidationError as exc:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from bladescan.base.errors import ImageError
+from bladescan.base.errors import ImageError, first_line
 from bladescan.base.records import Reason
 from bladescan.sources.retries import Transient
 
@@ -68,6 +68,6 @@ def missing_reason(listed: StoredObject | None) -> Reason:
     return Reason.NOT_FOUND if listed is None else Reason.VANISHED
 
 
-def first_line(exc: Exception) -> str:
-    """What a library says of an object or a bucket, shortened to fit into a line."""
-    return (str(exc).splitlines() or [type(exc).__name__])[0][:300]
+def brief(exc: Exception) -> str:
+    """Say what a library says of an object or a bucket, shortened to fit into a line."""
+    return first_line(exc)[:300]

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from bladescan.base.errors import BucketError, ImageError
 from bladescan.base.records import Reason
 from bladescan.sources.retries import CONNECT_S, LISTING_STALL_S, Transient, in_thread
-from bladescan.sources.stored_objects import PART_BYTES, StoredObject, check_size, check_whole, first_line
+from bladescan.sources.stored_objects import PART_BYTES, StoredObject, brief, check_size, check_whole
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
@@ -82,7 +82,7 @@ def _web_answer(url: str, stall_s: float) -> Iterator[BaseHTTPResponse]:
                 _refuse_status(answer.status)
                 yield answer
     except u.LocationValueError as exc:
-        raise ImageError(Reason.NOT_FOUND, f"not a web address: {first_line(exc)}") from exc
+        raise ImageError(Reason.NOT_FOUND, f"not a web address: {brief(exc)}") from exc
     except u.HTTPError as exc:
         raise _web_trouble(exc) from exc
 

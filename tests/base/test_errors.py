@@ -34,3 +34,15 @@ def test_every_error_is_a_bladescan_error():
     found = [x for x in vars(errors).values() if isinstance(x, type) and issubclass(x, Exception)]
     assert len(found) > 8
     assert all(issubclass(x, errors.BladescanError) for x in found)
+
+
+@pytest.mark.parametrize(
+    ("exc", "line"),
+    [
+        (ValueError("\n one\ntwo"), "one"),
+        (ValueError(""), "ValueError"),
+        (OSError(2, "gone"), "[Errno 2] gone"),
+    ],
+)
+def test_a_foreign_exception_is_told_in_one_line(exc, line):
+    assert errors.first_line(exc) == line
