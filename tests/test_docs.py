@@ -10,7 +10,9 @@ import pytest
 
 from bladescan import __version__
 from bladescan.base.records import Reason, Verdict
-from bladescan.outputs.sinks import COLUMNS, SUFFIXES, RunInfo, RunSummary
+from bladescan.outputs.formats import SUFFIXES
+from bladescan.outputs.rows import COLUMNS
+from bladescan.outputs.run import RunInfo, RunSummary
 from bladescan.tasks.recipe_files import shipped_recipes
 from tests import ROOT
 from tests.test_house import ROOMS

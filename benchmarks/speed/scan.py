@@ -35,7 +35,8 @@ from bladescan.exporting.quantisation import quantise
 from bladescan.faces.crops import crop_face
 from bladescan.faces.finders import FaceDetector, open_face_detector
 from bladescan.images.reading import Limits, read_image
-from bladescan.outputs.sinks import ENCODERS, RunInfo
+from bladescan.outputs.formats import FORMATS
+from bladescan.outputs.run import RunInfo
 from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import get_plugin
 from bladescan.scanning.job import n_cores
@@ -93,7 +94,7 @@ def stages(files: Sequence[Path], finder: FaceDetector, backend: Backend, rounds
     faces = [(image, box) for image, found in zip(images, boxes, strict=True) for box in found]
     crops = np.stack([crop_face(image, box) for image, box in faces] or [np.zeros((224, 224, 3), np.uint8)])
     records = [_record(str(path), len(found)) for path, found in zip(files, boxes, strict=True)]
-    encoder = ENCODERS["csv"](_run_info(), False)
+    encoder = FORMATS["csv"](_run_info(), False)
     clocks: dict[str, Clock] = {
         "read and decode": lambda: _each(
             lambda path: list(read_image(path.read_bytes(), Limits()).pictures), files

@@ -36,7 +36,8 @@ from bladescan.command.inputs import check_apart, printable_lines, raw_stdin, so
 if TYPE_CHECKING:
     from bladescan.command.scan_report import ScanReport
     from bladescan.ledger.earlier import EarlierOptions, EarlierVerdicts
-    from bladescan.outputs.sinks import RunSummary, Sink
+    from bladescan.outputs.run import RunSummary
+    from bladescan.outputs.sink import Sink
     from bladescan.scanning.job import ScanJob, Tally
     from bladescan.sources.listing import SourceQuery
 
@@ -214,7 +215,7 @@ STDOUT = (None, "-")
 def _journalled(output: str | None) -> str | None:
     """The output if it is a file that appears when it is complete, which a later run can go on with."""
     from bladescan.base.output_files import is_special
-    from bladescan.outputs.sinks import STDOUT_NAMES
+    from bladescan.outputs.sink import STDOUT_NAMES
 
     return None if output is None or output in STDOUT_NAMES or is_special(output) else output
 
@@ -228,7 +229,7 @@ def _run(
     report: ScanReport,
     tally: Tally,
 ) -> RunSummary:
-    from bladescan.outputs.sinks import open_sink
+    from bladescan.outputs.sink import open_sink
     from bladescan.scanning.job import TooManyErrorsError
     from bladescan.sources.listing import list_sources
 

@@ -23,7 +23,7 @@ from bladescan.command.inputs import check_apart
 if TYPE_CHECKING:
     from bladescan.base.records import Verdict
     from bladescan.ledger.ledger import EntryCount
-    from bladescan.outputs.sinks import RunInfo
+    from bladescan.outputs.run import RunInfo
 
 app = typer.Typer(
     help="What a ledger of `scan --ledger` holds: counts, find, export, prune.", no_args_is_help=True
@@ -134,7 +134,7 @@ def export(
     Entries of other detectors or settings are stale; they are left out.
     """
     from bladescan.ledger.ledger import open_reader
-    from bladescan.outputs.sinks import open_sink
+    from bladescan.outputs.sink import open_sink
     from bladescan.scanning.job import Tally
 
     check_apart(ledger=ledger, output=output)
@@ -152,7 +152,7 @@ def export(
 
 
 def _run_info(fields: dict[str, Any], started: int) -> RunInfo:
-    from bladescan.outputs.sinks import RunInfo
+    from bladescan.outputs.run import RunInfo
 
     if not fields:
         raise UsageError("the ledger is empty: no scan has written it yet")

@@ -18,7 +18,7 @@ from bladescan.base.output_files import is_special, open_output, write_file
 from bladescan.base.records import Reason
 from bladescan.base.terminal import say
 from bladescan.command.guard import interrupt_code
-from bladescan.outputs.sinks import RunInfo, RunSummary
+from bladescan.outputs.run import RunInfo, RunSummary
 from bladescan.scanning.job import Tally
 
 _RUN_LABELS = ("version", "detector", "detector_sha256", "backend", "device", "face_finder", "head")

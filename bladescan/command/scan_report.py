@@ -12,7 +12,8 @@ from typing import Any, Self
 from bladescan.base.logs import shown, source_fields, wants_json
 from bladescan.base.records import ImageRecord
 from bladescan.base.terminal import Heartbeat, ProgressLine, say
-from bladescan.outputs.sinks import STDOUT_NAMES, RunInfo, RunSummary
+from bladescan.outputs.run import RunInfo, RunSummary
+from bladescan.outputs.sink import STDOUT_NAMES
 from bladescan.scanning.job import Tally
 
 

@@ -1,1 +1,1 @@
-"""Where verdicts go, and in which format. It decides none."""
+"""Where verdicts go, and in which format: a module for each, listed in `formats`. It decides none."""

@@ -25,7 +25,8 @@ from bladescan.detectors.calibration import benjamini_hochberg, false_alarm_thre
 from bladescan.detectors.manifest import Manifest
 from bladescan.ledger.earlier import EarlierOptions, EarlierVerdicts
 from bladescan.ledger.entries import VerdictSettings
-from bladescan.outputs.sinks import RunInfo, RunSummary, Sink
+from bladescan.outputs.run import RunInfo, RunSummary
+from bladescan.outputs.sink import Sink
 from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import choose_plugin, default_detector
 from bladescan.scanning.decoder_process import DecoderSettings

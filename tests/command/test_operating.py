@@ -24,7 +24,7 @@ from bladescan.base.exit_codes import ExitCode
 from bladescan.base.records import Reason, Verdict
 from bladescan.command import machine
 from bladescan.command.metrics import render
-from bladescan.outputs.sinks import RunSummary
+from bladescan.outputs.run import RunSummary
 from tests import ROOT
 
 PERSON = "jane-doe.jpg"

@@ -16,15 +16,11 @@ import pytest
 
 from bladescan.base.errors import OutputError, UnknownNameError, UsageError
 from bladescan.base.records import FaceBox, FaceVerdict, ImageRecord, Reason, Verdict
-from bladescan.outputs.sinks import (
-    COLUMNS,
-    ENCODERS,
-    ROW_GROUP,
-    RunInfo,
-    RunSummary,
-    choose_format,
-    open_sink,
-)
+from bladescan.outputs.formats import FORMATS, choose_format
+from bladescan.outputs.parquet_format import ROW_GROUP
+from bladescan.outputs.rows import COLUMNS
+from bladescan.outputs.run import RunInfo, RunSummary
+from bladescan.outputs.sink import open_sink
 from tests import ROOT
 
 RUN = RunInfo(
@@ -193,7 +189,7 @@ def test_a_new_file_obeys_the_umask(tmp_path):
     assert (tmp_path / "v.csv").stat().st_mode & 0o777 == 0o640
 
 
-@pytest.mark.parametrize("format", ENCODERS)
+@pytest.mark.parametrize("format", FORMATS)
 def test_an_exception_leaves_the_old_file_and_no_other(tmp_path, format):
     path = tmp_path / "v"
     path.write_text("old")
@@ -274,7 +270,7 @@ def test_a_killed_process_leaves_the_old_file(tmp_path):
     path = tmp_path / "v.csv"
     path.write_text("old")
     code = (
-        "import sys, io, os, signal; sys.path.insert(0, sys.argv[2]); import tests.outputs.test_sinks as t\n"
+        "import sys, io, os, signal; sys.path.insert(0, sys.argv[2]); import tests.outputs.test_sink as t\n"
         "sink = t.open_sink(sys.argv[1], 'auto', t.RUN, stream=io.BytesIO())\n"
         "for _ in range(5000): sink.write(t.FLAGGED)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"

@@ -1,0 +1,47 @@
+"""Verdicts as CSV: one line for each face."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from bladescan.base.records import ImageRecord
+from bladescan.outputs.rows import COLUMNS, rows
+from bladescan.outputs.run import RunInfo, RunSummary
+
+# The last four are the full-width forms, which spreadsheets in some locales take for the same.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+
+class CsvFormat:
+    """RFC 4180 quoting, UTF-8, lines that end with LF: in a pipe a CR would stick to the last field."""
+
+    def __init__(self, run: RunInfo, terminal: bool) -> None:
+        pass  # a CSV file has no place for the run
+
+    def begin(self) -> bytes:
+        """Return the line of column names."""
+        return _csv_line(COLUMNS)
+
+    def record(self, record: ImageRecord) -> bytes:
+        """Return a line for each face, or one for an image without a face."""
+        return b"".join(_csv_line([_cell(*item) for item in row.items()]) for row in rows(record))
+
+    def end(self, summary: RunSummary) -> bytes:
+        """Return nothing: a CSV file has no place for a summary."""
+        return b""
+
+
+def _csv_line(cells: Any) -> bytes:
+    text = io.StringIO(newline="")
+    # CRLF as the terminator makes every Python quote a lone CR as well as a lone LF.
+    csv.writer(text, lineterminator="\r\n").writerow(cells)
+    return (text.getvalue()[:-2] + "\n").encode("utf-8", "surrogateescape")
+
+
+def _cell(column: str, value: str | int | float | None) -> str | int | float | None:
+    """Make text that a spreadsheet would run harmless; a path stays a name of the same file."""
+    if not isinstance(value, str) or not value.startswith(FORMULA_STARTS):
+        return value
+    return f"./{value}" if column == "path" else f"'{value}"

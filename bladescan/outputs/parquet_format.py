@@ -1,0 +1,99 @@
+"""Verdicts as a Parquet file. pyarrow is imported when one is opened."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import asdict
+from typing import Any
+
+from bladescan.base.errors import MissingDependencyError
+from bladescan.base.records import ImageRecord
+from bladescan.outputs.json_values import as_json, run_fields
+from bladescan.outputs.rows import COLUMNS, IMAGE_COLUMNS, is_utf8, rows
+from bladescan.outputs.run import RunInfo, RunSummary
+
+ROW_GROUP = 8192
+"""Rows that are held back until they make a row group."""
+
+
+class ParquetFormat:
+    """The rows of the CSV with types, in row groups; run and summary are in the file's metadata.
+
+    Raises:
+        MissingDependencyError: pyarrow is not installed.
+    """
+
+    def __init__(self, run: RunInfo, terminal: bool) -> None:
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ImportError as exc:
+            raise MissingDependencyError("parquet", "pyarrow", "pip install 'bladescan[parquet]'") from exc
+        types = {
+            **dict.fromkeys(COLUMNS, pyarrow.float64()),
+            **dict.fromkeys(("width", "height", "n_frames", "face", "frame"), pyarrow.int32()),
+            **dict.fromkeys(IMAGE_COLUMNS[:5] + ("face_verdict",), pyarrow.string()),
+            "path_bytes": pyarrow.binary(),
+        }
+        self._table = pyarrow.Table
+        self._schema = pyarrow.schema(types, metadata={"bladescan.run": as_json(run_fields(run))})
+        self._buffer = io.BytesIO()
+        self._file = _GrowingFile(self._buffer)
+        self._writer = pyarrow.parquet.ParquetWriter(self._file, self._schema)
+        self._held: list[dict[str, Any]] = []
+
+    def begin(self) -> bytes:
+        """Return the head of the file."""
+        return self._drained()
+
+    def record(self, record: ImageRecord) -> bytes:
+        """Hold an image back, and return a row group when there are enough rows for one."""
+        names: dict[str, Any] = {"path_bytes": None}
+        if not is_utf8(record.source):
+            names = {"path": _escaped(record.source), "path_bytes": os.fsencode(record.source)}
+        for row in rows(record):
+            detail = None if record.detail is None else _escaped(record.detail)
+            self._held.append(row | {"detail": detail} | names)
+        if len(self._held) >= ROW_GROUP:
+            self._write_group()
+        return self._drained()
+
+    def end(self, summary: RunSummary) -> bytes:
+        """Return the last row group and the metadata."""
+        if self._held:
+            self._write_group()
+        self._writer.add_key_value_metadata({"bladescan.summary": as_json(asdict(summary)).decode()})
+        self._writer.close()
+        return self._drained()
+
+    def _write_group(self) -> None:
+        self._writer.write_table(self._table.from_pylist(self._held, schema=self._schema))
+        self._held = []
+
+    def _drained(self) -> bytes:
+        data = self._buffer.getvalue()
+        self._buffer.seek(0)
+        self._buffer.truncate()
+        return data
+
+
+class _GrowingFile(io.RawIOBase):
+    """A file that is only appended to, and knows its length though its buffer is emptied now and then."""
+
+    def __init__(self, buffer: io.BytesIO) -> None:
+        self._buffer, self._length = buffer, 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._length
+
+    def write(self, data: Any) -> int:
+        self._length += len(data)
+        return self._buffer.write(data)
+
+
+def _escaped(text: str) -> str:
+    return os.fsencode(text).decode("utf-8", "backslashreplace")

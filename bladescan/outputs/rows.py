@@ -1,0 +1,86 @@
+"""What is said of an image and of a face: the columns and values that every format shares.
+
+Numbers are rounded once, in `face_row`, so that every format says the same: six significant digits for a
+log-likelihood, six decimals for a share, one for a pixel. What is not finite is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from bladescan.base.records import FaceVerdict, ImageRecord
+
+IMAGE_COLUMNS = ("path", "verdict", "reason", "detail", "format", "width", "height", "n_frames")
+FACE_COLUMNS = (
+    *("face", "frame", "x0", "y0", "x1", "y1", "detection_score"),
+    *("log_likelihood", "p_value", "p_ai_generated", "face_verdict"),
+)
+COLUMNS = IMAGE_COLUMNS + FACE_COLUMNS
+
+
+def finite(value: float | None, rounded: Callable[[float], float]) -> float | None:
+    """Round a number; None if there is none or it is not finite."""
+    return None if value is None or not math.isfinite(value) else rounded(value) + 0.0
+
+
+def _share(value: float | None) -> float | None:
+    return finite(value, lambda number: round(number, 6))
+
+
+def _pixels(value: float) -> float | None:
+    return finite(value, lambda number: round(number, 1))
+
+
+def image_row(record: ImageRecord) -> dict[str, Any]:
+    """Return what is said of an image, by `IMAGE_COLUMNS`."""
+    return {
+        "path": record.source,
+        "verdict": record.verdict.value,
+        "reason": None if record.reason is None else record.reason.value,
+        "detail": record.detail,
+        "format": record.format,
+        "width": record.width,
+        "height": record.height,
+        "n_frames": record.n_frames,
+    }
+
+
+def face_row(index: int, face: FaceVerdict) -> dict[str, Any]:
+    """Return what is said of a face, by `FACE_COLUMNS`.
+
+    Args:
+        index: of the face in its image.
+        face: its verdict; numbers are rounded as the module says.
+    """
+    box = face.box
+    corners = (None,) * 4 if box is None else tuple(map(_pixels, (box.x0, box.y0, box.x1, box.y1)))
+    return {
+        "face": index,
+        "frame": face.frame,
+        **dict(zip(("x0", "y0", "x1", "y1"), corners, strict=True)),
+        "detection_score": None if box is None else _share(box.score),
+        "log_likelihood": finite(face.log_likelihood, lambda number: float(f"{number:.6g}")),
+        "p_value": _share(face.p_value),
+        "p_ai_generated": _share(face.p_ai_generated),
+        "face_verdict": face.verdict.value,
+    }
+
+
+def rows(record: ImageRecord) -> Iterator[dict[str, Any]]:
+    """Yield a row of `COLUMNS` for each face of an image, or one row without a face."""
+    image = image_row(record)
+    for index, face in enumerate(record.faces):
+        yield image | face_row(index, face)
+    if not record.faces:
+        yield image | dict.fromkeys(FACE_COLUMNS)
+
+
+def is_utf8(name: str) -> bool:
+    """Tell whether a name is UTF-8, as opposed to bytes kept as surrogate escapes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

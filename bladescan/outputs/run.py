@@ -1,0 +1,81 @@
+"""What an output says of the run as a whole: what made the verdicts, and how many of each there were."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from bladescan.base import clock
+
+SCHEMA_VERSION = 1
+"""Of the documents; it grows when a reader of the last version could misread a new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What made the verdicts.
+
+    Attributes:
+        version: of bladescan.
+        detector, detector_sha256: its name and the digest of its file.
+        backend, device, face_finder, head: what ran and what decided.
+        false_alarm: the rate asked for, None under ``fdr``.
+        fdr: the false-discovery rate asked for, else None.
+        threshold: the score that decides, None under ``fdr``.
+        started: ISO 8601, UTC.
+    """
+
+    version: str
+    detector: str
+    detector_sha256: str
+    backend: str
+    device: str
+    face_finder: str
+    head: str
+    false_alarm: float | None
+    fdr: float | None
+    threshold: float | None
+    started: str
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """Counts of a run.
+
+    Attributes:
+        verdicts, reasons: images by verdict, unreadable ones by reason.
+        seconds: wall clock.
+        complete: False if the scan was interrupted.
+        n_unchanged: sources that the ledger knew, whether they have rows or not.
+        bytes_read: of images, by this run.
+        images_per_second, faces_per_second: by the wall clock.
+        stage_seconds: by stage, summed over processes that work at the same time.
+    """
+
+    n_images: int
+    n_faces: int
+    verdicts: dict[str, int] = field(default_factory=dict)
+    reasons: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    exit_code: int = 0
+    complete: bool = True
+    n_unchanged: int = 0
+    bytes_read: int = 0
+    images_per_second: float = 0.0
+    faces_per_second: float = 0.0
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+
+    def as_written(self) -> Self:
+        """Leave out what differs between equal runs (times, bytes read) if ``SOURCE_DATE_EPOCH`` is set."""
+        if not clock.is_stopped():
+            return self
+        stages = dict.fromkeys(self.stage_seconds, 0.0)
+        return replace(
+            self,
+            seconds=0.0,
+            bytes_read=0,
+            images_per_second=0.0,
+            faces_per_second=0.0,
+            stage_seconds=stages,
+        )

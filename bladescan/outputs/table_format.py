@@ -1,0 +1,46 @@
+"""Verdicts as a table for people to read on a terminal."""
+
+from __future__ import annotations
+
+import os
+
+from bladescan.base.records import ImageRecord, Verdict
+from bladescan.base.terminal import printable
+from bladescan.outputs.rows import rows
+from bladescan.outputs.run import RunInfo, RunSummary
+
+
+class TableFormat:
+    """A line for each image, for people: its most suspicious face decides what is shown."""
+
+    _COLOURS = {Verdict.AI_GENERATED: "bold red", Verdict.UNREADABLE: "yellow", Verdict.PHOTOGRAPHIC: "green"}
+
+    def __init__(self, run: RunInfo, terminal: bool) -> None:
+        self._colour = terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+
+    def begin(self) -> bytes:
+        """Return the line of headings."""
+        return b"verdict       log-likelihood  p-value   P(AI)    path\n"
+
+    def record(self, record: ImageRecord) -> bytes:
+        """Return the line of an image."""
+        row = min(rows(record), key=lambda row: row["p_value"] or 0.0)
+        shown = [row["log_likelihood"], row["p_value"], row["p_ai_generated"]]
+        score, p, ai = ("-" if value is None else f"{value:g}" for value in shown)
+        line = f"{self._painted(record.verdict)}  {score:>14}  {p:<8}  {ai:<7}  {printable(record.source)}"
+        if record.reason is not None:
+            detail = f": {record.detail}" if record.detail else ""
+            line += printable(f"  ({record.reason.value}{detail})")
+        return line.encode() + b"\n"
+
+    def end(self, summary: RunSummary) -> bytes:
+        """Return nothing: the command prints the summary itself."""
+        return b""
+
+    def _painted(self, verdict: Verdict) -> str:
+        text = f"{verdict.value:<12}"
+        if not self._colour or verdict not in self._COLOURS:
+            return text
+        from rich.style import Style
+
+        return Style.parse(self._COLOURS[verdict]).render(text)
