@@ -27,13 +27,17 @@ def calibrate(
     photos: o.Photos,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="FILE", help="The detector to write (.onnx or .safetensors)."),
+        typer.Option("--output", "-o", metavar="FILE", help="Detector to write (.onnx or .safetensors)."),
     ],
     detector: Annotated[
-        Path | None, typer.Argument(help="Detector whose heads are kept. Default: the one that ships.")
+        Path | None, typer.Argument(help="Detector to calibrate. Default: the shipped detector.")
     ] = None,
-    name: Annotated[str, typer.Option(help="Name of the new detector. Default: the output's name.")] = "",
-    false_alarm: Annotated[float, typer.Option(metavar="RATE", help="Its default rate.")] = 0.05,
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="Name of the new detector. Default: the file name.")
+    ] = "",
+    false_alarm: Annotated[
+        float, typer.Option(metavar="RATE", help="False-alarm rate of the new detector.")
+    ] = 0.05,
     faces: o.Faces = "auto",
     min_face: o.MinFace = 32,
     backend: o.BackendName = "auto",
@@ -41,9 +45,11 @@ def calibrate(
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Set a detector's thresholds by your own photographs; what it has learned stays.
+    """Set the thresholds of a detector with your own photographs; what it has learned stays.
 
-    Twenty faces are enough for a rate of 5%, a few hundred are better: see docs/calibration.md.
+    A rate of 5% needs twenty faces at least; a few hundred are better. See docs/calibration.md.
+
+    Example: `bladescan calibrate --photos photographs/ -o mine.onnx`
     """
     from bladescan.command.describe import as_text
     from bladescan.fitting.calibrate_job import CalibrateOptions, run_calibrate, save_calibrated

@@ -30,7 +30,7 @@ def evaluate(
     output: o.ReportOutput,
     detector: Annotated[
         Path | None,
-        typer.Argument(help="Detector file (.onnx or .safetensors). Default: the one that ships."),
+        typer.Argument(help="Detector file (.onnx or .safetensors). Default: the shipped detector."),
     ] = None,
     match: o.Matched = False,
     false_alarm: o.FalseAlarm = None,
@@ -42,9 +42,11 @@ def evaluate(
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Measure a detector on photographs against the images of each generator.
+    """Measure a detector on photographs and on the images of each generator. Needs the extra `train`.
 
-    Prints the main table; the folder gets report.md, report.json and plots. Needs the extra `train`.
+    Prints the main table, and writes report.md, report.json and plots into the folder.
+
+    Example: `bladescan evaluate --photos photographs/ --ai-generated sdxl=images/sdxl --match -o report`
     """
     need_learning_side("evaluate")
     folders, stdin = named_folders(ai_generated, "--ai-generated"), raw_stdin()

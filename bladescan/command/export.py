@@ -29,37 +29,45 @@ if TYPE_CHECKING:
 @guarded
 def export(
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="The export to write (.onnx or .engine).")
+        Path,
+        typer.Option("--output", "-o", metavar="FILE", help="Exported detector to write (.onnx or .engine)."),
     ],
     detector: Annotated[
         Path | None,
         typer.Argument(
-            help="Detector (.safetensors; for int8 to ONNX also .onnx). Default: the one that ships."
+            help="Detector to export (.safetensors; for ONNX in int8 also .onnx). Default: the shipped one."
         ),
     ] = None,
-    to: Annotated[str, typer.Option(metavar="onnx|tensorrt", help="Kind of export.")] = "onnx",
+    to: Annotated[str, typer.Option(metavar="onnx|tensorrt", help="Runtime to export for.")] = "onnx",
     precision: Annotated[
         str,
         typer.Option(
             metavar="fp32|fp16|int8",
-            help="fp16: for tensorrt, its default. int8: the encoder in 8-bit integers; needs --photos.",
+            help="fp32, fp16 (tensorrt only), int8 (needs --photos), or auto: fp16 for tensorrt, else fp32.",
         ),
     ] = "auto",
     photos: Annotated[
         list[str] | None,
-        typer.Option(metavar="DIR", help="Photographs that set the ranges of int8. Repeatable."),
+        typer.Option(
+            metavar="DIR",
+            help="Photographs that set the ranges of int8, and show what it changes. Repeatable.",
+        ),
     ] = None,
     max_batch: Annotated[
-        int, typer.Option(min=1, max=4096, help="Most faces in one run of a TensorRT engine.")
+        int,
+        typer.Option(metavar="N", min=1, max=4096, help="Most faces that a TensorRT engine scores at once."),
     ] = 64,
     faces: o.Faces = "auto",
     min_face: o.MinFace = 32,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Export a detector to one ONNX graph, or to a TensorRT engine, and check it against the detector.
+    """Export a detector to an ONNX graph or a TensorRT engine.
 
-    `--precision int8` makes it quicker, and photographs that set no range show what that changes.
+    The export is compared with the detector, and written only if the two agree. Needs the extra `train`;
+    for int8 from an .onnx detector the package `onnx` is enough.
+
+    Example: `bladescan export mine.safetensors -o mine.onnx`
     """
     from bladescan.base.errors import UnknownNameError, UsageError
     from bladescan.command.describe import as_text

@@ -29,25 +29,47 @@ def fit(
     ai_generated: o.AiGenerated = None,
     calibrate: o.Calibrate = None,
     encoder: o.EncoderPath = "default",
-    name: Annotated[str, typer.Option(help="Name of the new detector. Default: the output's name.")] = "",
-    licence: Annotated[str, typer.Option(help="Licence of the new detector. Default: the encoder's.")] = "",
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="Name of the new detector. Default: the file name.")
+    ] = "",
+    licence: Annotated[
+        str, typer.Option(metavar="NAME", help="Licence of the new detector. Default: the encoder's.")
+    ] = "",
     covariance: Annotated[
-        str, typer.Option(help="auto (by held-out likelihood), full (the paper), tied, diag, spherical.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Covariances: full (the paper), tied, diag, spherical, or auto (by held-out likelihood).",
+        ),
     ] = "auto",
-    components: Annotated[int, typer.Option(min=1, help="Components of the mixture.")] = 10,
+    components: Annotated[int, typer.Option(metavar="N", min=1, help="Components of the mixture.")] = 10,
     held_out: Annotated[
-        float, typer.Option(metavar="SHARE", help="Photographs kept for the calibration.")
+        float,
+        typer.Option(metavar="SHARE", help="Share of the photographs that is kept for the calibration."),
     ] = 0.3,
-    false_alarm: Annotated[float, typer.Option(metavar="RATE", help="Default rate of the detector.")] = 0.05,
+    false_alarm: Annotated[
+        float, typer.Option(metavar="RATE", help="False-alarm rate of the detector.")
+    ] = 0.05,
     group_by: Annotated[
-        str, typer.Option(metavar="file|folder", help="What is never split between fit and calibration.")
+        str,
+        typer.Option(
+            metavar="file|folder",
+            help="Keep all faces of one file, or of one folder, on one side: fit or calibration.",
+        ),
     ] = "file",
     copies: Annotated[
         int,
-        typer.Option(min=0, max=16, metavar="N", help="Degraded copies of each face to learn from as well."),
+        typer.Option(
+            min=0, max=16, metavar="N", help="Degraded copies of each face that the heads also learn from."
+        ),
     ] = 2,
     pseudo_outliers: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Unlikely draws of the mixture, shown as AI-generated.")
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Unlikely draws from the mixture that the binary head learns as AI-generated.",
+        ),
     ] = 0,
     faces: o.Faces = "auto",
     min_face: o.MinFace = 32,
@@ -57,11 +79,14 @@ def fit(
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Fit and calibrate a detector on your own photographs.
+    """Fit and calibrate a detector on your own photographs. Needs the extra `train`.
 
-    A Gaussian mixture learns your photographs; photographs held out from it set the threshold.
+    A Gaussian mixture learns your photographs (one-class head). Photographs kept out of it set the
+    thresholds.
 
-    With labelled AI-generated faces a binary head is fitted as well. Needs the extra `train`.
+    With --ai-generated, a perceptron learns both classes as well (binary head).
+
+    Example: `bladescan fit --photos photographs/ --ai-generated generated/ -o mine.safetensors`
     """
     need_learning_side("fit")
     from bladescan.fitting.fit import FitSettings

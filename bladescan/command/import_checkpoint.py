@@ -22,17 +22,24 @@ if TYPE_CHECKING:
 
 @guarded
 def import_checkpoint(
-    checkpoint: Annotated[Path, typer.Argument(help="OC.pth, BC.pth or the checkpoint of AIGFD-EXIF.")],
+    checkpoint: Annotated[Path, typer.Argument(help="OC.pth, BC.pth, or the checkpoint of AIGFD-EXIF.")],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="OUT", help="Folder of the run, or the detector."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="Encoder run (a folder) to write, or with --photos a detector (.safetensors).",
+        ),
     ],
     photos: Annotated[
         list[str] | None,
-        typer.Option(metavar="DIR", help="Photographs that calibrate BC.pth's binary head. Repeatable."),
+        typer.Option(metavar="DIR", help="Photographs that calibrate the binary head of BC.pth. Repeatable."),
     ] = None,
-    name: Annotated[str, typer.Option(help="Name of the run or the detector.")] = "",
-    false_alarm: Annotated[float, typer.Option(metavar="RATE", help="Default rate of the detector.")] = 0.05,
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the run or the detector.")] = "",
+    false_alarm: Annotated[
+        float, typer.Option(metavar="RATE", help="False-alarm rate of the detector.")
+    ] = 0.05,
     faces: o.Faces = "auto",
     min_face: o.MinFace = 32,
     backend: o.BackendName = "pytorch",
@@ -40,9 +47,11 @@ def import_checkpoint(
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Turn a checkpoint of the method's authors into an encoder run, or with --photos into a detector.
+    """Turn a checkpoint of the method's authors into an encoder run or a detector. Needs the extra `train`.
 
-    Every tensor is checked; nothing in the file is run. Needs the extra `train`.
+    Every tensor is checked, and no code in the file is run.
+
+    Example: `bladescan import OC.pth -o runs/oc`
     """
     need_learning_side("import")
     from bladescan.fitting.authors import ImportOptions, run_import

@@ -26,13 +26,17 @@ if TYPE_CHECKING:
     from bladescan.outputs.run import RunInfo
 
 app = typer.Typer(
-    help="What a ledger of `scan --ledger` holds: counts, find, export, prune.", no_args_is_help=True
+    help="Look into a ledger of `scan --ledger`, or remove entries from it.", no_args_is_help=True
 )
 
-LedgerPath = Annotated[str, typer.Argument(metavar="LEDGER", help="The file that `scan --ledger` keeps.")]
+LedgerPath = Annotated[str, typer.Argument(metavar="LEDGER", help="The FILE of `scan --ledger FILE`.")]
 VerdictName = Annotated[
     str | None,
-    typer.Option("--verdict", metavar="NAME", help="Only photographic, ai-generated, no-face or unreadable."),
+    typer.Option(
+        "--verdict",
+        metavar="NAME",
+        help="Only this verdict: photographic, ai-generated, no-face or unreadable.",
+    ),
 ]
 
 
@@ -40,7 +44,7 @@ VerdictName = Annotated[
 @guarded
 def counts(
     ledger: LedgerPath,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     debug: o.Debug = False,
 ) -> None:
     """Count images by detector and verdict."""
@@ -79,15 +83,21 @@ def _described(group: dict[str, Any]) -> str:
 def find(
     ledger: LedgerPath,
     pattern: Annotated[
-        str, typer.Argument(help="A glob for the whole path if it has *, ? or [; else a part of it.")
+        str, typer.Argument(help="Part of the path, or a glob for all of it if it has *, ? or [.")
     ] = "",
     verdict: VerdictName = None,
     null: Annotated[
-        bool, typer.Option("--null", "-0", help="Names alone, each ended by NUL, for other commands.")
+        bool,
+        typer.Option(
+            "--null", "-0", help="Print only names, each ended by NUL, for xargs -0 or `scan - -0`."
+        ),
     ] = False,
     debug: o.Debug = False,
 ) -> None:
-    """Find images by path and verdict: when they were scanned, what was said, where they are."""
+    """List images by path and verdict, with the time of their scan.
+
+    Example: `bladescan ledger find ledger.sqlite '*/2026/11/*' --verdict ai-generated`
+    """
     from bladescan.ledger.ledger import open_reader
 
     matches = _matcher(pattern)
@@ -129,9 +139,9 @@ def export(
     verdict: VerdictName = None,
     debug: o.Debug = False,
 ) -> None:
-    """Write the verdicts of the newest run's detector and settings as `scan` writes them.
+    """Write the verdicts of the ledger in a format of `scan`.
 
-    Entries of other detectors or settings are stale; they are left out.
+    Entries of another detector or other settings than the newest run's are stale and are left out.
     """
     from bladescan.ledger.ledger import open_reader
     from bladescan.outputs.sink import open_sink
@@ -165,18 +175,24 @@ def _run_info(fields: dict[str, Any], started: int) -> RunInfo:
 @guarded
 def prune(
     ledger: LedgerPath,
-    gone: Annotated[bool, typer.Option("--gone", help="Entries whose file is not there any more.")] = False,
+    gone: Annotated[bool, typer.Option("--gone", help="Remove entries whose file no longer exists.")] = False,
     older_than: Annotated[
         str | None,
-        typer.Option(metavar="WHEN", help="Entries made before WHEN: so many days ago, or 2026-01-31."),
+        typer.Option(
+            metavar="WHEN",
+            help="Remove entries older than WHEN: a number of days, or a date such as 2026-01-31.",
+        ),
     ] = None,
     stale: Annotated[
-        bool, typer.Option("--stale", help="Entries of other detectors or settings than the newest run's.")
+        bool,
+        typer.Option(
+            "--stale", help="Remove entries of another detector or other settings than the newest run's."
+        ),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print how many would be removed.")] = False,
     debug: o.Debug = False,
 ) -> None:
-    """Remove entries; what they were about is scanned again if it is met again."""
+    """Remove entries; their sources are scanned again when a scan meets them."""
     from bladescan.ledger.ledger import Ledger, PruneRule, open_reader
 
     before = None if older_than is None else _before(older_than)

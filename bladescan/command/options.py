@@ -13,48 +13,67 @@ OUTPUT, RUN, LOGS = "What comes out", "How to run", "Logs and metrics"
 Paths = Annotated[
     list[str] | None,
     Argument(
-        help="Files, folders (searched recursively), URLs (s3://bucket/prefix/, gs://, az://, https://), or "
-        "- for a list of names on standard input."
+        help="What to scan: files, folders with everything below them, URLs (s3://bucket/prefix/, gs://, "
+        "az://, https://), or - to read names from standard input."
     ),
 ]
 FilesFrom = Annotated[
-    str | None, Option(metavar="FILE", help="Read names to scan from FILE.", rich_help_panel=SOURCE)
+    str | None,
+    Option(metavar="FILE", help="Read the names to scan from FILE, one a line.", rich_help_panel=SOURCE),
 ]
 Null = Annotated[
-    bool, Option("--null", "-0", help="Names in lists end with NUL, not newline.", rich_help_panel=SOURCE)
+    bool,
+    Option("--null", "-0", help="Names in lists end with NUL instead of a newline.", rich_help_panel=SOURCE),
 ]
 Include = Annotated[
     list[str] | None,
-    Option(metavar="GLOB", help="In folders, only what matches. Repeatable.", rich_help_panel=SOURCE),
+    Option(
+        metavar="GLOB",
+        help="In folders, scan only files that match, for example '*.jpg'. Repeatable.",
+        rich_help_panel=SOURCE,
+    ),
 ]
 Exclude = Annotated[
     list[str] | None,
-    Option(metavar="GLOB", help="In folders, not what matches. Repeatable.", rich_help_panel=SOURCE),
+    Option(metavar="GLOB", help="In folders, skip what matches. Repeatable.", rich_help_panel=SOURCE),
 ]
 Hidden = Annotated[
-    bool, Option("--hidden", help="In folders, also names that begin with a dot.", rich_help_panel=SOURCE)
+    bool,
+    Option("--hidden", help="In folders, scan names that begin with a dot as well.", rich_help_panel=SOURCE),
 ]
 FollowLinks = Annotated[
-    bool, Option("--follow-links", help="Search folders behind symbolic links.", rich_help_panel=SOURCE)
+    bool, Option("--follow-links", help="Enter folders behind symbolic links.", rich_help_panel=SOURCE)
 ]
 Shard = Annotated[
     str | None,
     Option(
-        metavar="I/N", help="Scan only the I-th of N parts, by a hash of the name.", rich_help_panel=SOURCE
+        metavar="I/N",
+        help="Scan only part I of N, for example 3/16. A hash of the name decides.",
+        rich_help_panel=SOURCE,
     ),
 ]
 Model = Annotated[
     Path | None,
-    Option(help="Detector file (.onnx or .safetensors). Default: the one that ships.", rich_help_panel=SCORE),
+    Option(
+        metavar="FILE",
+        help="Detector file (.onnx, .safetensors or .engine). Default: the shipped detector.",
+        rich_help_panel=SCORE,
+    ),
 ]
 Head = Annotated[
-    str, Option(help="auto, one-class or binary: what decides.", metavar="HEAD", rich_help_panel=SCORE)
+    str,
+    Option(
+        help="Head that decides: one-class, binary, or auto (the detector's own choice).",
+        metavar="HEAD",
+        rich_help_panel=SCORE,
+    ),
 ]
 FalseAlarm = Annotated[
     float | None,
     Option(
         metavar="RATE",
-        help="Share of photographs that may be called AI-generated. Default: the detector's (0.05).",
+        help="Share of photographs that may be called AI-generated. Default: the detector's rate, which is "
+        "0.05 unless somebody chose another.",
         rich_help_panel=SCORE,
     ),
 ]
@@ -62,8 +81,8 @@ Fdr = Annotated[
     float | None,
     Option(
         metavar="RATE",
-        help="Flag by Benjamini-Hochberg over all faces of this scan instead: the expected share of "
-        "photographs among the flagged.",
+        help="Limit the expected share of photographs among the flagged faces of this scan instead, by "
+        "Benjamini-Hochberg.",
         rich_help_panel=SCORE,
     ),
 ]
@@ -78,7 +97,12 @@ Faces = Annotated[
 ]
 MinFace = Annotated[
     int,
-    Option(metavar="PX", min=1, help="Ignore faces whose longer side is shorter.", rich_help_panel=FACES),
+    Option(
+        metavar="PX",
+        min=1,
+        help="Ignore faces whose longer side is shorter than PX pixels.",
+        rich_help_panel=FACES,
+    ),
 ]
 Output = Annotated[
     str | None,
@@ -86,7 +110,7 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help="Write verdicts to FILE (.csv, .json, .jsonl, .parquet), complete or not at all.",
+        help="Write verdicts to FILE (.csv, .json, .jsonl, .parquet). It appears only when complete.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -94,21 +118,21 @@ Format = Annotated[
     str,
     Option(
         metavar="NAME",
-        help="auto, table, csv, json, jsonl or parquet. auto: by the file's name, else a table on a terminal "
-        "and CSV in a pipe.",
+        help="csv, json, jsonl, parquet, table, or auto: by the suffix of the file, else a table on a "
+        "terminal and CSV in a pipe.",
         rich_help_panel=OUTPUT,
     ),
 ]
 Resume = Annotated[
     bool,
-    Option("--resume", help="Go on where a killed run with the same output stopped.", rich_help_panel=OUTPUT),
+    Option("--resume", help="Continue a killed scan that had the same output.", rich_help_panel=OUTPUT),
 ]
 LedgerFile = Annotated[
     str | None,
     Option(
         "--ledger",
         metavar="FILE",
-        help="Keep verdicts in FILE; do not read again what has not changed since.",
+        help="Remember verdicts in FILE, and skip sources that have not changed since.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -116,22 +140,23 @@ Show = Annotated[
     str,
     Option(
         metavar="all|new",
-        help="With --ledger: rows for all, or only for what is new.",
+        help="With --ledger: write rows for all sources, or only for those scanned now.",
         rich_help_panel=OUTPUT,
     ),
 ]
 ExitZero = Annotated[
-    bool, Option("--exit-zero", help="Exit with 0, not 1, when something is flagged.", rich_help_panel=OUTPUT)
+    bool,
+    Option("--exit-zero", help="Exit with 0 instead of 1 when something is flagged.", rich_help_panel=OUTPUT),
 ]
 Quiet = Annotated[
-    bool, Option("--quiet", "-q", help="No progress, warnings or summary.", rich_help_panel=OUTPUT)
+    bool, Option("--quiet", "-q", help="Print no progress, warnings or summary.", rich_help_panel=OUTPUT)
 ]
 MaxErrors = Annotated[
     int | None,
     Option(
         metavar="N",
         min=0,
-        help="Stop when more than N sources are unreadable; what was finished is kept.",
+        help="Stop when more than N sources are unreadable, and keep what is finished.",
         rich_help_panel=RUN,
     ),
 ]
@@ -140,7 +165,7 @@ LogFormat = Annotated[
     Option(
         envvar="BLADESCAN_LOG_FORMAT",
         show_envvar=False,
-        help="Lines on standard error: text (default), or one JSON object each.",
+        help="Messages on standard error as text (default) or as one JSON object a line.",
         rich_help_panel=LOGS,
     ),
 ]
@@ -149,7 +174,7 @@ LogPaths = Annotated[
     Option(
         envvar="BLADESCAN_LOG_PATHS",
         show_envvar=False,
-        help="Names of scanned files on standard error: plain (default of text) or hashed (default of json).",
+        help="Names of scanned files on standard error: plain (default in text) or hashed (default in JSON).",
         rich_help_panel=LOGS,
     ),
 ]
@@ -158,21 +183,27 @@ MetricsPath = Annotated[
     Option(
         "--metrics",
         metavar="FILE",
-        help="Write counts and times to FILE for Prometheus, however the scan ends.",
+        help="Write counts and times to FILE (.prom) for Prometheus, also when the scan fails.",
         rich_help_panel=LOGS,
     ),
 ]
 Debug = Annotated[
-    bool, Option("--debug", help="Show tracebacks and what decoders print.", rich_help_panel=RUN)
+    bool, Option("--debug", help="Show tracebacks and the output of decoders.", rich_help_panel=RUN)
 ]
 BackendName = Annotated[
-    str, Option("--backend", metavar="NAME", help="auto, onnx, pytorch, ...", rich_help_panel=RUN)
+    str,
+    Option(
+        "--backend",
+        metavar="NAME",
+        help="Runtime of the detector, or auto. `bladescan backends` lists the names.",
+        rich_help_panel=RUN,
+    ),
 ]
 Device = Annotated[
     str,
     Option(
         metavar="NAME",
-        help="auto, cpu, cuda or cuda:N. An error if it cannot be had, never another instead.",
+        help="auto, cpu, cuda or cuda:N. A device that is not available is an error.",
         rich_help_panel=RUN,
     ),
 ]
@@ -180,15 +211,16 @@ Precision = Annotated[
     str,
     Option(
         metavar="NAME",
-        help="fp32; bf16 with the openvino or pytorch backend, fp16 with pytorch.",
+        help="fp32; bf16 with the openvino or pytorch backend; fp16 with pytorch.",
         rich_help_panel=RUN,
     ),
 ]
 Workers = Annotated[
     int,
     Option(
+        metavar="N",
         min=0,
-        help="Processes that scan. 1: this one, with a decoder process for each core. 0: as many as cores.",
+        help="Processes that score; 0 is one for each core. With 1, decoding still uses every core.",
         rich_help_panel=RUN,
     ),
 ]
@@ -196,88 +228,111 @@ Cluster = Annotated[
     str | None,
     Option(
         metavar="ADDRESS",
-        help="Scan on an existing cluster instead: dask:tcp://HOST:8786 or ray:auto.",
+        help="Scan on a Dask or Ray cluster, for example dask:tcp://HOST:8786 or ray:auto.",
         rich_help_panel=RUN,
     ),
 ]
 BatchSize = Annotated[
     int | None,
     Option(
+        metavar="N",
         min=1,
         max=4096,
-        help="Most faces in one model run. Default: 8, on a CUDA device 64.",
+        help="Most faces that the detector scores at once. Default: 8, or 64 on a CUDA device.",
         show_default=False,
         rich_help_panel=RUN,
     ),
 ]
 MaxBytes = Annotated[
-    str, Option(metavar="SIZE", help="Largest file, for example 500K, 100M, 2G.", rich_help_panel=RUN)
+    str,
+    Option(metavar="SIZE", help="Largest file to read, for example 500K, 100M or 2G.", rich_help_panel=RUN),
 ]
 MaxPixels = Annotated[
-    str, Option(metavar="N", help="Most pixels of an image, for example 100M.", rich_help_panel=RUN)
+    str,
+    Option(metavar="N", help="Largest image to decode, in pixels, for example 100M.", rich_help_panel=RUN),
 ]
 MaxFrames = Annotated[
-    int, Option(min=1, help="Frames looked at in an animation, spread evenly.", rich_help_panel=RUN)
+    int,
+    Option(
+        metavar="N",
+        min=1,
+        help="Most frames to scan of an animation, spread evenly over it.",
+        rich_help_panel=RUN,
+    ),
 ]
 Timeout = Annotated[
     float,
-    Option(metavar="SECONDS", min=0.1, max=86400, help="Longest decoding of one image.", rich_help_panel=RUN),
+    Option(
+        metavar="SECONDS",
+        min=0.1,
+        max=86400,
+        help="Longest time for decoding one image.",
+        rich_help_panel=RUN,
+    ),
 ]
 
 Photos = Annotated[
-    list[str], Option(metavar="DIR", help="Folder, file or list (-) of photographs. Repeatable.")
+    list[str],
+    Option(metavar="DIR", help="Photographs: a folder, a file, or - to read names from stdin. Repeatable."),
 ]
 PhotoPaths = Annotated[
-    list[str], Argument(metavar="PATH...", help="Folders, files or lists (-) of photographs.")
+    list[str],
+    Argument(metavar="PATH...", help="Photographs: folders, files, or - to read names from stdin."),
 ]
 IndexFile = Annotated[
     Path | None,
     Option(
         "--index",
         metavar="FILE",
-        help="Index of photographs, kept for later runs. Default: photographs.sqlite beside the output.",
+        help="Index of photographs to use and add to. Default: photographs.sqlite beside the output.",
     ),
 ]
 AiGenerated = Annotated[
     list[str] | None,
-    Option(metavar="DIR", help="Labelled AI-generated faces: adds the binary head. Repeatable."),
+    Option(metavar="DIR", help="AI-generated faces; they add the binary head. Repeatable."),
 ]
 Generators = Annotated[
     list[str],
     Option(
         "--ai-generated",
         metavar="NAME=DIR",
-        help="AI-generated images of one generator, and its name in the report. Repeatable.",
+        help="Images of one generator and its name in the report, for example sdxl=DIR. Repeatable.",
     ),
 ]
 ReportOutput = Annotated[
-    Path, Option("--output", "-o", metavar="FOLDER", help="Where the report goes: a new or empty folder.")
+    Path, Option("--output", "-o", metavar="FOLDER", help="Folder for the report; it must be new or empty.")
 ]
 Matched = Annotated[
     bool,
     Option(
-        "--match", help="First bring all crops to one size and one JPEG quality, so that files tell nothing."
+        "--match",
+        help="First bring all crops to one size and one JPEG quality, so that neither gives a class away.",
     ),
 ]
 Calibrate = Annotated[
     list[str] | None,
-    Option(metavar="DIR", help="Photographs that only set the threshold. Default: a share of --photos."),
+    Option(
+        metavar="DIR",
+        help="Photographs that only set the thresholds. Default: a share of --photos. Repeatable.",
+    ),
 ]
 EncoderPath = Annotated[
     str,
     Option(
         "--encoder",
         metavar="RUN",
-        help="Encoder run of `bladescan train`, a .safetensors detector, or default: the one that ships.",
+        help="Encoder run of `bladescan train`, a .safetensors detector, or default: the shipped one.",
     ),
 ]
 DetectorOutput = Annotated[
-    Path, Option("--output", "-o", metavar="FILE", help="The detector to write (.safetensors).")
+    Path, Option("--output", "-o", metavar="FILE", help="Detector to write (.safetensors).")
 ]
-Seed = Annotated[int, Option(min=0, help="Same seed, same bytes.")]
+Seed = Annotated[int, Option(metavar="N", min=0, help="Random seed; the same seed gives the same bytes.")]
 SetOption = Annotated[
     list[str] | None,
     Option(
-        "--set", metavar="KEY=VALUE", help="Change a recipe key, for example inner.lr=3.0e-5. Repeatable."
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a key of the recipe, for example inner.lr=3.0e-5. Repeatable.",
     ),
 ]

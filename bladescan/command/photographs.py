@@ -26,16 +26,21 @@ if TYPE_CHECKING:
 def index(
     photos: o.PhotoPaths,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="The index to add to.")
+        Path, typer.Option("--output", "-o", metavar="FILE", help="Index to create or add to.")
     ] = Path("photographs.sqlite"),
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw the summary as a PNG as well.")
+        Path | None, typer.Option(metavar="FILE", help="Also draw the summary, as a PNG.")
     ] = None,
     faces: o.Faces = "auto",
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Find faces and EXIF tags of photographs once, for `train --index`; print a summary by tag."""
+    """Find the faces and EXIF tags of photographs once, for all later trainings. Needs the extra `train`.
+
+    Prints a summary by tag.
+
+    Example: `bladescan index photographs/ -o photographs.sqlite --plot tags.png`
+    """
     need_learning_side("index")
     from bladescan.photographs.tag_summary import format_summary, format_totals, summarise
     from bladescan.sources.listing import list_sources
@@ -56,17 +61,26 @@ def index(
 @guarded
 def contact_sheet(
     photos: o.Photos,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The PNG to write.")],
-    recipe: Annotated[str, typer.Option(metavar="NAME", help="A recipe's name or file.")] = "small",
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="PNG to write.")],
+    recipe: Annotated[
+        str, typer.Option(metavar="NAME", help="Name or file of a recipe; see `bladescan recipes`.")
+    ] = "small",
     changes: o.SetOption = None,
-    n: Annotated[int, typer.Option("--n", min=1, help="Most examples on the sheet.")] = 48,
+    n: Annotated[int, typer.Option("--n", metavar="N", min=1, help="Most examples on the sheet.")] = 48,
     index: o.IndexFile = None,
     faces: o.Faces = "auto",
-    seed: Annotated[int, typer.Option(min=0, help="Which photographs are shown.")] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Random seed; it chooses the photographs.")
+    ] = 0,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Draw what the encoder sees in a training: manipulated faces, augmented, with labels and tags."""
+    """Draw what the encoder sees in a training: manipulated, augmented faces with labels and tags.
+
+    Needs the extra `train`.
+
+    Example: `bladescan contact-sheet --recipe blades --photos photographs/ -o sheet.png`
+    """
     need_learning_side("contact-sheet")
     from bladescan.pretext.contact_sheet import recipe_sheet
     from bladescan.sources.listing import list_sources

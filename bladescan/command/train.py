@@ -23,23 +23,29 @@ if TYPE_CHECKING:
 @guarded
 def train(
     photos: o.Photos,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="Folder of the run.")],
-    recipe: Annotated[str, typer.Option(metavar="NAME", help="A recipe's name or file.")] = "small",
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="RUN", help="Folder of the encoder run to write.")
+    ],
+    recipe: Annotated[
+        str, typer.Option(metavar="NAME", help="Name or file of a recipe; see `bladescan recipes`.")
+    ] = "small",
     changes: o.SetOption = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on at the last checkpoint.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run from its last checkpoint.")
+    ] = False,
     index: o.IndexFile = None,
     faces: o.Faces = "auto",
     device: o.Device = "auto",
     checkpoint_every: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="Time between checkpoints within an epoch.")
+        float, typer.Option(metavar="SECONDS", min=0, help="Time between two checkpoints within an epoch.")
     ] = 300.0,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write RUN/tensorboard as well.")
-    ] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write RUN/tensorboard.")] = False,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Learn an encoder from photographs with a face, by a recipe. Needs the extra `train`.
+    """Train an encoder on photographs of faces by a recipe. Needs the extra `train`.
+
+    Example: `bladescan train --recipe blades-small --photos photographs/ -o runs/mine`
 
     On several GPUs: `torchrun --nproc-per-node 4 -m bladescan train ...`
     """
@@ -57,9 +63,9 @@ def train(
 
 @guarded
 def recipes(
-    name: Annotated[str, typer.Argument(help="Print this recipe, resolved.")] = "", debug: o.Debug = False
+    name: Annotated[str, typer.Argument(help="Recipe to print.")] = "", debug: o.Debug = False
 ) -> None:
-    """List the recipes that ship, or print one with all its defaults."""
+    """List the shipped recipes, or print one with every key."""
     from bladescan.tasks.recipe_files import dump_recipe, load_recipe, shipped_recipes
 
     if name:
