@@ -82,7 +82,8 @@ def load(options: argparse.Namespace) -> tuple[NDArray[np.float32], NDArray[Any]
     from bladescan.runtimes.backend import BackendSettings
     from bladescan.runtimes.registry import get_plugin
     from bladescan.scanning.decoder_process import DecoderSettings
-    from bladescan.sources.listing import SourceQuery, list_sources
+    from bladescan.sources.listing import list_sources
+    from bladescan.sources.query import SourceQuery
 
     backend = get_plugin("pytorch").open(options.encoder, BackendSettings())
     sources = list_sources(SourceQuery(tuple(map(str, options.photos))), stdin=None)

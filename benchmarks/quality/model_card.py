@@ -19,7 +19,7 @@ from benchmarks.quality.pictures import RATE, Bench, cell, join, open_bench, par
 from bladescan.detectors.manifest import HeadName
 from bladescan.evaluation.job import EvaluateOptions, Evaluation, run_evaluation, write_evaluation
 from bladescan.evaluation.metrics import NO_VARIANT, HeadReport, Interval, Metrics, Report, Stratum, measure
-from bladescan.sources.listing import Source
+from bladescan.sources.source import Source
 
 COLUMNS = {"auc": "AUC", "tpr_at_5": "TPR at 5%", "tpr_at_1": "TPR at 1%", "accuracy": "accuracy"}
 

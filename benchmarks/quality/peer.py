@@ -31,7 +31,7 @@ from bladescan.fitting.features import cut_faces
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.decoders import DecoderPool
 from bladescan.scanning.pipeline import score_in_batches
-from bladescan.sources.listing import Source
+from bladescan.sources.source import Source
 
 N_TIMED, N_ROUNDS, BATCH = 32, 3, 16
 SHOWN = {"auc": "AUC", "tpr_at_5": "TPR at 5%"}

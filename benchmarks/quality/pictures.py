@@ -28,7 +28,7 @@ from bladescan.runtimes.registry import choose_plugin, default_detector
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.decoders import DecoderPool
 from bladescan.scanning.pipeline import score_in_batches
-from bladescan.sources.listing import Source
+from bladescan.sources.source import Source
 
 RATE = 0.05
 HELD_OUT_SOURCES = (

@@ -21,7 +21,8 @@ from torch import Tensor
 from bladescan.photographs.index import IndexEntry
 from bladescan.photographs.indexing import index_photographs, open_index
 from bladescan.pretext.examples import Batch, batch_of
-from bladescan.sources.listing import SourceQuery, list_sources
+from bladescan.sources.listing import list_sources
+from bladescan.sources.query import SourceQuery
 from bladescan.tasks import pretext_tasks as tasks
 from bladescan.tasks.recipe_files import load_recipe
 from bladescan.training import runs

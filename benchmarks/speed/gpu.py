@@ -40,7 +40,8 @@ from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.decoders import DecoderPool
 from bladescan.scanning.job import n_cores
 from bladescan.scanning.pipeline import decode_in_order
-from bladescan.sources.listing import SourceQuery, list_sources
+from bladescan.sources.listing import list_sources
+from bladescan.sources.query import SourceQuery
 
 Score = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Crops in, embedding out; the heads run as well."""

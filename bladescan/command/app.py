@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from bladescan.outputs.run import RunSummary
     from bladescan.outputs.sink import Sink
     from bladescan.scanning.job import ScanJob, Tally
-    from bladescan.sources.listing import SourceQuery
+    from bladescan.sources.query import SourceQuery
 
 app = typer.Typer(
     name="bladescan",

@@ -12,7 +12,7 @@ from bladescan.base.terminal import printable
 from bladescan.command.guard import is_closed
 
 if TYPE_CHECKING:
-    from bladescan.sources.listing import SourceQuery
+    from bladescan.sources.query import SourceQuery
 
 
 def source_query(
@@ -33,7 +33,7 @@ def source_query(
     Raises:
         UsageError: none, or a shard that is none.
     """
-    from bladescan.sources.listing import SourceQuery, parse_shard
+    from bladescan.sources.query import SourceQuery, parse_shard
 
     if not paths and files_from is None:
         raise UsageError("nothing to scan: give files, folders, - or --files-from FILE")

@@ -61,7 +61,7 @@ from bladescan.runtimes.registry import choose_plugin, default_detector
 from bladescan.scanning.decoder_process import Decoded, DecoderSettings, Ready
 from bladescan.scanning.decoders import DecoderPool
 from bladescan.scanning.pipeline import score_in_batches
-from bladescan.sources.listing import Source
+from bladescan.sources.source import Source
 
 JPEG_FORMATS = ("JPEG", "MPO")
 _T = TypeVar("_T")

@@ -53,7 +53,7 @@ from bladescan.networks.text_encoders import TEXT_ENCODERS, TEXT_PREFIX, publish
 from bladescan.networks.weights import read_weights
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.scanning.decoder_process import DecoderSettings
-from bladescan.sources.listing import Source
+from bladescan.sources.source import Source
 from bladescan.training.runs import ENCODER_FILE, HEAD_PREFIX
 
 CLASSIFIER_PREFIX = "classifier."

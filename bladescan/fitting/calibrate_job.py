@@ -29,7 +29,7 @@ from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.registry import choose_plugin
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.pipeline import Scanner, ScanSettings, choose_head
-from bladescan.sources.listing import Source
+from bladescan.sources.source import Source
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from bladescan.runtimes.registry import get_plugin
 from bladescan.scanning.decoder_process import Decoded, DecoderSettings, Face
 from bladescan.scanning.decoders import DecoderPool
 from bladescan.scanning.pipeline import crops_of, decode_in_order
-from bladescan.sources.listing import Source
+from bladescan.sources.source import Source
 
 GROUPINGS = ("file", "folder")
 

@@ -20,7 +20,7 @@ from bladescan.heads.detector import Detector, load_detector
 from bladescan.networks.encoders import complexity, vision_state
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.scanning.decoder_process import DecoderSettings
-from bladescan.sources.listing import Source
+from bladescan.sources.source import Source
 from bladescan.training.runs import load_encoder_run
 
 DEFAULT_ENCODER = "default"

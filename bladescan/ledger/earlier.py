@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from bladescan.base.errors import UnknownNameError, UsageError
 from bladescan.base.records import ImageRecord
 from bladescan.ledger.entries import LedgerEntry, is_lasting, key_of, stamp_of
-from bladescan.sources.listing import Source
+from bladescan.sources.source import Source
 
 if TYPE_CHECKING:
     from bladescan.ledger.entries import EntryFile, Lookup, VerdictSettings

@@ -26,8 +26,8 @@ import msgspec
 from bladescan.base import clock
 from bladescan.base.errors import OutputError, UsageError
 from bladescan.base.records import ImageRecord, Reason
-from bladescan.sources.buckets import is_url
-from bladescan.sources.listing import Source, Stamp
+from bladescan.sources.addresses import is_url
+from bladescan.sources.source import Source, Stamp
 
 SCHEMA_VERSION = 1
 CHUNK = 64

@@ -25,7 +25,7 @@ from bladescan.ledger.entries import (
     transaction,
 )
 from bladescan.ledger.journal import Journal
-from bladescan.sources.buckets import is_url
+from bladescan.sources.addresses import is_url
 
 KIND = FileKind(0x626C644C, "ledger")
 

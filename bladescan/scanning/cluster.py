@@ -41,7 +41,7 @@ from bladescan.scanning.cluster_worker import (
     scan_for_cluster,
 )
 from bladescan.scanning.pipeline import WORKER_DEATHS, ScanSettings, chunks, with_stalls
-from bladescan.sources.listing import Source
+from bladescan.sources.source import Source
 
 POLL_S = 2.0
 """How often a wait for a chunk looks whether there is still a cluster."""

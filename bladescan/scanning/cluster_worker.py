@@ -27,8 +27,9 @@ from bladescan.base.errors import BackendError, BladescanError
 from bladescan.base.records import ImageRecord
 from bladescan.runtimes.registry import default_detector, get_plugin
 from bladescan.scanning.pipeline import Scanner, ScanSettings
-from bladescan.sources.buckets import is_url, open_store, parse_url
-from bladescan.sources.listing import Source
+from bladescan.sources.addresses import is_url, parse_url
+from bladescan.sources.buckets import open_store
+from bladescan.sources.source import Source
 
 IDLE_S = 60.0
 """A scanner that nobody has borrowed for so long is closed."""

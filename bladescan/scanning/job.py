@@ -31,7 +31,7 @@ from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import choose_plugin, default_detector
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.pipeline import Scanner, ScanSettings, choose_head, judge_again, scan_in_processes
-from bladescan.sources.listing import Source
+from bladescan.sources.source import Source
 
 if TYPE_CHECKING:
     from bladescan.scanning.cluster import ClusterScan

@@ -33,7 +33,7 @@ from bladescan.runtimes.registry import get_plugin
 from bladescan.scanning.decoder_process import Decoded, DecoderSettings, Request
 from bladescan.scanning.decoders import DecoderPool, sigint_blocked
 from bladescan.sources.fetching import Body, Fetched, Fetcher, fetch_ahead
-from bladescan.sources.listing import Source
+from bladescan.sources.source import Source
 
 STALL_S = 0.1
 """When no new source comes for so long, what is decoded is scored and handed on."""

@@ -1,1 +1,1 @@
-"""Where images come from: files, folders, lists, buckets, web servers; listed and fetched, not decoded."""
+"""Where images come from: files, folders, lists, and URLs by the table in `schemes`. It decodes nothing."""

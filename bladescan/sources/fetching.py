@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, NamedTuple, Self, TypeGuard
 
 from bladescan.base.errors import BladescanError, ImageError
 from bladescan.base.records import Reason
-from bladescan.sources import retries as patience
-from bladescan.sources.buckets import is_url, open_store, parse_url, said_of
-from bladescan.sources.retries import Transient, announced, in_thread
+from bladescan.sources import retries
+from bladescan.sources.addresses import is_url, parse_url, without_url
+from bladescan.sources.buckets import open_store
+from bladescan.sources.retries import TransientError, announce_retry, in_thread
 from bladescan.sources.stored_objects import StoredObject, TooLargeError, check_size
 
 if TYPE_CHECKING:
-    from bladescan.sources.listing import Source
+    from bladescan.sources.source import Source
 
 BUDGET_BYTES = 256_000_000
 """Most bytes of objects held by one scanning process, decoding included. An object larger than that is held
@@ -32,7 +33,7 @@ AHEAD = 2 * CONCURRENCY
 """Objects asked for before the first of them is decoded."""
 UNKNOWN_BYTES = 4_000_000
 """Room kept for an object whose size no listing told. What is larger than its room is asked for again."""
-PATIENCE = 4
+MAX_STALLS = 4
 """Stalls of the longest kind after which an object is given up, attempts and pauses included."""
 
 
@@ -109,7 +110,7 @@ class Fetcher:
     async def _serve(self, ready: threading.Event) -> None:
         """Until closed; asyncio.run then cancels every task that is left."""
         self._room, self._slots, self._stop = (
-            _Room(BUDGET_BYTES),
+            _ByteBudget(BUDGET_BYTES),
             asyncio.Semaphore(CONCURRENCY),
             asyncio.Event(),
         )
@@ -128,29 +129,29 @@ class Fetcher:
                 await self._room.take(ticket, size)
                 started = time.perf_counter()
                 try:
-                    data = await self._in_time(source.name, listed, limit)
+                    data = await self._within_deadline(source.name, listed, limit)
                     return Body(data, time.perf_counter() - started)
                 except TooLargeError as exc:
                     check_size(exc.size, self._max_bytes)
                     size, limit = exc.size, self._max_bytes
 
-    async def _in_time(self, name: str, listed: StoredObject | None, limit: int) -> bytes:
-        longest = PATIENCE * self._timeout_s
+    async def _within_deadline(self, name: str, listed: StoredObject | None, limit: int) -> bytes:
+        longest = MAX_STALLS * self._timeout_s
         try:
             async with asyncio.timeout(longest):
-                return await self._patiently(name, listed, limit)
+                return await self._with_retries(name, listed, limit)
         except TimeoutError as exc:
             raise ImageError(Reason.TIMEOUT, f"not fetched within {longest:g} s") from exc
 
-    async def _patiently(self, name: str, listed: StoredObject | None, limit: int) -> bytes:
-        for pause in (*patience.BACKOFF_S, None):
+    async def _with_retries(self, name: str, listed: StoredObject | None, limit: int) -> bytes:
+        for pause in (*retries.BACKOFF_S, None):
             try:
                 return await self._once(name, listed, limit)
-            except Transient as exc:
+            except TransientError as exc:
                 if pause is None:
-                    times = 1 + len(patience.BACKOFF_S)
+                    times = 1 + len(retries.BACKOFF_S)
                     raise ImageError(exc.reason, f"{exc.detail}; tried {times} times") from exc
-                await asyncio.sleep(announced(pause, name, exc))
+                await asyncio.sleep(announce_retry(pause, name, exc))
         raise AssertionError("the last attempt answers or raises")
 
     async def _once(self, name: str, listed: StoredObject | None, limit: int) -> bytes:
@@ -161,10 +162,10 @@ class Fetcher:
         except ImageError:
             raise
         except BladescanError as exc:
-            raise ImageError(Reason.READ_ERROR, said_of(exc, name)) from exc
+            raise ImageError(Reason.READ_ERROR, without_url(exc, name)) from exc
 
 
-class _Room:
+class _ByteBudget:
     """Bytes that may be held at once. Used in the thread of the loop alone.
 
     Rows come out in order, so the oldest object is always let in: it may be what all others wait for.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from bladescan.base.errors import BucketError, ImageError
 from bladescan.base.records import Reason
-from bladescan.sources.retries import CONNECT_S, LISTING_STALL_S, Transient, patiently
+from bladescan.sources.retries import CONNECT_S, LISTING_STALL_S, TransientError, retry
 from bladescan.sources.stored_objects import (
     PART_BYTES,
     StoredObject,
@@ -65,16 +65,19 @@ class ObstoreBucket:
     def pages(self, prefix: str) -> Iterator[list[StoredObject]]:
         """All below a prefix, in the order of the keys."""
         listing = _Listing(self._store, prefix)
-        while (page := patiently(listing.next_page, self.root)) is not None:
+        while (page := retry(listing.next_page, self.root)) is not None:
             yield [found for found in page if found.size or not self._is_folder(found.key)]
 
     async def read(self, key: str, listed: StoredObject | None, max_bytes: int, stall_s: float) -> bytes:
         """The whole object, in one attempt."""
         return await read_object(self._store, key, listed, max_bytes, stall_s)
 
+    def close(self) -> None:
+        """Do nothing: obstore closes its connections with the store."""
+
     def _is_folder(self, key: str) -> bool:
         """Whether an object without bytes is really named ``key/``: obstore drops the slash."""
-        return patiently(lambda: self.find(key), self.root) is None
+        return retry(lambda: self.find(key), self.root) is None
 
 
 class _Listing:
@@ -172,7 +175,7 @@ def _obstore_answers(missing: Reason = Reason.NOT_FOUND) -> Iterator[None]:
     try:
         yield
     except TimeoutError as exc:
-        raise Transient("the server does not answer in time", Reason.TIMEOUT) from exc
+        raise TransientError("the server does not answer in time", Reason.TIMEOUT) from exc
     except FileNotFoundError as exc:
         raise ImageError(missing, f"the server answers {_answer_in(exc) or 404}") from exc
     except (o.PermissionDeniedError, o.UnauthenticatedError) as exc:
@@ -188,10 +191,10 @@ def _trouble(exc: Exception) -> Exception:
     if answer:
         again = answer[0] == "5" or answer[:3] in ("408", "429") or "SlowDown" in answer
         detail = f"the server answers {answer}"
-        return Transient(detail) if again else ImageError(Reason.READ_ERROR, detail)
+        return TransientError(detail) if again else ImageError(Reason.READ_ERROR, detail)
     if _TIMED_OUT.search(str(exc)):
-        return Transient("the server does not answer in time", Reason.TIMEOUT)
-    return Transient("the connection breaks or cannot be made")
+        return TransientError("the server does not answer in time", Reason.TIMEOUT)
+    return TransientError("the connection breaks or cannot be made")
 
 
 def _answer_in(exc: Exception) -> str:

@@ -26,7 +26,7 @@ TELL_EVERY_S = 5.0
 _T = TypeVar("_T")
 
 
-class Transient(Exception):
+class TransientError(Exception):
     """What may go well the next time.
 
     Args:
@@ -40,25 +40,25 @@ class Transient(Exception):
         self.reason = reason
 
 
-def patiently(action: Callable[[], _T], name: str) -> _T:
+def retry(action: Callable[[], _T], name: str) -> _T:
     """The action's answer, tried again with growing pauses.
 
     Args:
-        action: may raise `Transient`.
+        action: may raise `TransientError`.
         name: the URL that it is about.
 
     Raises:
-        Transient: it never went well.
+        TransientError: it never went well.
     """
     for pause in BACKOFF_S:
         try:
             return action()
-        except Transient as exc:
-            time.sleep(announced(pause, name, exc))
+        except TransientError as exc:
+            time.sleep(announce_retry(pause, name, exc))
     return action()
 
 
-def announced(pause: float, name: str, exc: Transient) -> float:
+def announce_retry(pause: float, name: str, exc: TransientError) -> float:
     """Say that there will be another attempt; the seconds to wait, random so that not all come at once."""
     _retries.tell(name, exc.detail)
     return pause * random.uniform(0.5, 1.0)

@@ -18,7 +18,7 @@ from bladescan.base.errors import BucketError, ImageError
 from bladescan.base.logs import without_password
 from bladescan.base.records import Reason
 from bladescan.sources.object_store import can_be_named, client_options, read_object
-from bladescan.sources.retries import CONNECT_S, LISTING_STALL_S, Transient, in_thread, patiently
+from bladescan.sources.retries import CONNECT_S, LISTING_STALL_S, TransientError, in_thread, retry
 from bladescan.sources.stored_objects import StoredObject, brief, check_size, check_whole, missing_reason
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ class S3Bucket:
         last, token = "", None
         while True:
             asked = {"Prefix": prefix} | ({"ContinuationToken": token} if token else {})
-            page, token = patiently(lambda asked=asked: self._page(asked), self.root)  # type: ignore[misc]
+            page, token = retry(lambda asked=asked: self._page(asked), self.root)  # type: ignore[misc]
             if page:
                 if last and page[0].key <= last:
-                    raise Transient(f"the listing goes round in circles at {page[0].key!r}")
+                    raise TransientError(f"the listing goes round in circles at {page[0].key!r}")
                 last = page[-1].key
                 yield page
             if not token:
@@ -84,7 +84,7 @@ class S3Bucket:
             answer = self._client.list_objects_v2(Bucket=self._bucket, **asked)
         token = answer.get("NextContinuationToken")
         if answer.get("IsTruncated") and not token:
-            raise Transient("the listing says that there is more, but not where")
+            raise TransientError("the listing says that there is more, but not where")
         return [_found(item) for item in answer.get("Contents", ())], token if answer["IsTruncated"] else None
 
     def _read_plainly(self, key: str, listed: StoredObject | None, max_bytes: int, stall_s: float) -> bytes:
@@ -177,12 +177,14 @@ class S3Bucket:
         except (b.NoCredentialsError, b.PartialCredentialsError, b.CredentialRetrievalError) as exc:
             raise BucketError(f"{self.root}: no usable credentials: {brief(exc)}") from exc
         except (b.ReadTimeoutError, b.ConnectTimeoutError) as exc:
-            raise Transient("the server does not answer in time", Reason.TIMEOUT) from exc
+            raise TransientError("the server does not answer in time", Reason.TIMEOUT) from exc
         except b.ParamValidationError as exc:
             raise BucketError(f"{self.root}: not the name of a bucket") from exc
         except (b.BotoCoreError, OSError) as exc:
             # Read errors of urllib3 are OSErrors or come wrapped; all of them are of the moment.
-            raise Transient(f"the connection to {_endpoint(self._client)} breaks or cannot be made") from exc
+            raise TransientError(
+                f"the connection to {_endpoint(self._client)} breaks or cannot be made"
+            ) from exc
 
     def _refusal(self, exc: Any, missing: Reason) -> Exception:
         status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
@@ -200,7 +202,7 @@ class S3Bucket:
                 f"({code or status}); check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
             )
         if status >= 500 or status in (408, 429) or code in ("SlowDown", "RequestTimeout"):
-            return Transient(f"the server answers {status} {code}".rstrip())
+            return TransientError(f"the server answers {status} {code}".rstrip())
         return ImageError(Reason.READ_ERROR, f"the server answers {status} {code}".rstrip())
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from bladescan.base.errors import ImageError, first_line
 from bladescan.base.records import Reason
-from bladescan.sources.retries import Transient
+from bladescan.sources.retries import TransientError
 
 PART_BYTES = 1 << 18
 """An object is read in parts of about so many bytes."""
@@ -49,7 +49,7 @@ def check_size(size: int, max_bytes: int) -> None:
 
 
 def check_whole(n_bytes: int, size: int, mark: str | None, listed: StoredObject | None) -> None:
-    """Raise Transient for bytes that are not as many as the answer, or the listing of the same object, told.
+    """Raise TransientError unless as many bytes came as the answer, or the object's listing, promised.
 
     Args:
         n_bytes: that came.
@@ -58,9 +58,9 @@ def check_whole(n_bytes: int, size: int, mark: str | None, listed: StoredObject 
         listed: the object in a listing, None where it was not listed.
     """
     if n_bytes != size:
-        raise Transient(f"the answer ends after {n_bytes} of {size} bytes")
+        raise TransientError(f"the answer ends after {n_bytes} of {size} bytes")
     if listed is not None and mark in (None, listed.mark) and size != listed.size:
-        raise Transient(f"{size} bytes came, {listed.size} were listed")
+        raise TransientError(f"{size} bytes came, {listed.size} were listed")
 
 
 def missing_reason(listed: StoredObject | None) -> Reason:

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from bladescan.base.errors import BucketError, ImageError
 from bladescan.base.records import Reason
-from bladescan.sources.retries import CONNECT_S, LISTING_STALL_S, Transient, in_thread
+from bladescan.sources.retries import CONNECT_S, LISTING_STALL_S, TransientError, in_thread
 from bladescan.sources.stored_objects import PART_BYTES, StoredObject, brief, check_size, check_whole
 
 if TYPE_CHECKING:
@@ -21,8 +21,14 @@ if TYPE_CHECKING:
 class WebFiles:
     """Files on web servers. They are named one by one: there is no listing.
 
-    By urllib3, for obstore takes no answer that does not tell its length, as many servers' do not.
+    By urllib3: obstore refuses answers without a length, which many servers send.
+
+    Args:
+        root: the server, for the sake of one interface; a key is a whole URL.
     """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
 
     def find(self, key: str) -> StoredObject | None:
         """The file of just this URL."""
@@ -46,6 +52,9 @@ class WebFiles:
         finally:
             given_up.set()
 
+    def close(self) -> None:
+        """Do nothing: every connection ends with its answer."""
+
 
 def _read_web(url: str, max_bytes: int, stall_s: float, given_up: threading.Event) -> bytes:
     with _web_answer(url, stall_s) as answer:
@@ -64,7 +73,7 @@ def _web_answer(url: str, stall_s: float) -> Iterator[BaseHTTPResponse]:
     """What a server answers when it has the file; redirects are followed. The connection ends with it.
 
     Raises:
-        ImageError, Transient: it has not, or nobody can say.
+        ImageError, TransientError: it has not, or nobody can say.
     """
     import urllib3
     from urllib3 import exceptions as u
@@ -109,7 +118,7 @@ def _refuse_status(status: int) -> None:
     if status in (401, 403):
         raise ImageError(Reason.PERMISSION_DENIED, detail)
     if status >= 500 or status in (408, 429):
-        raise Transient(detail)
+        raise TransientError(detail)
     if status != 200:
         raise ImageError(Reason.READ_ERROR, detail)
 
@@ -119,14 +128,14 @@ def _web_trouble(exc: Exception) -> Exception:
 
     cause = getattr(exc, "reason", exc)
     if isinstance(cause, u.TimeoutError) and not isinstance(cause, u.NewConnectionError):
-        return Transient("the server does not answer in time", Reason.TIMEOUT)
+        return TransientError("the server does not answer in time", Reason.TIMEOUT)
     if isinstance(cause, u.ResponseError):
         return ImageError(Reason.READ_ERROR, "the server sends from one address to another without end")
     if isinstance(cause, u.SSLError):
         return ImageError(Reason.READ_ERROR, "no secure connection: the server's certificate is not accepted")
     if isinstance(cause, u.DecodeError):
         return ImageError(Reason.READ_ERROR, "the server compresses, and wrongly")
-    return Transient("the connection breaks or cannot be made")
+    return TransientError("the connection breaks or cannot be made")
 
 
 def _told_length(answer: BaseHTTPResponse) -> int | None:

@@ -13,7 +13,7 @@ from bladescan.base.terminal import ProgressLine
 from bladescan.photographs.index import IndexEntry, PhotographIndex
 from bladescan.photographs.indexing import Indexed, index_photographs, open_index
 from bladescan.scanning.job import n_cores
-from bladescan.sources.listing import Source
+from bladescan.sources.source import Source
 from bladescan.tasks.recipe import Recipe
 from bladescan.training import runs
 from bladescan.training.distributed import World, joined

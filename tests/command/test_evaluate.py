@@ -30,7 +30,9 @@ from bladescan.evaluation.metrics import UNKNOWN_MAKE, Metrics, Report, anomaly_
 from bladescan.evaluation.page import as_markdown
 from bladescan.fitting.features import Faces
 from bladescan.scanning.decoder_process import Decoded, DecoderSettings, Face
-from bladescan.sources.listing import Source, SourceQuery, list_sources
+from bladescan.sources.listing import list_sources
+from bladescan.sources.query import SourceQuery
+from bladescan.sources.source import Source
 from tests import ROOT
 
 DOCS = (ROOT / "docs" / "evaluation.md").read_text()

@@ -19,7 +19,7 @@ from bladescan.base.exit_codes import ExitCode
 from bladescan.base.records import ImageRecord, Reason, Verdict
 from bladescan.ledger.entries import LedgerEntry, VerdictSettings
 from bladescan.ledger.journal import Journal
-from bladescan.sources.listing import Stamp
+from bladescan.sources.source import Stamp
 
 EPOCH = {"SOURCE_DATE_EPOCH": "1700000000"}
 FAST = ("--faces", "none")

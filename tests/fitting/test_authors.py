@@ -30,7 +30,7 @@ from bladescan.networks.encoders import new_vision_encoder
 from bladescan.networks.text_encoders import TextEncoder, load_text_weights
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.job import Decision, ScanJob, ScanOptions, Tally
-from bladescan.sources.listing import Source
+from bladescan.sources.source import Source
 from bladescan.training.runs import ENCODER_FILE, load_encoder_run
 
 TEXT = {

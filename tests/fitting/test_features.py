@@ -13,7 +13,9 @@ from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.registry import choose_plugin, default_detector
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.decoders import DecoderPool
-from bladescan.sources.listing import Source, SourceQuery, list_sources
+from bladescan.sources.listing import list_sources
+from bladescan.sources.query import SourceQuery
+from bladescan.sources.source import Source
 
 
 def cut(sources, faces: str, seen: list[int] | None = None) -> Faces:

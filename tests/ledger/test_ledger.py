@@ -25,7 +25,7 @@ from bladescan.ledger.earlier import EarlierOptions, EarlierVerdicts
 from bladescan.ledger.entries import EntryFile, LedgerEntry, VerdictSettings, key_of, mapped, stamp_of
 from bladescan.ledger.journal import Journal
 from bladescan.ledger.ledger import KIND, Ledger, PruneRule, open_reader
-from bladescan.sources.listing import Source, Stamp
+from bladescan.sources.source import Source, Stamp
 
 FAST = ("--faces", "none")
 ONE, OTHER = VerdictSettings.of({"head": "one-class"}), VerdictSettings.of({"head": "binary"})

@@ -30,7 +30,7 @@ from bladescan.scanning.pipeline import (
     judge_again,
     scan_in_processes,
 )
-from bladescan.sources.listing import Source
+from bladescan.sources.source import Source
 
 
 @pytest.fixture(scope="module")

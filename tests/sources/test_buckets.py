@@ -18,15 +18,18 @@ from pathlib import Path
 import pytest
 
 from bladescan.base.errors import BucketError, ImageError, MissingDependencyError, UsageError
+from bladescan.base.logs import without_password
 from bladescan.base.records import Reason
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.decoders import DecoderPool
 from bladescan.scanning.pipeline import decode_in_order
-from bladescan.sources import buckets, fetching
-from bladescan.sources import retries as patience
-from bladescan.sources.buckets import check_bucket, parse_url
+from bladescan.sources import buckets, fetching, retries
+from bladescan.sources.addresses import parse_url
+from bladescan.sources.buckets import check_bucket
 from bladescan.sources.fetching import Fetcher
-from bladescan.sources.listing import Source, SourceQuery, Stamp, list_sources
+from bladescan.sources.listing import list_sources
+from bladescan.sources.query import SourceQuery
+from bladescan.sources.source import Source, Stamp
 from tests.sources.s3_server import (
     SECRET,
     Fault,
@@ -55,9 +58,9 @@ ODD_NAMES = [
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch):
-    """Each test has its own servers and no patience to speak of."""
-    monkeypatch.setattr(patience, "BACKOFF_S", (0.01,) * 4)
-    monkeypatch.setattr(patience, "TELL_EVERY_S", 0.0)
+    """Each test has its own servers and waits almost no time before it tries again."""
+    monkeypatch.setattr(retries, "BACKOFF_S", (0.01,) * 4)
+    monkeypatch.setattr(retries, "TELL_EVERY_S", 0.0)
     buckets.close_stores()
     yield
     buckets.close_stores()
@@ -180,7 +183,9 @@ def test_a_url_that_means_nothing_is_a_usage_error_and_in_a_list_a_row(url, mess
 
 OPENED_AT_ONCE = """
 import threading
-from bladescan.sources.buckets import BucketError, open_store, parse_url
+from bladescan.base.errors import BucketError
+from bladescan.sources.addresses import parse_url
+from bladescan.sources.buckets import open_store
 gate, failed = threading.Barrier(4), []
 def use(url):
     gate.wait()
@@ -222,7 +227,7 @@ def test_without_a_library_the_line_says_what_to_install(package, monkeypatch):
     ],
 )
 def test_a_password_is_covered_as_a_whole(url, shown):
-    assert buckets.without_password(url) == shown
+    assert without_password(url) == shown
 
 
 # Listing

@@ -12,8 +12,10 @@ import pytest
 
 from bladescan.base.errors import UsageError
 from bladescan.base.records import Reason
-from bladescan.sources import listing as sources
-from bladescan.sources.listing import SourceQuery, in_shard, list_sources, parse_shard, read_names
+from bladescan.sources import folders
+from bladescan.sources.listing import list_sources
+from bladescan.sources.name_lists import read_names
+from bladescan.sources.query import SourceQuery, in_shard, parse_shard
 
 
 def listed(*paths, stdin=None, **options):
@@ -53,7 +55,7 @@ def test_a_folder_is_walked_in_byte_order_without_hidden_names(tree):
 
 
 def test_a_large_folder_comes_in_byte_order_whatever_lies_in_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "_RUN", 7)  # many runs to merge
+    monkeypatch.setattr(folders, "_RUN", 7)  # many runs to merge
     rng = random.Random(1)
     letters = [b"a", b"b", b"!", b"-", b".", b"~", b"\xff", b"\xc3\xa9", b"\n"]
     made = {b"".join(rng.choices(letters, k=rng.randint(1, 5))) for _ in range(300)} - {b".", b".."}
