@@ -26,7 +26,7 @@ from bladescan.detectors.calibration import (
     hold_out,
 )
 from bladescan.detectors.manifest import Head
-from bladescan.heads.mixture import COVARIANCES, fit_mixture
+from bladescan.heads.mixture_fit import COVARIANCES, fit_mixture
 
 
 class Split(NamedTuple):

@@ -17,10 +17,12 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from benchmarks.quality.pictures import Bench, cell, join, open_bench, parser, sample, table
-from bladescan.evaluation.metrics import Metrics, Sample, measure
+from bladescan.evaluation.metrics import Sample, compute_metrics
+from bladescan.evaluation.report import Metrics
 from bladescan.fitting.fit import binary_scores
 from bladescan.heads.classifier import fit_classifier
-from bladescan.heads.mixture import Mixture, fit_mixture
+from bladescan.heads.mixture import Mixture
+from bladescan.heads.mixture_fit import fit_mixture
 
 MATCHED_SIDE = 112
 
@@ -116,7 +118,7 @@ def section(bench: Bench, side: int) -> str:
     generated = {name: (bench.score(cut.crops).embedding, cut.files) for name, cut in unseen.items()}
     rows = []
     for head in heads:
-        measured = measure(
+        measured = compute_metrics(
             head.sample(*photographs),
             {g: head.sample(*x) for g, x in generated.items() if g not in head.shown},
         )
@@ -149,10 +151,10 @@ def _on_evaluation(bench: Bench, heads: list[Head], side: int) -> str:
     columns = {}
     for head in [head for head in heads if len(head.shown) == 1]:
         samples = {name: head.sample(x, theirs[name].files) for name, x in generated.items()}
-        columns[f"{head.shown[0]} alone"] = measure(head.sample(photographs, ours.files), samples)
+        columns[f"{head.shown[0]} alone"] = compute_metrics(head.sample(photographs, ours.files), samples)
     if "binary" in bench.heads:
         samples = {name: bench.sample(cut, "binary") for name, cut in theirs.items()}
-        columns["all"] = measure(bench.sample(ours, "binary"), samples)
+        columns["all"] = compute_metrics(bench.sample(ours, "binary"), samples)
     rows = [
         [name, str(len(cut.files)), *(cell(one.generators[name].auc) for one in columns.values())]
         for name, cut in theirs.items()

@@ -18,7 +18,8 @@ from benchmarks.quality import failures, leave_one_out, own_photographs
 from benchmarks.quality.pictures import RATE, Bench, cell, join, open_bench, parser, percent, table
 from bladescan.detectors.manifest import HeadName
 from bladescan.evaluation.job import EvaluateOptions, Evaluation, run_evaluation, write_evaluation
-from bladescan.evaluation.metrics import NO_VARIANT, HeadReport, Interval, Metrics, Report, Stratum, measure
+from bladescan.evaluation.metrics import compute_metrics
+from bladescan.evaluation.report import NO_VARIANT, HeadReport, Interval, Metrics, Report, Stratum
 from bladescan.sources.source import Source
 
 COLUMNS = {"auc": "AUC", "tpr_at_5": "TPR at 5%", "tpr_at_1": "TPR at 1%", "accuracy": "accuracy"}
@@ -119,7 +120,7 @@ def _mean_of_foreign(bench: Bench, head: HeadName, report: Report) -> Metrics:
         side = report.match.side
         ours, chosen = ours.matched(side), {name: cut.matched(side) for name, cut in chosen.items()}
     theirs = {name: bench.sample(cut, head) for name, cut in chosen.items()}
-    return measure(bench.sample(ours, head), theirs).mean
+    return compute_metrics(bench.sample(ours, head), theirs).mean
 
 
 def _baselines(reports: dict[str, Report]) -> str:

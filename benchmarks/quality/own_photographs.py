@@ -37,8 +37,9 @@ from bladescan.detectors.calibration import (
     photographic_scores,
 )
 from bladescan.detectors.manifest import Head, HeadName
-from bladescan.evaluation.metrics import Interval, Sample, measure
-from bladescan.heads.mixture import fit_mixture
+from bladescan.evaluation.metrics import Sample, compute_metrics
+from bladescan.evaluation.report import Interval
+from bladescan.heads.mixture_fit import fit_mixture
 
 POPULATIONS: Mapping[str, tuple[str, ...]] = {
     "csvconf": ("csvconf",),
@@ -133,7 +134,7 @@ def measured(road: Road, other_half: Set, generators: Mapping[str, Set]) -> Meas
     ours = sample(road.head(other_half.found), other_half.files, road.calibration)
     theirs = [sample(road.head(one.found), one.files, road.calibration) for one in generators.values()]
     matched = {name: sample(road.head(one.matched), one.files) for name, one in generators.items()}
-    area = measure(sample(road.head(other_half.matched), other_half.files), matched).mean.auc
+    area = compute_metrics(sample(road.head(other_half.matched), other_half.files), matched).mean.auc
     found = share_of(np.concatenate([one.flagged for one in theirs]))
     assert found is not None
     return Measured(ours, found, area)

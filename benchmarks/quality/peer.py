@@ -26,7 +26,9 @@ from PIL import Image
 from benchmarks.quality.pictures import Bench, cell, open_bench, parser, table
 from bladescan.detectors.calibration import photographic_scores
 from bladescan.evaluation.degradations import MATCH_QUALITY, match, match_side
-from bladescan.evaluation.metrics import MEASURES, PHOTOGRAPHS, Interval, Sample, draw_values, interval_of
+from bladescan.evaluation.intervals import bootstrap_interval
+from bladescan.evaluation.metrics import METRIC_NAMES, Sample, bootstrap_metrics
+from bladescan.evaluation.report import PHOTOGRAPHS, Interval
 from bladescan.fitting.features import cut_faces
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.decoders import DecoderPool
@@ -155,7 +157,7 @@ def draws(sets: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float
     """Measures by generator and their mean, ``[1 + draws, measures]``; any detector meets the same."""
     samples = {name: Sample(s, np.zeros(len(s), np.bool_), np.arange(len(s))) for name, s in sets.items()}
     ours = samples.pop(PHOTOGRAPHS)
-    found = draw_values({name: (ours, theirs) for name, theirs in samples.items()})
+    found = bootstrap_metrics({name: (ours, theirs) for name, theirs in samples.items()})
     mean: NDArray[np.float64] = np.mean(list(found.values()), axis=0)
     return found | {"**mean**": mean}
 
@@ -182,7 +184,7 @@ def accuracy_table(found: Scores) -> Iterator[str]:
 
 def interval(values: NDArray[np.float64], measure: str) -> Interval:
     """Of one measure among its draws."""
-    return interval_of(values[:, MEASURES.index(measure)])
+    return bootstrap_interval(values[:, METRIC_NAMES.index(measure)])
 
 
 def signed(value: Interval) -> str:

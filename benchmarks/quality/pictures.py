@@ -20,8 +20,9 @@ from bladescan.base.records import Scores
 from bladescan.detectors.calibration import clopper_pearson, p_values, photographic_scores
 from bladescan.detectors.manifest import Head, HeadName
 from bladescan.evaluation.degradations import match
-from bladescan.evaluation.metrics import Interval, Sample, measure
-from bladescan.fitting.copies import degraded_copies
+from bladescan.evaluation.metrics import Sample, compute_metrics
+from bladescan.evaluation.report import Interval
+from bladescan.fitting.degraded_copies import degraded_copies
 from bladescan.fitting.features import Faces, cut_faces
 from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import choose_plugin, default_detector
@@ -190,7 +191,7 @@ def sample(scores: NDArray[np.float64], files: NDArray[np.intp], head: Head | No
 
 def mean_auc(photographs: Sample, generators: Mapping[str, Sample]) -> Interval:
     """AUC, the mean over generators."""
-    return measure(photographs, generators).mean.auc
+    return compute_metrics(photographs, generators).mean.auc
 
 
 # -------------------------------------------------------------------------------------------- words and cells

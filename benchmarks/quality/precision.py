@@ -21,7 +21,7 @@ from benchmarks.quality.pictures import RATE, Bench, join, mean_auc, open_bench,
 from bladescan.base.errors import BladescanError
 from bladescan.base.records import Scores
 from bladescan.detectors.calibration import p_values, photographic_scores
-from bladescan.evaluation.metrics import Interval
+from bladescan.evaluation.report import Interval
 from bladescan.exporting.quantisation import quantise
 from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import get_plugin

@@ -27,9 +27,9 @@ from bladescan.tasks import pretext_tasks as tasks
 from bladescan.tasks.recipe_files import load_recipe
 from bladescan.training import runs
 from bladescan.training.distributed import ALONE
-from bladescan.training.measures import Measure, measure_tasks
 from bladescan.training.minibatches import examples, split, split_digest
-from bladescan.training.trainee import Trainee, new_trainee
+from bladescan.training.state import TrainingState, new_training_state
+from bladescan.training.task_accuracy import TaskAccuracy, task_accuracies
 
 N_DRAWS = 4
 N_BOOTSTRAPS = 500
@@ -38,12 +38,10 @@ Answers = tuple[Tensor, dict[str, Tensor]]
 """Outputs ``[n, n_outputs]`` and truth by task, one row per example or per photograph."""
 
 
-def held_out_answers(trainee: Trainee, drawn: Sequence[Batch], n_draws: int) -> tuple[Answers, Answers]:
+def held_out_answers(state: TrainingState, drawn: Sequence[Batch], n_draws: int) -> tuple[Answers, Answers]:
     """Of every example, and of every photograph by the mean of its examples."""
-    outputs = torch.stack(
-        [trainee.model(batch.pixels) for batch in drawn]
-    )  # [photographs x draws, pair, ...]
-    truth = {name: torch.stack([batch.truth[name] for batch in drawn]) for name in trainee.names}
+    outputs = torch.stack([state.model(batch.pixels) for batch in drawn])  # [photographs x draws, pair, ...]
+    truth = {name: torch.stack([batch.truth[name] for batch in drawn]) for name in state.names}
     flat = {name: value.flatten(0, 1) for name, value in truth.items()}
     n = len(drawn) // n_draws
     whole = outputs.reshape(n, -1, outputs.shape[-1]).mean(1)
@@ -52,16 +50,16 @@ def held_out_answers(trainee: Trainee, drawn: Sequence[Batch], n_draws: int) -> 
 
 
 def measured(
-    trainee: Trainee, answers: tuple[Answers, Answers], rows: Tensor, per: int
-) -> dict[str, Measure]:
+    state: TrainingState, answers: tuple[Answers, Answers], rows: Tensor, per: int
+) -> dict[str, TaskAccuracy]:
     """Every task on the photographs of ``rows``; ``per`` examples belong to each."""
     (outputs, truth), (whole, first) = answers
     wide = (rows[:, None] * per + torch.arange(per)).flatten()
-    columns = trainee.model.columns
+    columns = state.model.columns
     manipulation = {name: columns[name] for name in tasks.MANIPULATION_TASKS if name in columns}
     exif = {name: where for name, where in columns.items() if name not in manipulation}
-    examples = measure_tasks(outputs[wide], {k: v[wide] for k, v in truth.items()}, manipulation)
-    return examples | measure_tasks(whole[rows], {k: v[rows] for k, v in first.items()}, exif)
+    examples = task_accuracies(outputs[wide], {k: v[wide] for k, v in truth.items()}, manipulation)
+    return examples | task_accuracies(whole[rows], {k: v[rows] for k, v in first.items()}, exif)
 
 
 def bootstrap_rows(entries: Sequence[IndexEntry], rng: np.random.Generator) -> Tensor:
@@ -84,23 +82,23 @@ def main(run: Path, index_path: Path, photos: list[str]) -> None:
     found = index_photographs(listed, index, "auto")
     used = {*found.faces, *found.patches}
     parts = split(recipe, [e for e in index.entries() if e.digest in used])
-    trainee = new_trainee(recipe, ALONE.device, [e.tags for e in parts.train])
-    n_steps = runs.load_checkpoint(run, trainee, split_digest(parts, index.finder))
-    trainee.model.eval()
+    state = new_training_state(recipe, ALONE.device, [e.tags for e in parts.train])
+    n_steps = runs.load_checkpoint(run, state, split_digest(parts, index.finder))
+    state.model.eval()
     data = examples(recipe, index, [e.digest for e in parts.held_out])
     drawn = [batch_of(data.draw((k, i))) for i in range(len(data)) for k in range(N_DRAWS)]
-    answers = held_out_answers(trainee, drawn, N_DRAWS)
+    answers = held_out_answers(state, drawn, N_DRAWS)
     per = N_DRAWS * len(drawn[0].pixels)
-    point = measured(trainee, answers, torch.arange(len(data)), per)
+    point = measured(state, answers, torch.arange(len(data)), per)
     rng = np.random.default_rng(0)
-    many = [measured(trainee, answers, bootstrap_rows(parts.held_out, rng), per) for _ in range(N_BOOTSTRAPS)]
+    many = [measured(state, answers, bootstrap_rows(parts.held_out, rng), per) for _ in range(N_BOOTSTRAPS)]
     cameras = {e.camera for e in parts.held_out} - {""}
     print(
         f"After {n_steps} steps; {len(parts.train)} photographs learned from, {len(parts.validation)} for "
         f"the outer loop, {len(parts.held_out)} held out ({len(cameras)} camera models).\n"
     )
     print("| task | accuracy | 95% | chance | photographs or examples | weight |\n|---|---|---|---|---|---|")
-    weights = trainee.named(trainee.weights)
+    weights = state.named(state.weights)
     for name, m in point.items():
         low, high = np.quantile([b[name].accuracy for b in many if name in b], [0.025, 0.975])
         cells = [name, f"{m.accuracy:.2f}", f"{low:.2f}-{high:.2f}", f"{m.chance:.2f}", str(m.n)]

@@ -36,7 +36,8 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from bladescan.detectors.manifest import Preprocessing
-from bladescan.heads.mixture import Shape, fit_mixture, one_thread
+from bladescan.heads.mixture_fit import MixtureShape, fit_mixture
+from bladescan.heads.threads import one_thread
 from bladescan.photographs.cutting import square
 from bladescan.photographs.index import PhotographIndex
 from bladescan.photographs.indexing import index_photographs, open_index
@@ -44,7 +45,7 @@ from bladescan.photographs.photograph import Photograph
 from bladescan.tasks.recipe import LossRecipe, Recipe
 from bladescan.tasks.recipe_files import load_recipe
 from bladescan.training.runs import RECIPE_FILE, load_encoder_run
-from bladescan.training.trainee import new_trainee
+from bladescan.training.state import new_training_state
 
 HELD_OUT_SOURCES = (
     "csvconf",
@@ -75,7 +76,7 @@ class Scores(NamedTuple):
 
     one_class: dict[str, float]
     binary: dict[str, float]
-    shape: Shape
+    shape: MixtureShape
 
 
 # Which pictures
@@ -148,7 +149,7 @@ def embed(encoder: nn.Module, crops: Images, p: Preprocessing) -> Features:
 def untrained(recipe: Recipe) -> nn.Module:
     """The vision encoder that a training by this recipe begins with."""
     # How ordinal tags are learned changes no weight; to align them would take photographs.
-    return new_trainee(replace(recipe, losses=LossRecipe()), torch.device("cpu")).model.vision
+    return new_training_state(replace(recipe, losses=LossRecipe()), torch.device("cpu")).model.vision
 
 
 def statistics(crops: Images) -> Features:

@@ -44,7 +44,7 @@ from bladescan.tasks.recipe import ComputeRecipe, EncoderRecipe, InnerRecipe, Re
 from bladescan.training.distributed import World
 from bladescan.training.loop import step
 from bladescan.training.minibatches import Minibatch
-from bladescan.training.trainee import Trainee, new_trainee
+from bladescan.training.state import TrainingState, new_training_state
 
 OURS, PLAIN, PLAIN_BF16 = "bladescan", "plain float32", "plain bf16"
 SHARE_MISSING = 0.1
@@ -141,19 +141,19 @@ def synchronise(device: str) -> None:
 
 def stepper(name: str, recipe: Recipe, device: torch.device, dtype: torch.dtype = torch.float32) -> Step:
     """A contender with the same first weights as every other."""
-    trainee = new_trainee(recipe, device)
-    trainee.model.to(dtype)
+    state = new_training_state(recipe, device)
+    state.model.to(dtype)
     if name == OURS:
-        return our_step(trainee, recipe)
+        return our_step(state, recipe)
     autocast = torch.bfloat16 if name == PLAIN_BF16 else None
-    return plain_step_of(plain_model(trainee, recipe), recipe, autocast)
+    return plain_step_of(plain_model(state, recipe), recipe, autocast)
 
 
-def our_step(trainee: Trainee, recipe: Recipe) -> Step:
-    world = World(device=trainee.model.mean.device)
+def our_step(state: TrainingState, recipe: Recipe) -> Step:
+    world = World(device=state.model.mean.device)
 
     def do_step(minibatch: Minibatch) -> Tensor:
-        result = step(trainee, minibatch, recipe, recipe.inner.lr, world)
+        result = step(state, minibatch, recipe, recipe.inner.lr, world)
         assert result.weight_gradient is not None
         return result.weight_gradient
 
@@ -177,9 +177,9 @@ def plain_step_of(model: plain_step.Model, recipe: Recipe, autocast: torch.dtype
     return do_step
 
 
-def plain_model(trainee: Trainee, recipe: Recipe) -> plain_step.Model:
-    """The plain model with a trainee's weights."""
-    theirs = trainee.model
+def plain_model(state: TrainingState, recipe: Recipe) -> plain_step.Model:
+    """The plain model with a state's weights."""
+    theirs = state.model
     assert isinstance(theirs.head, JointHead) and isinstance(theirs.head.text, TextEncoder)
     model = plain_step.Model(
         copy.deepcopy(theirs.vision).to(memory_format=torch.contiguous_format),

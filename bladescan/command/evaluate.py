@@ -52,7 +52,7 @@ def evaluate(
     folders, stdin = named_folders(ai_generated, "--ai-generated"), raw_stdin()
     check_new_folder(output)
     from bladescan.evaluation.job import EvaluateOptions, run_evaluation, write_evaluation
-    from bladescan.evaluation.page import summary
+    from bladescan.evaluation.markdown_report import summary
     from bladescan.runtimes.backend import BackendSettings
     from bladescan.scanning.decoder_process import DecoderSettings
     from bladescan.scanning.job import n_cores

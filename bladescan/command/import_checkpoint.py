@@ -54,7 +54,7 @@ def import_checkpoint(
     Example: `bladescan import OC.pth -o runs/oc`
     """
     need_learning_side("import")
-    from bladescan.fitting.authors import ImportOptions, run_import
+    from bladescan.fitting.released_checkpoints import ImportOptions, run_import
     from bladescan.runtimes.backend import BackendSettings
     from bladescan.scanning.decoder_process import DecoderSettings
     from bladescan.scanning.job import n_cores

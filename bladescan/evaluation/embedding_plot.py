@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from bladescan.base.figures import as_png, missing, new_figure, nothing_to_draw
 from bladescan.base.output_files import write_file
-from bladescan.evaluation.metrics import PHOTOGRAPHS, Scored
 from bladescan.evaluation.plots import (
     MARGIN,
     PALE,
@@ -22,6 +21,7 @@ from bladescan.evaluation.plots import (
     n_faces,
     short_name,
 )
+from bladescan.evaluation.report import PHOTOGRAPHS, Scored
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

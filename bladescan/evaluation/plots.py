@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from bladescan.base.figures import GREY, as_png, make_plain, missing, new_figure, nothing_to_draw, say_in
 from bladescan.base.output_files import write_file
 from bladescan.detectors.manifest import HeadName
-from bladescan.evaluation.metrics import PHOTOGRAPHS, Report, Scored, anomaly_scores
+from bladescan.evaluation.metrics import anomaly_scores
+from bladescan.evaluation.report import PHOTOGRAPHS, Report, Scored
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,8 +15,8 @@ import numpy as np
 from bladescan.base.figures import GREY, as_png, make_plain, new_figure, nothing_to_draw
 from bladescan.base.output_files import write_file
 from bladescan.detectors.manifest import HeadName
-from bladescan.evaluation.metrics import Interval, Report
 from bladescan.evaluation.plots import Numbers, generator_styles, head_title, label_chance, short_name
+from bladescan.evaluation.report import Interval, Report
 from bladescan.training.plots import spread
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bladescan.base.errors import DataError
 from bladescan.base.records import CROP_SIZE
-from bladescan.fitting.copies import degraded_copies
+from bladescan.fitting.degraded_copies import degraded_copies
 from bladescan.heads.detector import Detector, save_detector
 from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import get_plugin

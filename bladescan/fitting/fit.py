@@ -26,7 +26,7 @@ from bladescan.detectors.calibration import (
 from bladescan.detectors.manifest import Head, HeadName
 from bladescan.heads.classifier import FEWEST, Classifier, ClassifierFit, fit_classifier
 from bladescan.heads.detector import Detector, validate_detector
-from bladescan.heads.mixture import COVARIANCES, MixtureFit, fit_mixture
+from bladescan.heads.mixture_fit import COVARIANCES, MixtureFit, fit_mixture
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage (``mixture``, ``classifier``), the steps done and the steps in all."""

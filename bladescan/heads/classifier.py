@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from bladescan.base.errors import DataError
 from bladescan.detectors.calibration import hold_out
-from bladescan.heads.mixture import Mixture, one_thread, sample
+from bladescan.heads.mixture import Mixture, sample
+from bladescan.heads.threads import one_thread
 
 HIDDEN = 1536
 """Width of the hidden layer (METHOD 5)."""
@@ -91,7 +92,7 @@ def draw_pseudo_outliers(
     References:
         Du et al., "VOS: Learning What You Don't Know by Virtual Outlier Synthesis", ICLR 2022.
     """
-    kept = [np.empty((0, mixture.means.shape[1]))]
+    kept = [np.empty((0, mixture.means_.shape[1]))]
     for start in range(0, n, _OUTLIER_CHUNK):
         size = min(_OUTLIER_CHUNK, n - start)
         drawn = sample(mixture, size * n_draws, rng)

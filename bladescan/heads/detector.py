@@ -131,9 +131,9 @@ class _MixtureHead(nn.Module):
 
     def __init__(self, mixture: Mixture) -> None:
         super().__init__()
-        self.register_buffer("constants", log_constants(mixture.weights, mixture.precisions_cholesky))
-        self.register_buffer("means", mixture.means.clone())
-        self.register_buffer("precisions_cholesky", mixture.precisions_cholesky.clone())
+        self.register_buffer("constants", log_constants(mixture.weights_, mixture.precisions_cholesky_))
+        self.register_buffer("means", mixture.means_.clone())
+        self.register_buffer("precisions_cholesky", mixture.precisions_cholesky_.clone())
 
     def forward(self, x: Tensor) -> Tensor:
         return log_likelihood(x, self.constants, self.means.double(), self.precisions_cholesky.double())
@@ -238,8 +238,8 @@ def _mixture_from(tensors: Mapping[str, Tensor], *, where: str) -> Mixture:
 
 
 def _check_mixture(mixture: Mixture, d: int, *, where: str) -> None:
-    k = mixture.weights.numel()
-    shape = tuple(mixture.precisions_cholesky.shape)
+    k = mixture.weights_.numel()
+    shape = tuple(mixture.precisions_cholesky_.shape)
     if shape not in {(k, d, d), (1, d, d), (k, d)}:
         raise DetectorError(
             f"{where}: tensor 'mixture.precisions_cholesky' has shape {list(shape)}, expected "
@@ -247,9 +247,9 @@ def _check_mixture(mixture: Mixture, d: int, *, where: str) -> None:
         )
     wanted = {"weights": (k,), "means": (k, d), "precisions_cholesky": shape}
     check_tensors(mixture.state(), wanted, where=where, prefix=_MIXTURE_PREFIX)
-    factors = mixture.precisions_cholesky
+    factors = mixture.precisions_cholesky_
     diagonal = factors.diagonal(dim1=-2, dim2=-1) if factors.ndim == 3 else factors
-    if not (bool((diagonal > 0).all()) and bool((mixture.weights > 0).all())):
+    if not (bool((diagonal > 0).all()) and bool((mixture.weights_ > 0).all())):
         raise DetectorError(f"{where}: the mixture has a weight or a precision that is not positive")
 
 

@@ -24,7 +24,7 @@ class Photograph:
     Attributes:
         pixels: RGB ``[h, w, 3]``; `bladescan.photographs.cutting` bounds its sides.
         box: x0, y0, x1, y1 of the face in pixels of ``pixels``; None for a patch.
-        landmarks: ``[5, 2]``, see `bladescan.pretext.manipulations.Landmarks`; None for a patch.
+        landmarks: ``[5, 2]``, see `bladescan.pretext.face_regions.Landmarks`; None for a patch.
         tags: EXIF by task name, see `bladescan.exif.tags.Exif`; what is missing has no key.
         camera: normalised make and model, empty where unknown.
     """

@@ -1,17 +1,15 @@
 """Artificial face manipulations and their labels: photographs in, pretext examples out.
 
-Regions are built from landmarks: the five of `FaceBox`, or 68 or 106 (`LAYOUTS`), which
-show the mouth, the eyes and the nose themselves. So nothing here finds a face, and nothing here augments:
-compression, rescaling and cropping, which must befall untouched and manipulated faces alike, are the
-business of `bladescan.photographs.index`.
+Nothing here finds a face: `face_regions` builds the regions from landmarks. And nothing here augments:
+compression, rescaling and cropping, which must befall untouched and manipulated faces alike, are
+`bladescan.pretext.examples`.
 
 Flips permute pixels along the image axes and leave no trace of resampling; what gives them away is
 anatomy, light and the seam. Every manipulation is pasted back through a blurred mask, and pixels where
 that mask is zero keep their value bit for bit.
 
 References:
-    Zou et al., arXiv:2507.22824, section 3; the released preprocessing code. Sagonas et al., "300 Faces
-    in-the-Wild Challenge", ICCVW 2013 (68 points); insightface, alignment/coordinate_reg (106 points).
+    Zou et al., arXiv:2507.22824, section 3; the released preprocessing code.
 """
 
 from __future__ import annotations
@@ -24,14 +22,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bladescan.base.errors import DataError, UnknownNameError
+from bladescan.base.errors import UnknownNameError
+from bladescan.pretext.face_regions import (
+    Ellipse,
+    Landmarks,
+    bounding_box,
+    eye_region,
+    face_region,
+    mouth_region,
+    nose_region,
+    visible_eyes,
+)
 
 Pixels = NDArray[np.uint8]
 """RGB, ``[h, w, 3]``."""
-
-Landmarks = NDArray[np.float32]
-"""(x, y) in pixels. ``[5, 2]``: left eye, right eye, nose tip, left and right mouth corner, as seen; or
-``[68, 2]`` or ``[106, 2]`` in the order of `LAYOUTS`."""
 
 REGIONS = ("mouth", "eye", "nose")
 """The regions of the fine labels, in the order of the labels."""
@@ -44,49 +48,8 @@ WARP_SCALES = (0.04, 0.05)
 _GRID = 4  # control points of the warp along each side
 
 
-class Layout(NamedTuple):
-    """Where the parts of a face stand in dense landmarks; left and right as seen.
-
-    Attributes:
-        eyes: contours of the left and the right eye.
-        nose_tip: one point.
-        corners: of the mouth, left and right.
-        mouth: outer and inner lips.
-        nose: bridge and nostrils.
-    """
-
-    eyes: tuple[slice, slice]
-    nose_tip: int
-    corners: tuple[int, int]
-    mouth: slice
-    nose: slice
-
-
-LAYOUTS = {
-    68: Layout((slice(36, 42), slice(42, 48)), 30, (48, 54), slice(48, 68), slice(27, 36)),
-    106: Layout((slice(33, 43), slice(87, 97)), 86, (52, 61), slice(52, 72), slice(72, 87)),
-}
-"""Dense landmarks by their number: the 68 of iBUG (300-W, dlib), the 106 of insightface's 2d106det."""
-
-_LANDMARK_COUNTS = (5, *LAYOUTS)
-# Margins of dense regions in face scales, for skin around the lips, the lids and the nostrils: they make the
-# regions of an average face as large as those from five points.
-_MOUTH_MARGIN, _EYE_MARGIN, _NOSE_MARGIN = 0.18, 0.17, 0.12
-_HIDDEN = 0.1  # of the way between the eyes: a nose nearer to one than this hides it
-_NOSE_REACH = 0.35  # from the tip, in face scales: the bridge between the eyes is not flipped
-
-
-class Ellipse(NamedTuple):
-    """An axis-aligned region in pixels: centre and half axes."""
-
-    x: float
-    y: float
-    half_width: float
-    half_height: float
-
-
 class Edit(NamedTuple):
-    """What a manipulation wants to paste.
+    """An edited image, and where the edit may show.
 
     Attributes:
         pixels: the whole image, edited; ``[h, w, 3]``.
@@ -133,112 +96,8 @@ class Manipulation:
     blended: bool = True
 
 
-def five_points(landmarks: Landmarks) -> Landmarks:
-    """Eyes, nose tip and mouth corners, ``[5, 2]``, of landmarks of any known layout; five stay as they are.
-
-    Raises:
-        DataError: landmarks of another number.
-    """
-    if landmarks.shape == (5, 2):
-        return landmarks
-    layout = _layout(landmarks)
-    eyes = [landmarks[eye].mean(0) for eye in layout.eyes]
-    return np.stack([*eyes, landmarks[layout.nose_tip], *landmarks[list(layout.corners)]])
-
-
-def _layout(landmarks: Landmarks) -> Layout:
-    n_points = landmarks.shape[0]
-    if n_points not in LAYOUTS or landmarks.shape != (n_points, 2):
-        counts = ", ".join(map(str, _LANDMARK_COUNTS))
-        raise DataError(
-            f"landmarks of shape {list(landmarks.shape)} are in no known order: "
-            f"expected [n, 2] with n one of {counts}; reduce them to five points first"
-        )
-    return LAYOUTS[n_points]
-
-
-def face_scale(landmarks: Landmarks) -> float:
-    """A length in pixels that stands for the face, about the distance between the eyes seen frontally.
-
-    A turned head shortens the distance between the eyes, a nod the one from eyes to mouth: the longer
-    of the two is taken.
-
-    Raises:
-        DataError: landmarks in no known order; so do all functions of a region.
-    """
-    five = five_points(landmarks)
-    eyes = float(np.linalg.norm(five[1] - five[0]))
-    height = float(np.linalg.norm(five[3:].mean(0) - five[:2].mean(0)))
-    return max(eyes, 0.95 * height, 1.0)
-
-
-def _around(points: Landmarks, margin: float) -> Ellipse:
-    """The ellipse over the points' bounding box and a margin, stretched where a point would lie outside."""
-    low, high = points.min(0), points.max(0)
-    centre, half = (low + high) / 2, (high - low) / 2 + margin
-    half = half * max(1.0, float(np.linalg.norm((points - centre) / half, axis=1).max()))
-    return Ellipse(float(centre[0]), float(centre[1]), float(half[0]), float(half[1]))
-
-
-def mouth_region(landmarks: Landmarks) -> Ellipse:
-    """The mouth with a margin of lips' height."""
-    scale = face_scale(landmarks)
-    if len(landmarks) != 5:
-        return _around(landmarks[_layout(landmarks).mouth], _MOUTH_MARGIN * scale)
-    x, y = landmarks[3:].mean(0)
-    width = abs(float(landmarks[4, 0] - landmarks[3, 0]))
-    return Ellipse(float(x), float(y), width / 2 + 0.2 * scale, 0.33 * scale)
-
-
-def eye_region(landmarks: Landmarks, which: int) -> Ellipse:
-    """The left (0) or right (1) eye, without the brow."""
-    scale = face_scale(landmarks)
-    if len(landmarks) != 5:
-        return _around(landmarks[_layout(landmarks).eyes[which]], _EYE_MARGIN * scale)
-    x, y = landmarks[which]
-    return Ellipse(float(x), float(y), 0.36 * scale, 0.24 * scale)
-
-
-def visible_eyes(landmarks: Landmarks) -> tuple[int, ...]:
-    """The eyes that a turned head does not hide: in a profile the nose stands at one of them, or beyond."""
-    left, right, nose = five_points(landmarks)[:3]
-    across = right - left
-    place = float((nose - left) @ across) / max(
-        float(across @ across), 1e-6
-    )  # 0 at the left eye, 1 at the right
-    return (1,) if place < _HIDDEN else (0,) if place > 1 - _HIDDEN else (0, 1)
-
-
-def nose_region(landmarks: Landmarks) -> Ellipse:
-    """Nose tip, nostrils and the lower half of the bridge."""
-    scale = face_scale(landmarks)
-    if len(landmarks) != 5:
-        layout = _layout(landmarks)
-        nose, tip = landmarks[layout.nose], landmarks[layout.nose_tip]
-        near = np.linalg.norm(nose - tip, axis=1) <= _NOSE_REACH * scale
-        return _around(nose[near], _NOSE_MARGIN * scale)
-    x, y = landmarks[2]
-    return Ellipse(float(x), float(y) - 0.08 * scale, 0.36 * scale, 0.36 * scale)
-
-
-def face_region(landmarks: Landmarks) -> Ellipse:
-    """From hairline to chin, from cheek to cheek."""
-    scale = face_scale(landmarks)
-    x, y = five_points(landmarks).mean(0)
-    return Ellipse(float(x), float(y), 1.05 * scale, 1.35 * scale)
-
-
-def bounds(region: Ellipse, shape: tuple[int, ...], margin: float = 1.0) -> tuple[slice, slice]:
-    """Rows and columns of the image that hold the region, its half axes stretched by ``margin``."""
-    rows = region.y + margin * region.half_height * np.array([-1.0, 1.0])
-    columns = region.x + margin * region.half_width * np.array([-1.0, 1.0])
-    top, bottom = np.clip(np.round(rows), 0, shape[0]).astype(int)
-    left, right = np.clip(np.round(columns), 0, shape[1]).astype(int)
-    return slice(top, bottom), slice(left, right)
-
-
 def soft_mask(region: Ellipse, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Blurred mask of a region, ``[h, w]`` in [0, 1]; exactly 0 outside the ellipse's bounding box.
+    """Draw the blurred mask of a region, ``[h, w]`` in [0, 1]; exactly 0 outside its bounding box.
 
     The blur is an eighth of the shorter axis, and the ellipse is drawn smaller by as much, so that the
     fade has ended at the border of the box.
@@ -249,7 +108,7 @@ def soft_mask(region: Ellipse, shape: tuple[int, ...]) -> NDArray[np.float32]:
     cv2.ellipse(mask, (round(region.x), round(region.y)), axes, 0, 0, 360, 1.0, thickness=-1)
     blurred = cv2.GaussianBlur(mask, (0, 0), sigma)
     kept = np.zeros(shape[:2], np.float32)
-    box = bounds(region, shape)
+    box = bounding_box(region, shape)
     kept[box] = np.clip(blurred[box], 0, 1)
     return kept
 
@@ -262,9 +121,9 @@ def paste(image: Pixels, edit: Edit, ratio: float) -> Pixels:
 
 
 def _flipped(image: Pixels, region: Ellipse, *, vertical: bool) -> Edit:
-    """The region mirrored in place about its own centre."""
+    """Mirror the region in place about its own centre."""
     out = image.copy()
-    box = bounds(region, image.shape)
+    box = bounding_box(region, image.shape)
     out[box] = image[box][::-1] if vertical else image[box][:, ::-1]
     return Edit(out, region)
 
@@ -291,7 +150,7 @@ def _nose_flip(image: Pixels, landmarks: Landmarks, rng: np.random.Generator) ->
 def piecewise_affine_field(
     shape: tuple[int, int], scale: float, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Displacements that are affine on each triangle of a jittered 4 x 4 grid.
+    """Draw displacements that are affine on each triangle of a jittered 4 x 4 grid.
 
     Args:
         shape: height and width in pixels.
@@ -318,7 +177,7 @@ def piecewise_affine_field(
 
 def _face_warp(image: Pixels, landmarks: Landmarks, rng: np.random.Generator) -> Edit:
     region = face_region(landmarks)
-    rows, columns = bounds(region, image.shape)
+    rows, columns = bounding_box(region, image.shape)
     patch = image[rows, columns]
     field = piecewise_affine_field(patch.shape[:2], float(rng.uniform(*WARP_SCALES)), rng)
     height, width = patch.shape[:2]
@@ -383,6 +242,7 @@ MANIPULATIONS: dict[str, Manipulation] = {
         Manipulation("face-smooth", (1, 1, 1), _face_smooth, blended=False),
     )
 }
+
 PAPER = ("mouth-flip-vertical", "mouth-flip-horizontal", "eye-flip", "face-warp")
 """The four of the paper; the others are recipe options."""
 

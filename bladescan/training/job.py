@@ -20,10 +20,10 @@ from bladescan.training.distributed import World, joined
 from bladescan.training.loop import Progress, train
 from bladescan.training.minibatches import check_shares
 from bladescan.training.plots import plot_losses, plot_weights
-from bladescan.training.tensorboard import Board
+from bladescan.training.tensorboard import TensorBoardWriter
 
 INDEX_FILE = "photographs.sqlite"
-BOARD_FOLDER = "tensorboard"
+TENSORBOARD_FOLDER = "tensorboard"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,11 @@ def run_train(recipe: Recipe, sources: Iterable[Source], options: TrainOptions, 
     with joined(options.device) as world, contextlib.ExitStack() as stack:
         check_shares(recipe, world)
         world.from_first(lambda: runs.prepare(options.out_dir, recipe, resume=options.resume))
-        board = stack.enter_context(Board(options.out_dir / BOARD_FOLDER)) if options.tensorboard else None
+        tensorboard = (
+            stack.enter_context(TensorBoardWriter(options.out_dir / TENSORBOARD_FOLDER))
+            if options.tensorboard
+            else None
+        )
         index, entries = _entries(recipe, sources, options, world, line)
         try:
             train(
@@ -76,7 +80,7 @@ def run_train(recipe: Recipe, sources: Iterable[Source], options: TrainOptions, 
                 world=world,
                 checkpoint_every_s=options.checkpoint_every_s,
                 progress=lambda progress: line.set(progress.step, progress.n_steps, shown(progress, recipe)),
-                log=board.log if board and world.leads else lambda _: None,
+                log=tensorboard.log if tensorboard and world.leads else lambda _: None,
                 say=line.say if world.leads else lambda _: None,
             )
         except DataError:

@@ -35,7 +35,6 @@ from bladescan.training.bilevel import (
     weighted_gradient,
 )
 from bladescan.training.distributed import ALONE, World, share_batch_norms
-from bladescan.training.measures import Measure, measure_tasks
 from bladescan.training.minibatches import (
     Minibatch,
     Sampler,
@@ -46,7 +45,8 @@ from bladescan.training.minibatches import (
     split,
     split_digest,
 )
-from bladescan.training.trainee import Trainee, new_trainee
+from bladescan.training.state import TrainingState, new_training_state
+from bladescan.training.task_accuracy import TaskAccuracy, task_accuracies
 
 _MEASURE_BATCH = 32
 _MANY = 1000  # photographs held out: more are prepared by processes of their own
@@ -84,14 +84,14 @@ class Progress(NamedTuple):
     images_per_s: float
 
 
-def step(trainee: Trainee, minibatch: Minibatch, recipe: Recipe, lr: float, world: World) -> StepResult:
+def step(state: TrainingState, minibatch: Minibatch, recipe: Recipe, lr: float, world: World) -> StepResult:
     """One iteration: the outer loop moves the task weights, the inner one the parameters, Eq. 11-19.
 
     The forward pass at theta is made once: its graph serves the virtual step and, with the new weights, the
     refinement. It alone moves the batch norms' statistics.
 
     Args:
-        trainee: is changed.
+        state: is changed.
         minibatch: this process's share of B_tr and B_val, on the device.
         recipe: the variants.
         lr: learning rate of this step, which is alpha as well.
@@ -100,31 +100,31 @@ def step(trainee: Trainee, minibatch: Minibatch, recipe: Recipe, lr: float, worl
     Raises:
         DataError: a loss or a gradient is no finite number; the parameters are left as they were.
     """
-    model, params, weights = trainee.model, trainee.params, trainee.weights
+    model, params, weights = state.model, state.params, state.weights
     minibatch = _with_whole_truth(minibatch, world)
-    on_train = functools.partial(_losses, trainee, minibatch.train, recipe, world)
+    on_train = functools.partial(_losses, state, minibatch.train, recipe, world)
     losses = on_train(params)
-    _check_finite(trainee.names, losses.detach(), weights)
+    _check_finite(state.names, losses.detach(), weights)
     outer_loss, weight_gradient = None, None
     if minibatch.validation is not None:
         with frozen_statistics(model):
             gradient = world.average(weighted_gradient(losses, weights, params, keep_graph=True))
             decay = recipe.inner.weight_decay if recipe.outer.virtual_weight_decay else 0.0
             virtual = virtual_parameters(params, gradient, alpha=lr, weight_decay=decay)
-            on_validation = _losses(trainee, minibatch.validation, recipe, world, virtual)
-            primary = trainee.one_hot(recipe.primary)
+            on_validation = _losses(state, minibatch.validation, recipe, world, virtual)
+            primary = state.one_hot(recipe.primary)
             outer_loss = (on_validation.detach() * primary).sum()
             direction = world.average(weighted_gradient(on_validation, primary, virtual))
             with _exact_float32(world):
                 probe = functools.partial(on_train, precise=True)
                 weight_gradient = task_weight_gradient(probe, params, direction, alpha=lr)
-        trainee.move_weights(weight_gradient, recipe.outer)
-    trainee.move_parameters(world.average(weighted_gradient(losses, weights, params)), lr, recipe.inner)
+        state.move_weights(weight_gradient, recipe.outer)
+    state.move_parameters(world.average(weighted_gradient(losses, weights, params)), lr, recipe.inner)
     return StepResult(losses.detach(), outer_loss, weight_gradient)
 
 
 def _losses(
-    trainee: Trainee,
+    state: TrainingState,
     batch: Batch,
     recipe: Recipe,
     world: World,
@@ -135,8 +135,8 @@ def _losses(
     """The task losses ``[t]`` of the whole minibatch, of which this process holds a share."""
     mixed = recipe.compute.precision == "bf16" and not precise
     with torch.autocast(world.device.type, torch.bfloat16, enabled=mixed):
-        outputs: Tensor = functional_call(trainee.model, dict(params), (batch.pixels,))
-    return task_losses(world.gather(outputs), batch.truth, trainee.model.columns, recipe.losses)
+        outputs: Tensor = functional_call(state.model, dict(params), (batch.pixels,))
+    return task_losses(world.gather(outputs), batch.truth, state.model.columns, recipe.losses)
 
 
 def _with_whole_truth(minibatch: Minibatch, world: World) -> Minibatch:
@@ -221,9 +221,9 @@ def train(
     if recipe.data.held_out and not parts.held_out:
         say("nothing is held out to measure on: data.held_out_by=content, or more photographs")
     tags = [e.tags for e in parts.train]
-    trainee = new_trainee(recipe, world.device, tags, resumed=runs.has_checkpoint(out_dir), say=say)
-    share_batch_norms(trainee.model, world)
-    first = runs.load_checkpoint(out_dir, trainee, photographs) if resume else 0
+    state = new_training_state(recipe, world.device, tags, resumed=runs.has_checkpoint(out_dir), say=say)
+    share_batch_norms(state.model, world)
+    first = runs.load_checkpoint(out_dir, state, photographs) if resume else 0
     if first:
         say(f"resumed after step {first}")
     sampler = Sampler(recipe, parts, world, first)
@@ -232,25 +232,25 @@ def train(
     clock = _Clock(recipe, sampler.steps_per_epoch, first, checkpoint_every_s)
     course: list[StepResult] = []
     for number in range(first, clock.n_steps):
-        minibatch = _moved(next(batches), trainee, world)
+        minibatch = _moved(next(batches), state, world)
         lr = learning_rate(number, clock.n_steps, recipe.inner)
-        result = step(trainee, minibatch, recipe, lr, world)
+        result = step(state, minibatch, recipe, lr, world)
         if not world.leads:
             continue
         course.append(result)
-        progress(clock.progress(number + 1, trainee, course[-1]))
+        progress(clock.progress(number + 1, state, course[-1]))
         if clock.ends_line(number + 1):
-            line = _line(number + 1, clock, lr, course, trainee)
+            line = _line(number + 1, clock, lr, course, state)
             if clock.ends_epoch(number + 1):
-                measured = measure(trainee.model, held_out, n_workers=recipe.workers)
+                measured = measure(state.model, held_out, n_workers=recipe.workers)
                 line["held_out"] = {name: result._asdict() for name, result in measured.items()}
             runs.append_history(out_dir, line)
             log(line)
             course.clear()
             if clock.checkpoint_is_due(number + 1):
-                runs.save_checkpoint(out_dir, trainee, number + 1, photographs)
+                runs.save_checkpoint(out_dir, state, number + 1, photographs)
     if world.leads:
-        runs.save_encoder(out_dir, trainee, recipe, n_photographs=len(parts.train))
+        runs.save_encoder(out_dir, state, recipe, n_photographs=len(parts.train))
     world.wait()
     return out_dir
 
@@ -278,15 +278,13 @@ class _Clock:
             self._saved_s = time.monotonic()
         return due
 
-    def progress(self, n_done: int, trainee: Trainee, result: StepResult) -> Progress:
+    def progress(self, n_done: int, state: TrainingState, result: StepResult) -> Progress:
         rate = (n_done - self._first) * self._batch_size / (time.monotonic() - self._started_s)
-        return Progress(
-            n_done, self.n_steps, trainee.named(result.losses), trainee.named(trainee.weights), rate
-        )
+        return Progress(n_done, self.n_steps, state.named(result.losses), state.named(state.weights), rate)
 
 
 def _line(
-    n_done: int, clock: _Clock, lr: float, course: Sequence[StepResult], trainee: Trainee
+    n_done: int, clock: _Clock, lr: float, course: Sequence[StepResult], state: TrainingState
 ) -> dict[str, object]:
     """One line of ``history.jsonl``: means since the last line, weights and temperature now."""
     losses = torch.stack([result.losses.double() for result in course]).mean(0)
@@ -295,21 +293,21 @@ def _line(
         "step": n_done,
         "epoch": n_done / clock.steps_per_epoch,
         "lr": lr,
-        "losses": trainee.named(losses),
+        "losses": state.named(losses),
         "outer_loss": sum(outer) / len(outer) if outer else None,
-        "weights": trainee.named(trainee.weights),
-        "temperature": trainee.temperature,
+        "weights": state.named(state.weights),
+        "temperature": state.temperature,
     }
 
 
-def _moved(minibatch: Minibatch, trainee: Trainee, world: World) -> Minibatch:
+def _moved(minibatch: Minibatch, state: TrainingState, world: World) -> Minibatch:
     """To the device, ordinal truth as classes where the recipe aligns tags instead of ranking them."""
-    return Minibatch(*(None if b is None else _moved_batch(b, trainee, world) for b in minibatch))  # type: ignore[arg-type]
+    return Minibatch(*(None if b is None else _moved_batch(b, state, world) for b in minibatch))  # type: ignore[arg-type]
 
 
-def _moved_batch(batch: Batch, trainee: Trainee, world: World) -> Batch:
-    truth = {name: batch.truth[name] for name in trainee.names}
-    truth |= {name: as_classes(truth[name], edges) for name, edges in trainee.level_edges.items()}
+def _moved_batch(batch: Batch, state: TrainingState, world: World) -> Batch:
+    truth = {name: batch.truth[name] for name in state.names}
+    truth |= {name: as_classes(truth[name], edges) for name, edges in state.level_edges.items()}
     moved = {name: value.to(world.device, non_blocking=True) for name, value in truth.items()}
     return Batch(batch.pixels.to(world.device, non_blocking=True), moved)
 
@@ -320,8 +318,8 @@ def as_classes(values: Tensor, edges: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def measure(model: PretextModel, held_out: Examples, *, n_workers: int = 0) -> dict[str, Measure]:
-    """Measure every task on photographs that were kept out; empty if none were.
+def measure(model: PretextModel, held_out: Examples, *, n_workers: int = 0) -> dict[str, TaskAccuracy]:
+    """TaskAccuracy every task on photographs that were kept out; empty if none were.
 
     The examples are the same whatever the training has done, so that the figures can be compared.
 
@@ -340,4 +338,4 @@ def measure(model: PretextModel, held_out: Examples, *, n_workers: int = 0) -> d
         truth.append(batch.truth)
     model.train()
     together = {name: torch.cat([part[name] for part in truth]) for name in model.columns}
-    return measure_tasks(torch.cat(outputs), together, model.columns)
+    return task_accuracies(torch.cat(outputs), together, model.columns)

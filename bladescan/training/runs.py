@@ -42,7 +42,7 @@ from bladescan.networks.weights import read_safetensors
 from bladescan.pretext.model import JointHead
 from bladescan.tasks.recipe import Recipe
 from bladescan.tasks.recipe_files import dump_recipe, load_recipe, recipe_digest
-from bladescan.training.trainee import Trainee
+from bladescan.training.state import TrainingState
 
 ENCODER_FILE = "encoder.safetensors"
 RECIPE_FILE = "recipe.yaml"
@@ -153,25 +153,25 @@ def read_history(out_dir: Path) -> list[dict[str, Any]]:
     return history
 
 
-def save_checkpoint(out_dir: Path, trainee: Trainee, n_steps: int, photographs: str) -> None:
+def save_checkpoint(out_dir: Path, state: TrainingState, n_steps: int, photographs: str) -> None:
     """Write everything that training changes: parameters, statistics, task weights, both optimisers.
 
     Args:
         out_dir: the run's folder.
-        trainee: what is written.
+        state: what is written.
         n_steps: done so far.
         photographs: digest of those that the run learns from and measures on.
     """
     tensors = {
-        **with_prefix(trainee.model.state_dict(), _MODEL),
-        **with_prefix(_moments(trainee.optimizer), _OPTIMIZER),
-        **with_prefix(_moments(trainee.weights_optimizer), _WEIGHTS_OPTIMIZER),
-        _WEIGHTS: trainee.weights,
+        **with_prefix(state.model.state_dict(), _MODEL),
+        **with_prefix(_moments(state.optimizer), _OPTIMIZER),
+        **with_prefix(_moments(state.weights_optimizer), _WEIGHTS_OPTIMIZER),
+        _WEIGHTS: state.weights,
     }
     _save(out_dir / CHECKPOINT_FILE, tensors, {_STEPS_KEY: str(n_steps), _PHOTOGRAPHS_KEY: photographs})
 
 
-def load_checkpoint(out_dir: Path, trainee: Trainee, photographs: str) -> int:
+def load_checkpoint(out_dir: Path, state: TrainingState, photographs: str) -> int:
     """Restore what `save_checkpoint` wrote.
 
     Returns:
@@ -191,10 +191,10 @@ def load_checkpoint(out_dir: Path, trainee: Trainee, photographs: str) -> int:
             f"or choose another folder"
         )
     try:
-        trainee.model.load_state_dict(without_prefix(tensors, _MODEL))
-        _restore(trainee.optimizer, without_prefix(tensors, _OPTIMIZER))
-        _restore(trainee.weights_optimizer, without_prefix(tensors, _WEIGHTS_OPTIMIZER))
-        trainee.weights.data.copy_(tensors[_WEIGHTS])
+        state.model.load_state_dict(without_prefix(tensors, _MODEL))
+        _restore(state.optimizer, without_prefix(tensors, _OPTIMIZER))
+        _restore(state.weights_optimizer, without_prefix(tensors, _WEIGHTS_OPTIMIZER))
+        state.weights.data.copy_(tensors[_WEIGHTS])
         return int(metadata[_STEPS_KEY])
     except (RuntimeError, ValueError, KeyError) as exc:
         raise DetectorError(f"{path}: does not fit this recipe: {' '.join(str(exc).split())}") from exc
@@ -217,16 +217,16 @@ def _restore(optimizer: torch.optim.Optimizer, moments: Mapping[str, Tensor]) ->
 
 
 @torch.no_grad()
-def save_encoder(out_dir: Path, trainee: Trainee, recipe: Recipe, *, n_photographs: int) -> None:
+def save_encoder(out_dir: Path, state: TrainingState, recipe: Recipe, *, n_photographs: int) -> None:
     """Write the finished encoder.
 
     Args:
         out_dir: the run's folder.
-        trainee: the trained model and its task weights.
+        state: the trained model and its task weights.
         recipe: goes into the manifest's provenance by its digest.
         n_photographs: learned from.
     """
-    model = trainee.model
+    model = state.model
     tensors = with_prefix(vision_state(model.vision), VISION_PREFIX)
     tensors |= with_prefix(model.head.state_dict(), HEAD_PREFIX)
     if isinstance(model.head, JointHead):
@@ -244,7 +244,7 @@ def save_encoder(out_dir: Path, trainee: Trainee, recipe: Recipe, *, n_photograp
             "recipe_sha256": recipe_digest(recipe),
             "seed": recipe.seed,
             "n_photographs": n_photographs,
-            "task_weights": {name: round(w, 4) for name, w in trainee.named(trainee.weights).items()},
+            "task_weights": {name: round(w, 4) for name, w in state.named(state.weights).items()},
             "head": recipe.head,
             "tasks": list(recipe.tasks),
             "text": recipe.text.name if recipe.head == "joint" else None,

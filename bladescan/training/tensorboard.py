@@ -10,7 +10,7 @@ from typing import Any, Self
 from bladescan.base.errors import MissingDependencyError
 
 
-class Board:
+class TensorBoardWriter:
     """Writes every line of the history to a folder of event files.
 
     Args:

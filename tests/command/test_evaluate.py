@@ -19,15 +19,11 @@ from bladescan.base.exit_codes import ExitCode
 from bladescan.base.records import FaceBox
 from bladescan.command.inputs import named_folders
 from bladescan.evaluation.degradations import LARGEST_MATCH, VARIANTS
-from bladescan.evaluation.job import (
-    EvaluateOptions,
-    Evaluation,
-    _face_sides,
-    run_evaluation,
-    write_evaluation,
-)
-from bladescan.evaluation.metrics import UNKNOWN_MAKE, Metrics, Report, anomaly_scores
-from bladescan.evaluation.page import as_markdown
+from bladescan.evaluation.image_sets import _face_sides
+from bladescan.evaluation.job import EvaluateOptions, Evaluation, run_evaluation, write_evaluation
+from bladescan.evaluation.markdown_report import as_markdown
+from bladescan.evaluation.metrics import anomaly_scores
+from bladescan.evaluation.report import UNKNOWN_MAKE, Metrics, Report
 from bladescan.fitting.features import Faces
 from bladescan.scanning.decoder_process import Decoded, DecoderSettings, Face
 from bladescan.sources.listing import list_sources

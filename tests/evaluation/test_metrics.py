@@ -9,25 +9,17 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 
+from bladescan.evaluation.baselines import BaselineFeatures, FileFacts, file_features, measure_baseline
+from bladescan.evaluation.intervals import bootstrap_interval, wilson_interval
 from bladescan.evaluation.metrics import (
-    MEASURES,
-    PHOTOGRAPHS,
-    UNKNOWN_MAKE,
-    Features,
-    FileFacts,
-    Interval,
+    METRIC_NAMES,
     Sample,
-    VariantReport,
     anomaly_scores,
-    by_make,
-    by_size,
-    draw_values,
-    file_features,
-    interval_of,
-    measure,
-    measure_baseline,
-    wilson,
+    bootstrap_metrics,
+    compute_metrics,
 )
+from bladescan.evaluation.report import PHOTOGRAPHS, UNKNOWN_MAKE, Interval, VariantReport
+from bladescan.evaluation.strata import by_make, by_size
 
 
 def sample(scores, threshold: float = 0.0, files=None) -> Sample:
@@ -70,7 +62,7 @@ def test_higher_anomaly_is_more_ai_generated_for_either_head():
 
 
 def test_the_metrics_are_those_of_a_naive_loop(two):
-    measured = measure(two[0], {"x": two[1]}, n_draws=2).generators["x"]
+    measured = compute_metrics(two[0], {"x": two[1]}, n_draws=2).generators["x"]
     for name, expected in naive(*two).items():
         assert getattr(measured, name).value == pytest.approx(expected, abs=1e-12), name
     assert measured.tnr.value == pytest.approx(1 - measured.fpr.value)
@@ -78,7 +70,7 @@ def test_the_metrics_are_those_of_a_naive_loop(two):
 
 
 def test_the_metrics_are_scikit_learns_with_both_classes_weighing_the_same(two):
-    measured = measure(two[0], {"x": two[1]}, n_draws=2).generators["x"]
+    measured = compute_metrics(two[0], {"x": two[1]}, n_draws=2).generators["x"]
     truth = np.r_[np.zeros(83), np.ones(41)]
     weights = np.r_[np.full(83, 1 / 83), np.full(41, 1 / 41)]
     scores, flagged = (np.concatenate([getattr(s, n) for s in two]) for n in ("anomaly", "flagged"))
@@ -94,10 +86,10 @@ def test_the_metrics_are_scikit_learns_with_both_classes_weighing_the_same(two):
 
 def test_a_perfect_detector_and_one_that_sees_nothing():
     low, high = sample(np.full(30, -1.0)), sample(np.full(20, 1.0))
-    perfect = measure(low, {"x": high}, n_draws=50).mean
+    perfect = compute_metrics(low, {"x": high}, n_draws=50).mean
     for name in ("accuracy", "auc", "average_precision", "tpr_at_5", "tpr_at_1", "f_score"):
         assert getattr(perfect, name) == Interval(1, 1, 1), name
-    blind = measure(low, {"x": sample(np.full(20, -1.0))}, n_draws=50).mean
+    blind = compute_metrics(low, {"x": sample(np.full(20, -1.0))}, n_draws=50).mean
     assert blind.auc == Interval(0.5, 0.5, 0.5)
     assert blind.average_precision.value == pytest.approx(0.5)
     assert blind.tpr_at_5.value == blind.f_score.value == 0
@@ -111,8 +103,8 @@ def test_a_draw_is_the_metric_of_the_files_repeated(two):
     ours, theirs = (rng.multinomial(n, np.full(n, 1 / n)) for n in (83, 41))
     weighted = _values(*two, ours[None].astype(float), theirs[None].astype(float))[0]
     repeated = [sample(np.repeat(s.anomaly, w), 1.2) for s, w in zip(two, (ours, theirs), strict=True)]
-    plain = measure(repeated[0], {"x": repeated[1]}, n_draws=2).mean
-    for name, value in zip(MEASURES, weighted, strict=True):
+    plain = compute_metrics(repeated[0], {"x": repeated[1]}, n_draws=2).mean
+    for name, value in zip(METRIC_NAMES, weighted, strict=True):
         assert value == pytest.approx(getattr(plain, name).value, abs=1e-12), name
 
 
@@ -122,7 +114,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
     for seed in range(60):
         rng = np.random.default_rng(seed)
         ours, theirs = sample(rng.normal(0, 1, 80)), sample(rng.normal(1, 1, 60))
-        auc = measure(ours, {"x": theirs}, n_draws=200, seed=seed).mean.auc
+        auc = compute_metrics(ours, {"x": theirs}, n_draws=200, seed=seed).mean.auc
         assert auc.low <= auc.value <= auc.high
         held += auc.low <= truth <= auc.high
     assert 51 <= held  # 57 expected; fewer than 51 has a chance of one in a thousand
@@ -130,9 +122,9 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
 
 def test_faces_of_one_file_are_one_piece_of_evidence():
     scores, other = drawn(40, 0, 4), sample(drawn(40, 1, 5))
-    alone = measure(sample(scores), {"x": other}).mean.fpr
+    alone = compute_metrics(sample(scores), {"x": other}).mean.fpr
     five_times = sample(np.repeat(scores, 5), files=np.repeat(np.arange(40), 5))
-    together = measure(five_times, {"x": other}).mean.fpr
+    together = compute_metrics(five_times, {"x": other}).mean.fpr
     assert together.value == pytest.approx(alone.value)
     assert together.high - together.low == pytest.approx(alone.high - alone.low, rel=0.1)
 
@@ -140,26 +132,26 @@ def test_faces_of_one_file_are_one_piece_of_evidence():
 def test_none_of_thirty_files_flagged_may_yet_be_one_of_nine():
     """No draw can vary it, so the interval is Wilson's, of the files and not of their faces."""
     quiet = sample(np.full(60, -1.0), files=np.repeat(np.arange(30), 2))
-    found = measure(quiet, {"a": sample([1.0] * 20), "b": sample([1.0] * 5)}, n_draws=20)
+    found = compute_metrics(quiet, {"a": sample([1.0] * 20), "b": sample([1.0] * 5)}, n_draws=20)
     for metrics in (*found.generators.values(), found.mean):
-        assert metrics.fpr == wilson(0, 30) and metrics.tnr == wilson(30, 30)
+        assert metrics.fpr == wilson_interval(0, 30) and metrics.tnr == wilson_interval(30, 30)
     assert 0.11 < found.mean.fpr.high < 0.12
-    assert found.generators["b"].fnr == wilson(0, 5) and found.mean.fnr == wilson(0, 25)
+    assert found.generators["b"].fnr == wilson_interval(0, 5) and found.mean.fnr == wilson_interval(0, 25)
 
 
 def test_two_detectors_of_the_same_faces_meet_the_same_draws(two):
     """So their difference, draw by draw, is that of one with itself: nothing."""
     photographs, generated = two
     louder = [part._replace(anomaly=3 * part.anomaly + 1) for part in two]
-    first = draw_values({"x": (photographs, generated)}, 25)["x"]
-    second = draw_values({"x": (louder[0], louder[1])}, 25)["x"]
-    assert first.shape == (26, len(MEASURES)) and np.array_equal(first, second)
-    assert interval_of((first - second)[:, 0]) == Interval(0, 0, 0)
+    first = bootstrap_metrics({"x": (photographs, generated)}, 25)["x"]
+    second = bootstrap_metrics({"x": (louder[0], louder[1])}, 25)["x"]
+    assert first.shape == (26, len(METRIC_NAMES)) and np.array_equal(first, second)
+    assert bootstrap_interval((first - second)[:, 0]) == Interval(0, 0, 0)
 
 
 def test_the_mean_counts_each_generator_once():
     photographs = sample(drawn(50, 0, 6))
-    report = measure(photographs, {"few": sample(drawn(10, 2, 7)), "many": sample(drawn(90, 0.5, 8))})
+    report = compute_metrics(photographs, {"few": sample(drawn(10, 2, 7)), "many": sample(drawn(90, 0.5, 8))})
     few, many = report.generators["few"], report.generators["many"]
     assert report.mean.auc.value == pytest.approx((few.auc.value + many.auc.value) / 2)
     assert report.mean.n_ai_generated == 100
@@ -168,25 +160,25 @@ def test_the_mean_counts_each_generator_once():
 
 
 def test_the_same_seed_gives_the_same_intervals_whatever_the_blocks(two, monkeypatch):
-    once = measure(two[0], {"x": two[1]}, n_draws=30)
-    assert once == measure(two[0], {"x": two[1]}, n_draws=30)
-    monkeypatch.setattr("bladescan.evaluation.metrics._LARGEST_BLOCK", 1)
-    again = measure(two[0], {"x": two[1]}, n_draws=30)
+    once = compute_metrics(two[0], {"x": two[1]}, n_draws=30)
+    assert once == compute_metrics(two[0], {"x": two[1]}, n_draws=30)
+    monkeypatch.setattr("bladescan.evaluation.intervals._LARGEST_BLOCK", 1)
+    again = compute_metrics(two[0], {"x": two[1]}, n_draws=30)
     np.testing.assert_allclose(astuple(again.mean)[2:], astuple(once.mean)[2:], rtol=1e-12)
 
 
 def test_a_report_is_json_and_back(two):
-    report = measure(two[0], {"x": two[1]}, n_draws=5)
+    report = compute_metrics(two[0], {"x": two[1]}, n_draws=5)
     assert msgspec.json.decode(msgspec.json.encode(report), type=VariantReport) == report
 
 
 def test_wilson_of_a_textbook_case_and_of_nothing():
     """Newcombe (1998), Table I: 81 of 263 gives 0.2553 to 0.3662."""
-    value, low, high = wilson(81, 263)
+    value, low, high = wilson_interval(81, 263)
     assert value == 81 / 263
     assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
-    assert wilson(0, 10).low == 0 and wilson(10, 10).high == 1
-    assert wilson(0, 0) is None
+    assert wilson_interval(0, 10).low == 0 and wilson_interval(10, 10).high == 1
+    assert wilson_interval(0, 0) is None
 
 
 def test_strata_by_size_part_all_faces_in_three():
@@ -226,7 +218,9 @@ def test_the_baseline_finds_files_of_another_size_and_no_difference_where_there_
     alike = [facts(rng, int(rng.integers(300, 4000))) for _ in range(60)]
     files = np.arange(60)
     sets = {PHOTOGRAPHS: cameras, "told": one_size, "same": alike}
-    found = measure_baseline({name: Features(file_features(part), files) for name, part in sets.items()})
+    found = measure_baseline(
+        {name: BaselineFeatures(file_features(part), files) for name, part in sets.items()}
+    )
     told, same = found.generators.values()
     assert told.low > 0.95
     assert same.low < 0.5 < same.high + 0.1
@@ -239,7 +233,7 @@ def test_the_baseline_judges_no_file_by_another_of_its_faces():
     rng = np.random.default_rng(1)
     files = np.repeat(np.arange(30), 10)
     ours, theirs = (np.repeat(rng.normal(size=(30, 2)), 10, axis=0) for _ in range(2))
-    sets = {PHOTOGRAPHS: Features(ours, files), "x": Features(theirs, files)}
+    sets = {PHOTOGRAPHS: BaselineFeatures(ours, files), "x": BaselineFeatures(theirs, files)}
     assert measure_baseline(sets, n_draws=2).mean.value < 0.75
 
 

@@ -12,14 +12,14 @@ from PIL import Image
 from bladescan.base import figures
 from bladescan.base.errors import MissingDependencyError, OutputError
 from bladescan.evaluation import embedding_plot, plots, robustness_plot
-from bladescan.evaluation.metrics import (
+from bladescan.evaluation.report import (
     PHOTOGRAPHS,
-    Counts,
     HeadReport,
     Interval,
     Metrics,
     Report,
     Scored,
+    SetCounts,
     VariantReport,
 )
 
@@ -60,7 +60,7 @@ def report(variants=None, *, one_class=-1.5, binary=0.75):
         for name, generators in (variants or {}).items()
     }
     heads = {"one-class": HeadReport(one_class, found), "binary": HeadReport(binary, found)}
-    counts = Counts(9, 9, 9, {})
+    counts = SetCounts(9, 9, 9, {})
     return Report("0", "d", "00", "onnx", "cpu", "auto", 0.05, None, counts, {}, heads, {}, [])
 
 

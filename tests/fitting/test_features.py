@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from bladescan.faces.crops import crop_square, whole_crop
-from bladescan.fitting.copies import degraded_copies
+from bladescan.fitting.degraded_copies import degraded_copies
 from bladescan.fitting.features import Faces, cut_faces, embed_images
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.registry import choose_plugin, default_detector

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from bladescan.base.errors import DataError, UnknownNameError, UsageError
-from bladescan.heads.mixture import COVARIANCES, fit_mixture, sample, to_scikit_learn
+from bladescan.heads.mixture import sample, to_scikit_learn
+from bladescan.heads.mixture_fit import COVARIANCES, fit_mixture
 from tests.tiny import tiny_mixture
 
 
@@ -22,12 +23,12 @@ def test_the_log_likelihood_meets_a_naive_loop(covariance):
     for row, score in zip(x, mixture.score_samples(x), strict=True):
         density = 0.0
         for k in range(3):
-            factor = mixture.precisions_cholesky[k % len(mixture.precisions_cholesky)].double().numpy()
+            factor = mixture.precisions_cholesky_[k % len(mixture.precisions_cholesky_)].double().numpy()
             factor = np.diag(factor) if factor.ndim == 1 else factor
             precision = factor @ factor.T
-            centred = row - mixture.means[k].double().numpy()
+            centred = row - mixture.means_[k].double().numpy()
             norm = math.sqrt(np.linalg.det(precision) / (2 * math.pi) ** 4)
-            weight = float(mixture.weights[k].double())
+            weight = float(mixture.weights_[k].double())
             density += weight * norm * math.exp(-0.5 * centred @ precision @ centred)
         assert score == pytest.approx(math.log(density), rel=1e-9)
 
@@ -64,7 +65,7 @@ def test_full_shrinkage_leaves_the_diagonal_alone():
     x = clusters()
     none, full = (fit_mixture(x, n_components=1, shrinkage=s).mixture for s in (0.0, 1.0))
     covariances = [
-        np.linalg.inv(f @ f.T) for f in (m.precisions_cholesky[0].double().numpy() for m in (none, full))
+        np.linalg.inv(f @ f.T) for f in (m.precisions_cholesky_[0].double().numpy() for m in (none, full))
     ]
     np.testing.assert_allclose(covariances[0].diagonal(), covariances[1].diagonal(), rtol=1e-4)
     np.testing.assert_allclose(covariances[1], np.diag(covariances[1].diagonal()), atol=1e-6)
@@ -108,11 +109,11 @@ def test_groups_stay_in_one_fold():
 def test_samples_have_the_mixtures_mean_and_covariance(covariance):
     mixture = tiny_mixture(covariance, d=3)
     drawn = sample(mixture, 40_000, np.random.default_rng(0))
-    weights, means = mixture.weights.double().numpy(), mixture.means.double().numpy()
+    weights, means = mixture.weights_.double().numpy(), mixture.means_.double().numpy()
     np.testing.assert_allclose(drawn.mean(0), weights @ means, atol=0.02)
     expected = np.zeros((3, 3))
     for k in range(3):
-        factor = mixture.precisions_cholesky[k % len(mixture.precisions_cholesky)].double().numpy()
+        factor = mixture.precisions_cholesky_[k % len(mixture.precisions_cholesky_)].double().numpy()
         factor = np.diag(factor) if factor.ndim == 1 else factor
         off = means[k] - weights @ means
         expected += weights[k] * (np.linalg.inv(factor @ factor.T) + np.outer(off, off))

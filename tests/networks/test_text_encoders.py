@@ -12,13 +12,8 @@ from torch.testing import assert_close
 
 from bladescan.base.errors import DetectorError, UnknownNameError, UsageError
 from bladescan.detectors.manifest import METADATA_KEY, Encoder, Manifest, Text, encode_manifest
-from bladescan.networks.text_encoders import (
-    TEXT_ENCODERS,
-    TEXT_PREFIX,
-    TextEncoder,
-    load_text_weights,
-    text_state,
-)
+from bladescan.networks.text_encoders import TEXT_ENCODERS, TEXT_PREFIX, TextEncoder, text_state
+from bladescan.networks.text_weights import load_text_weights
 from bladescan.networks.tokenisers import VOCABULARIES, tokenise
 from bladescan.tasks import pretext_tasks as tasks
 

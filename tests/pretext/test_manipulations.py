@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bladescan.base.errors import DataError, UnknownNameError
+from bladescan.pretext import face_regions as r
 from bladescan.pretext import manipulations as m
 
 LANDMARKS = np.array([[70, 80], [130, 84], [102, 118], [76, 150], [126, 152]], np.float32)
@@ -37,10 +38,10 @@ def test_every_manipulation_changes_the_face_and_not_its_input(image, name):
 @pytest.mark.parametrize(
     ("name", "region"),
     [
-        ("mouth-flip-vertical", m.mouth_region),
-        ("mouth-flip-horizontal", m.mouth_region),
-        ("nose-flip", m.nose_region),
-        ("face-warp", m.face_region),
+        ("mouth-flip-vertical", r.mouth_region),
+        ("mouth-flip-horizontal", r.mouth_region),
+        ("nose-flip", r.nose_region),
+        ("face-warp", r.face_region),
     ],
 )
 def test_pixels_outside_the_region_keep_their_value(image, name, region):
@@ -56,12 +57,12 @@ def test_in_a_profile_only_the_eye_on_this_side_is_flipped(image):
     for far, towards in ((1, 1.0), (0, -1.0)):
         profile = LANDMARKS.copy()
         profile[2, 0] = LANDMARKS[far, 0] + 3 * towards
-        assert m.visible_eyes(profile) == (1 - far,)
-        near = m.bounds(m.eye_region(profile, 1 - far), image.shape)
+        assert r.visible_eyes(profile) == (1 - far,)
+        near = r.bounding_box(r.eye_region(profile, 1 - far), image.shape)
         for seed in range(8):
             changed = (m.apply("eye-flip", image, profile, rng(seed)).pixels != image).any(2)
             assert changed[near].any()
-    assert m.visible_eyes(LANDMARKS) == (0, 1)
+    assert r.visible_eyes(LANDMARKS) == (0, 1)
 
 
 def test_an_eye_flip_touches_one_eye_and_leaves_the_other(image):
@@ -69,7 +70,8 @@ def test_an_eye_flip_touches_one_eye_and_leaves_the_other(image):
     for seed in range(8):
         changed = (m.apply("eye-flip", image, LANDMARKS, rng(seed)).pixels != image).any(2)
         eyes = [
-            bool(changed[m.bounds(m.eye_region(LANDMARKS, which), image.shape)].any()) for which in (0, 1)
+            bool(changed[r.bounding_box(r.eye_region(LANDMARKS, which), image.shape)].any())
+            for which in (0, 1)
         ]
         assert sum(eyes) == 1
         seen.add(eyes.index(True))
@@ -78,8 +80,8 @@ def test_an_eye_flip_touches_one_eye_and_leaves_the_other(image):
 
 @pytest.mark.parametrize("vertical", [True, False])
 def test_the_middle_of_a_full_blend_is_the_mirrored_region(image, vertical):
-    region = m.mouth_region(LANDMARKS)
-    box = m.bounds(region, image.shape)
+    region = r.mouth_region(LANDMARKS)
+    box = r.bounding_box(region, image.shape)
     edit = m.Edit(image.copy(), region)
     edit.pixels[box] = image[box][::-1] if vertical else image[box][:, ::-1]
     solid = m.soft_mask(region, image.shape) > 0.9999
@@ -89,15 +91,15 @@ def test_the_middle_of_a_full_blend_is_the_mirrored_region(image, vertical):
 
 def test_a_blend_ratio_mixes_edit_and_image():
     image, edited = np.full((220, 200, 3), 100, np.uint8), np.full((220, 200, 3), 200, np.uint8)
-    region = m.face_region(LANDMARKS)
+    region = r.face_region(LANDMARKS)
     solid = m.soft_mask(region, image.shape) > 0.9999
     assert (m.paste(image, m.Edit(edited, region), 0.75)[solid] == 175).all()
 
 
 def test_a_mask_fades_to_zero_at_the_border_of_its_box():
-    region = m.face_region(LANDMARKS)
+    region = r.face_region(LANDMARKS)
     mask = m.soft_mask(region, (400, 400))
-    rows, columns = m.bounds(region, (400, 400))
+    rows, columns = r.bounding_box(region, (400, 400))
     assert mask.max() > 0.999 and mask.min() == 0
     assert mask[rows][0].max() < 0.1 and mask[:, columns][:, 0].max() < 0.1
 
@@ -169,8 +171,8 @@ def dense(n_points, five=LANDMARKS):
     In units of the face scale: eyes 0.39 x 0.13, lips 0.33 high, nose 0.46 wide, its bridge from between the
     eyes to the tip and the nostrils 0.2 below. What is not eye, mouth or nose is not a number.
     """
-    scale = m.face_scale(five)
-    layout = m.LAYOUTS[n_points]
+    scale = r.face_scale(five)
+    layout = r.LAYOUTS[n_points]
     points = np.full((n_points, 2), np.nan)
     for which, eye in enumerate(layout.eyes):
         points[eye] = ring(five[which], 0.195 * scale, 0.065 * scale, eye.stop - eye.start)
@@ -190,8 +192,8 @@ def dense(n_points, five=LANDMARKS):
 
 
 def regions(landmarks):
-    eyes = (m.eye_region(landmarks, 0), m.eye_region(landmarks, 1))
-    return (m.mouth_region(landmarks), *eyes, m.nose_region(landmarks), m.face_region(landmarks))
+    eyes = (r.eye_region(landmarks, 0), r.eye_region(landmarks, 1))
+    return (r.mouth_region(landmarks), *eyes, r.nose_region(landmarks), r.face_region(landmarks))
 
 
 def reach(points, region):
@@ -214,26 +216,26 @@ def test_five_points_make_the_regions_they_always_made():
         (*LANDMARKS.mean(0), 1.05 * scale, 1.35 * scale),
     )
     assert np.allclose(regions(LANDMARKS), expected, rtol=1e-6)
-    assert m.five_points(LANDMARKS) is LANDMARKS
+    assert r.five_points(LANDMARKS) is LANDMARKS
 
 
-@pytest.mark.parametrize("n_points", m.LAYOUTS)
+@pytest.mark.parametrize("n_points", r.LAYOUTS)
 def test_dense_landmarks_hold_the_five(n_points):
-    assert np.allclose(m.five_points(dense(n_points)), LANDMARKS, atol=1e-3)
+    assert np.allclose(r.five_points(dense(n_points)), LANDMARKS, atol=1e-3)
 
 
-@pytest.mark.parametrize("n_points", m.LAYOUTS)
+@pytest.mark.parametrize("n_points", r.LAYOUTS)
 def test_dense_regions_of_an_average_face_are_near_those_of_five_points(n_points):
-    scale = m.face_scale(LANDMARKS)
+    scale = r.face_scale(LANDMARKS)
     for from_dense, from_five in zip(regions(dense(n_points)), regions(LANDMARKS), strict=True):
         assert np.allclose(from_dense[:2], from_five[:2], atol=0.1 * scale)
         assert np.allclose(from_dense[2:], from_five[2:], rtol=0.15)
 
 
-@pytest.mark.parametrize("n_points", m.LAYOUTS)
+@pytest.mark.parametrize("n_points", r.LAYOUTS)
 @pytest.mark.parametrize("stretch", [1.0, 1.8], ids=["closed", "laughing"])
 def test_dense_regions_contain_their_points_and_spare_the_others(n_points, stretch):
-    points, layout = dense(n_points), m.LAYOUTS[n_points]
+    points, layout = dense(n_points), r.LAYOUTS[n_points]
     lips = points[layout.mouth]
     points[layout.mouth] = lips.mean(0) + (lips - lips.mean(0)) * (1, stretch)
     mouth, left, right, nose, _ = regions(points)
@@ -249,19 +251,19 @@ def test_an_open_mouth_makes_its_region_higher_which_five_points_cannot_tell():
     points = dense(68)
     lips = slice(48, 68)
     points[lips, 1] = points[lips, 1].mean() + (points[lips, 1] - points[lips, 1].mean()) * 2
-    grown = m.mouth_region(points).half_height - m.mouth_region(dense(68)).half_height
-    assert grown == pytest.approx(0.165 * m.face_scale(points), rel=0.05)
+    grown = r.mouth_region(points).half_height - r.mouth_region(dense(68)).half_height
+    assert grown == pytest.approx(0.165 * r.face_scale(points), rel=0.05)
 
 
 @given(st.integers(2, 20), st.integers(0, 2**32 - 1))
 def test_an_ellipse_around_points_contains_them_with_the_margin_it_was_given(n, seed):
     points = np.random.default_rng(seed).normal(0, 50, (n, 2)).astype(np.float32)
-    region = m._around(points, 3.0)
+    region = r._around(points, 3.0)
     assert reach(points, region).max() <= 1 + 1e-5
     assert region.half_width >= np.ptp(points[:, 0]) / 2 + 3 - 1e-3
 
 
-@pytest.mark.parametrize("n_points", m.LAYOUTS)
+@pytest.mark.parametrize("n_points", r.LAYOUTS)
 @pytest.mark.parametrize("name", m.MANIPULATIONS)
 def test_every_manipulation_takes_dense_landmarks(image, name, n_points):
     example = m.apply(name, image, dense(n_points), rng())

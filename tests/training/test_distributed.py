@@ -23,7 +23,7 @@ from tests.training.test_loop import TINY, batch
 from bladescan.training.distributed import joined, share_batch_norms
 from bladescan.pretext.examples import Batch
 from bladescan.training.minibatches import Minibatch
-from bladescan.training.trainee import new_trainee
+from bladescan.training.state import new_training_state
 from bladescan.training.loop import step
 
 def shared(whole, world):
@@ -31,15 +31,15 @@ def shared(whole, world):
     return Batch(whole.pixels[own], {{name: truth[own] for name, truth in whole.truth.items()}})
 
 with joined("cpu") as world:
-    trainee = new_trainee(TINY, world.device)
-    trainee.model.double()
-    share_batch_norms(trainee.model, world)
+    state = new_training_state(TINY, world.device)
+    state.model.double()
+    share_batch_norms(state.model, world)
     for k in range(3):
         both = Minibatch(shared(batch(seed=2 * k), world), shared(batch(seed=2 * k + 1), world))
-        result = step(trainee, both, TINY, 1e-3, world)
-    state = dict(trainee.model.state_dict()) | {{"weights": trainee.weights.data, "losses": result.losses}}
+        result = step(state, both, TINY, 1e-3, world)
+    tensors = dict(state.model.state_dict()) | {{"weights": state.weights.data, "losses": result.losses}}
     path = Path({out!r}) / f"{{world.size}}-{{world.rank}}.safetensors"
-    save_file({{k: v.contiguous() for k, v in state.items()}}, path)
+    save_file({{k: v.contiguous() for k, v in tensors.items()}}, path)
 """
 
 

@@ -34,7 +34,7 @@ from bladescan.training import runs
 from bladescan.training.distributed import ALONE
 from bladescan.training.loop import as_classes, learning_rate, step, train
 from bladescan.training.minibatches import Minibatch
-from bladescan.training.trainee import new_trainee
+from bladescan.training.state import new_training_state
 from tests import ROOT
 
 LANDMARKS = np.array([[45, 55], [75, 55], [60, 72], [48, 88], [72, 88]], np.float32)
@@ -141,11 +141,11 @@ def test_a_run_starts_from_both_encoders_of_another_run(finished, photographs, t
         text=dataclasses.replace(TINY.text, weights=source),
     )
     said = []
-    trainee = new_trainee(recipe, ALONE.device, say=said.append)
+    state = new_training_state(recipe, ALONE.device, say=said.append)
     saved = weights(out)
-    state = trainee.model.state_dict()
-    assert torch.equal(state["vision.conv1.weight"], saved["vision.conv1.weight"])
-    assert torch.equal(state["head.text.token_embedding.weight"], saved["head.text.token_embedding.weight"])
+    started = state.model.state_dict()
+    assert torch.equal(started["vision.conv1.weight"], saved["vision.conv1.weight"])
+    assert torch.equal(started["head.text.token_embedding.weight"], saved["head.text.token_embedding.weight"])
     assert all(str(out) in line for line in said)
 
 
@@ -335,27 +335,27 @@ def both(recipe):
 def test_steps_on_one_minibatch_lower_every_task_loss(head):
     """An ordinal loss stays above 0: eight levels between 1 and 3 cannot all be far apart."""
     recipe = dataclasses.replace(TINY, head=head, outer=OuterRecipe(enabled=False))
-    trainee = new_trainee(recipe, ALONE.device)
-    course = [step(trainee, Minibatch(batch(), None), recipe, 3e-3, ALONE).losses for _ in range(80)]
-    assert (course[-1] < 0.75 * course[0]).all(), trainee.named(course[-1] / course[0])
+    state = new_training_state(recipe, ALONE.device)
+    course = [step(state, Minibatch(batch(), None), recipe, 3e-3, ALONE).losses for _ in range(80)]
+    assert (course[-1] < 0.75 * course[0]).all(), state.named(course[-1] / course[0])
 
 
 def test_a_bilevel_step_moves_the_weights_and_only_the_refinement_moves_the_statistics():
-    trainee = new_trainee(TINY, ALONE.device)
-    plain = new_trainee(dataclasses.replace(TINY, outer=OuterRecipe(enabled=False)), ALONE.device)
-    result = step(trainee, both(TINY), TINY, 1e-3, ALONE)
+    state = new_training_state(TINY, ALONE.device)
+    plain = new_training_state(dataclasses.replace(TINY, outer=OuterRecipe(enabled=False)), ALONE.device)
+    result = step(state, both(TINY), TINY, 1e-3, ALONE)
     step(plain, Minibatch(batch(), None), TINY, 1e-3, ALONE)
     assert result.weight_gradient is not None and result.weight_gradient.abs().min() > 0
-    assert torch.equal((trainee.weights - 1).sign(), -result.weight_gradient.sign())
+    assert torch.equal((state.weights - 1).sign(), -result.weight_gradient.sign())
     for name, value in plain.model.named_buffers():
-        assert torch.equal(value, trainee.model.get_buffer(name)), name
+        assert torch.equal(value, state.model.get_buffer(name)), name
 
 
 def test_the_primary_task_is_what_the_outer_loop_serves():
     gradients = []
     for primary in ("coarse_manipulation", "make"):
         recipe = dataclasses.replace(TINY, primary=primary)
-        gradients.append(step(new_trainee(recipe, ALONE.device), both(recipe), recipe, 1e-3, ALONE))
+        gradients.append(step(new_training_state(recipe, ALONE.device), both(recipe), recipe, 1e-3, ALONE))
     assert not torch.allclose(gradients[0].weight_gradient, gradients[1].weight_gradient)
     assert torch.equal(gradients[0].losses, gradients[1].losses)
 
@@ -363,35 +363,35 @@ def test_the_primary_task_is_what_the_outer_loop_serves():
 def test_a_frozen_text_encoder_stays_and_a_free_one_moves():
     for frozen in (True, False):
         recipe = dataclasses.replace(TINY, text=dataclasses.replace(TINY.text, frozen=frozen))
-        trainee = new_trainee(recipe, ALONE.device)
-        before = {name: value.clone() for name, value in trainee.model.head.text.state_dict().items()}
-        step(trainee, both(recipe), recipe, 1e-3, ALONE)
-        assert equal(before, trainee.model.head.text.state_dict()) == frozen
+        state = new_training_state(recipe, ALONE.device)
+        before = {name: value.clone() for name, value in state.model.head.text.state_dict().items()}
+        step(state, both(recipe), recipe, 1e-3, ALONE)
+        assert equal(before, state.model.head.text.state_dict()) == frozen
 
 
 def test_a_least_weight_holds_the_weights_up():
     recipe = dataclasses.replace(TINY, outer=OuterRecipe(lr=0.5, minimum=0.9))
-    trainee = new_trainee(recipe, ALONE.device)
-    step(trainee, both(recipe), recipe, 1e-3, ALONE)
-    assert trainee.weights.min() == 0.9
+    state = new_training_state(recipe, ALONE.device)
+    step(state, both(recipe), recipe, 1e-3, ALONE)
+    assert state.weights.min() == 0.9
 
 
 def test_bf16_computes_nearly_the_same_and_keeps_float32_parameters():
     recipe = dataclasses.replace(TINY, compute=ComputeRecipe(precision="bf16"))
-    exact = step(new_trainee(TINY, ALONE.device), both(TINY), TINY, 1e-3, ALONE)
-    trainee = new_trainee(recipe, ALONE.device)
-    mixed = step(trainee, both(recipe), recipe, 1e-3, ALONE)
+    exact = step(new_training_state(TINY, ALONE.device), both(TINY), TINY, 1e-3, ALONE)
+    state = new_training_state(recipe, ALONE.device)
+    mixed = step(state, both(recipe), recipe, 1e-3, ALONE)
     assert torch.allclose(mixed.losses, exact.losses, atol=0.02)
     assert not torch.equal(mixed.losses, exact.losses)
-    assert all(p.dtype == torch.float32 for p in trainee.params.values())
+    assert all(p.dtype == torch.float32 for p in state.params.values())
     a, b = mixed.weight_gradient, exact.weight_gradient
     assert torch.nn.functional.cosine_similarity(a, b, dim=0) > 0.95
 
 
 def test_the_memory_layout_changes_only_the_rounding():
     recipe = dataclasses.replace(TINY, compute=ComputeRecipe(channels_last=False))
-    last = step(new_trainee(TINY, ALONE.device), both(TINY), TINY, 1e-3, ALONE)
-    first = step(new_trainee(recipe, ALONE.device), both(recipe), recipe, 1e-3, ALONE)
+    last = step(new_training_state(TINY, ALONE.device), both(TINY), TINY, 1e-3, ALONE)
+    first = step(new_training_state(recipe, ALONE.device), both(recipe), recipe, 1e-3, ALONE)
     assert torch.allclose(last.losses, first.losses, atol=1e-5)
 
 
@@ -419,7 +419,7 @@ def test_ties_move_the_levels_but_never_empty_them():
     recipe = dataclasses.replace(TINY, losses=LossRecipe(ordinal=OrdinalRecipe(target="level")))
     values = [100.0] * 70 + [200.0] * 15 + [400.0] * 15
     tags = [dict.fromkeys(ORDINAL, value) for value in values]
-    edges = new_trainee(recipe, ALONE.device, tags).level_edges["iso_speed"]
+    edges = new_training_state(recipe, ALONE.device, tags).level_edges["iso_speed"]
     levels = as_classes(torch.tensor([100.0, 200.0, 400.0], dtype=torch.float64), edges).tolist()
     assert levels[0] == 0 and levels[0] < levels[1] <= levels[2]
 
@@ -427,12 +427,12 @@ def test_ties_move_the_levels_but_never_empty_them():
 def test_a_tag_that_is_aligned_has_its_terciles_as_classes():
     aligned = LossRecipe(ordinal=OrdinalRecipe(target="level"))
     recipe = dataclasses.replace(TINY, losses=aligned)
-    trainee = new_trainee(
+    state = new_training_state(
         recipe,
         ALONE.device,
         [dict.fromkeys(ORDINAL, v) for v in range(9)],
     )
-    edges = trainee.level_edges["iso_speed"]
+    edges = state.level_edges["iso_speed"]
     assert as_classes(torch.tensor([0.0, 2.0, 3.0, 5.0, 6.0, 99.0, math.nan]), edges).tolist() == [
         0,
         0,
@@ -443,17 +443,17 @@ def test_a_tag_that_is_aligned_has_its_terciles_as_classes():
         -1,
     ]
     with pytest.raises(DataError, match="no two photographs differ in iso_speed"):
-        new_trainee(recipe, ALONE.device)
+        new_training_state(recipe, ALONE.device)
 
 
 def test_a_divergence_stops_with_a_clear_word_and_leaves_the_weights():
-    trainee = new_trainee(TINY, ALONE.device)
+    state = new_training_state(TINY, ALONE.device)
     with torch.no_grad():
-        trainee.model.head.logit_scale.fill_(float("nan"))
-    before = {name: p.detach().clone() for name, p in trainee.params.items()}
+        state.model.head.logit_scale.fill_(float("nan"))
+    before = {name: p.detach().clone() for name, p in state.params.items()}
     with pytest.raises(DataError, match=r"diverged: the loss of coarse_manipulation.*lower inner\.lr"):
-        step(trainee, both(TINY), TINY, 1e-3, ALONE)
-    assert all(torch.equal(p, before[n]) for n, p in trainee.params.items() if "logit_scale" not in n)
+        step(state, both(TINY), TINY, 1e-3, ALONE)
+    assert all(torch.equal(p, before[n]) for n, p in state.params.items() if "logit_scale" not in n)
 
 
 def test_a_divergence_keeps_the_last_checkpoint(photographs, tmp_path):

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from bladescan.base.errors import DataError
 from bladescan.networks.encoders import load_vision_weights
-from bladescan.networks.text_encoders import TextEncoder, load_text_weights
+from bladescan.networks.text_encoders import TextEncoder
+from bladescan.networks.text_weights import load_text_weights
 from bladescan.pretext.model import JointHead, PretextModel
 from bladescan.tasks import pretext_tasks as tasks
 from bladescan.tasks.recipe import InnerRecipe, OuterRecipe, Recipe
@@ -18,7 +19,7 @@ from bladescan.training.bilevel import Params, global_norm
 _RANDOM_TEXT = "random weights: the prompts of a task start out nearly alike; text.weights gives better ones"
 
 
-class Trainee:
+class TrainingState:
     """A model in training.
 
     Args:
@@ -87,14 +88,14 @@ class Trainee:
             self.model.head.bound()
 
 
-def new_trainee(
+def new_training_state(
     recipe: Recipe,
     device: torch.device,
     tags: Sequence[Mapping[str, float | str]] = (),
     *,
     resumed: bool = False,
     say: Callable[[str], None] = lambda text: None,
-) -> Trainee:
+) -> TrainingState:
     """A model with its first weights, seeded, on its device.
 
     Args:
@@ -118,7 +119,7 @@ def new_trainee(
     if recipe.compute.compile:
         model.vision.compile()
     aligned = recipe.losses.ordinal.target == "level"
-    return Trainee(model, recipe, _level_edges(recipe, tags) if aligned else {})
+    return TrainingState(model, recipe, _level_edges(recipe, tags) if aligned else {})
 
 
 def _start(model: PretextModel, recipe: Recipe, say: Callable[[str], None]) -> None:

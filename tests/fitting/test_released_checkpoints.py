@@ -21,13 +21,14 @@ from bladescan.base.errors import DataError, DetectorError, UsageError
 from bladescan.base.records import ImageRecord
 from bladescan.detectors.calibration import false_alarm_threshold
 from bladescan.detectors.manifest import FaceRule
-from bladescan.fitting.authors import KINDS, Imported, ImportOptions, read_checkpoint, run_import
 from bladescan.fitting.job import load_encoder
+from bladescan.fitting.released_checkpoints import KINDS, Imported, ImportOptions, read_checkpoint, run_import
 from bladescan.heads.classifier import Classifier
 from bladescan.heads.detector import load_detector
 from bladescan.ledger.earlier import EarlierOptions
 from bladescan.networks.encoders import new_vision_encoder
-from bladescan.networks.text_encoders import TextEncoder, load_text_weights
+from bladescan.networks.text_encoders import TextEncoder
+from bladescan.networks.text_weights import load_text_weights
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.job import Decision, ScanJob, ScanOptions, Tally
 from bladescan.sources.source import Source

@@ -1,7 +1,7 @@
 import cv2
 import numpy as np
 
-from bladescan.fitting.copies import degraded_copies
+from bladescan.fitting.degraded_copies import degraded_copies
 
 
 def textured(n, side=64, seed=0):

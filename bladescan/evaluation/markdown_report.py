@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 
 from bladescan.base.terminal import printable
 from bladescan.detectors.manifest import HeadName
-from bladescan.evaluation.metrics import (
+from bladescan.evaluation.report import (
     NO_VARIANT,
     UNKNOWN_MAKE,
-    Counts,
     HeadReport,
     Interval,
     Metrics,
     Report,
+    SetCounts,
     Stratum,
     VariantReport,
 )
@@ -113,7 +113,7 @@ def _images(report: Report) -> str:
     return "## Images\n\n" + _table(header, [_counted(name, counts) for name, counts in sets.items()])
 
 
-def _counted(name: str, counts: Counts) -> list[str]:
+def _counted(name: str, counts: SetCounts) -> list[str]:
     skipped = ", ".join(f"{n} {reason}" for reason, n in sorted(counts.skipped.items())) or "-"
     return [_named(name), str(counts.files), str(counts.with_face), str(counts.faces), skipped]
 

@@ -18,7 +18,7 @@ from bladescan.tasks import pretext_tasks as tasks
 _ROWS = 1024  # pairs are compared in blocks of so many rows: memory stays small for any number of images
 
 
-class Measure(NamedTuple):
+class TaskAccuracy(NamedTuple):
     """The result of one task.
 
     Attributes:
@@ -32,10 +32,10 @@ class Measure(NamedTuple):
     n: int
 
 
-def measure_tasks(
+def task_accuracies(
     outputs: Tensor, truth: Mapping[str, Tensor], columns: Mapping[str, slice]
-) -> dict[str, Measure]:
-    """Measure every task that has something to compare.
+) -> dict[str, TaskAccuracy]:
+    """TaskAccuracy every task that has something to compare.
 
     Args:
         outputs: ``[n, n_outputs]`` of a head on all the images.
@@ -64,11 +64,11 @@ def ranking_accuracy(levels: Tensor, values: Tensor) -> float | None:
     return right / n_pairs if n_pairs else None
 
 
-def _measure(name: str, outputs: Tensor, truth: Tensor) -> Measure | None:
+def _measure(name: str, outputs: Tensor, truth: Tensor) -> TaskAccuracy | None:
     kind = tasks.find_task(name).kind
     if kind is tasks.TaskKind.ORDINAL:
         accuracy = ranking_accuracy(levels(outputs), truth)
-        return None if accuracy is None else Measure(accuracy, 0.5, int((~truth.isnan()).sum()))
+        return None if accuracy is None else TaskAccuracy(accuracy, 0.5, int((~truth.isnan()).sum()))
     if kind is tasks.TaskKind.FINE:
         return _fine(outputs, truth)
     if kind is tasks.TaskKind.COARSE:
@@ -76,16 +76,16 @@ def _measure(name: str, outputs: Tensor, truth: Tensor) -> Measure | None:
     return _classes(outputs, truth)
 
 
-def _classes(outputs: Tensor, truth: Tensor) -> Measure | None:
+def _classes(outputs: Tensor, truth: Tensor) -> TaskAccuracy | None:
     present = truth >= 0
     n = int(present.sum())
     if not n:
         return None
     right = float((outputs[present].argmax(1) == truth[present]).double().mean())
-    return Measure(right, int(truth[present].bincount().max()) / n, n)
+    return TaskAccuracy(right, int(truth[present].bincount().max()) / n, n)
 
 
-def _fine(outputs: Tensor, truth: Tensor) -> Measure | None:
+def _fine(outputs: Tensor, truth: Tensor) -> TaskAccuracy | None:
     present = ~truth.isnan().any(1)
     n = int(present.sum())
     if not n:
@@ -93,4 +93,4 @@ def _fine(outputs: Tensor, truth: Tensor) -> Measure | None:
     event = truth[present] > 0.5
     right = float(((outputs[present] > 0) == event).double().mean())
     share = event.double().mean(0)
-    return Measure(right, float(torch.maximum(share, 1 - share).mean()), n)
+    return TaskAccuracy(right, float(torch.maximum(share, 1 - share).mean()), n)

@@ -7,7 +7,7 @@ import torch
 from torch import tensor
 
 from bladescan.tasks.pretext_tasks import TASKS, prompt_columns
-from bladescan.training.measures import measure_tasks, ranking_accuracy
+from bladescan.training.task_accuracy import ranking_accuracy, task_accuracies
 
 NAN = float("nan")
 
@@ -29,7 +29,7 @@ def test_ranking_accuracy_counts_pairs_with_different_tags(monkeypatch):
     values[::9] = NAN
     expected = naive_ranking(levels.tolist(), values.tolist())
     assert ranking_accuracy(levels, values) == pytest.approx(expected)
-    monkeypatch.setattr("bladescan.training.measures._ROWS", 7)
+    monkeypatch.setattr("bladescan.training.task_accuracy._ROWS", 7)
     assert ranking_accuracy(levels, values) == pytest.approx(expected)
 
 
@@ -56,7 +56,7 @@ def test_every_kind_of_task_is_measured_against_its_best_constant_answer():
         "white_balance_mode": tensor([0, 0, 0, 1]),
         "make": tensor([-1, -1, -1, -1]),
     }
-    found = measure_tasks(outputs, truth, where)
+    found = task_accuracies(outputs, truth, where)
     assert found["coarse_manipulation"] == (2 / 3, 2 / 3, 3)
     assert found["fine_manipulation"] == pytest.approx((8 / 9, (2 / 3 + 1 + 1) / 3, 3))
     assert found["aperture"] == pytest.approx((2 / 3, 0.5, 3))
@@ -68,6 +68,6 @@ def test_a_scalar_head_is_measured_too():
     where = {"coarse_manipulation": slice(0, 1), "iso_speed": slice(1, 2)}
     outputs = tensor([[3.0, 0.1], [-3.0, 0.2]])
     truth = {"coarse_manipulation": tensor([1, 0]), "iso_speed": tensor([100.0, 200.0])}
-    found = measure_tasks(outputs, truth, where)
+    found = task_accuracies(outputs, truth, where)
     assert found["coarse_manipulation"].accuracy == found["iso_speed"].accuracy == 1
     assert math.isclose(found["coarse_manipulation"].chance, 0.5)
