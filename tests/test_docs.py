@@ -67,3 +67,16 @@ def test_the_version_is_the_changelogs_newest_or_not_yet_released():
 def test_modules_that_the_architecture_page_names_exist():
     for module in re.findall(r"`(\w+/\w+\.py)`", TEXT["architecture.md"]):
         assert (ROOT / "bladescan" / module).exists(), module
+
+
+def test_names_that_pages_import_exist():
+    lines = {
+        line
+        for page in ROOT.glob("docs/*.md")
+        for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+        for line in block.splitlines()
+        if re.match(r"from bladescan|import bladescan", line)
+    }
+    assert lines
+    for line in sorted(lines):
+        exec(line, {})
