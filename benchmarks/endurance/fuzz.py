@@ -24,7 +24,7 @@ from benchmarks.endurance.mutations import made_originals, mutant, originals
 from bladescan.base.records import Reason
 from bladescan.images.reading import Limits
 from bladescan.scanning.decoder_process import Decoded, DecoderSettings, Request
-from bladescan.scanning.decoders import DecoderProcess
+from bladescan.scanning.decoders import decoder_process
 
 TIMEOUT_S = 10.0
 LATE_S = 2 * TIMEOUT_S + 10.0
@@ -65,16 +65,16 @@ class Decoders:
         plain = DecoderSettings(faces="none", limits=LIMITS, timeout_s=TIMEOUT_S)
         finding = DecoderSettings(limits=LIMITS, timeout_s=TIMEOUT_S)
         self._every = faces_every
-        self._all = DecoderProcess(plain), DecoderProcess(finding)
+        self._all = decoder_process(plain), decoder_process(finding)
         for decoder in self._all:
             decoder.start()
 
     def decode(self, seed: int, data: bytes) -> tuple[Decoded, float, bool]:
         """The answer, its seconds, and whether the process was another one afterwards."""
         decoder = self._all[seed % self._every == 0]
-        before, started = decoder._process, time.monotonic()
-        answer = decoder.decode(Request(str(seed).encode(), data))
-        seconds, after = time.monotonic() - started, decoder._process
+        before, started = decoder.process, time.monotonic()
+        answer = decoder.ask(Request(str(seed).encode(), data))
+        seconds, after = time.monotonic() - started, decoder.process
         return answer, seconds, before is not None and after is not before
 
     def close(self) -> None:

@@ -201,7 +201,7 @@ def is_part(pid: int, part: str) -> bool:
     with suppress(OSError):
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
         if part == "decoder":
-            return b"bladescan.scanning.decoder_process" in command
+            return b"bladescan.processes.child" in command
         return b"loky" in command and b"tracker" not in command
     return False
 

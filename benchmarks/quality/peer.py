@@ -31,7 +31,7 @@ from bladescan.evaluation.metrics import METRIC_NAMES, Sample, bootstrap_metrics
 from bladescan.evaluation.report import PHOTOGRAPHS, Interval
 from bladescan.fitting.features import cut_faces
 from bladescan.scanning.decoder_process import DecoderSettings
-from bladescan.scanning.decoders import DecoderPool
+from bladescan.scanning.decoders import decoder_pool
 from bladescan.scanning.pipeline import score_in_batches
 from bladescan.sources.source import Source
 
@@ -122,7 +122,7 @@ def cut(
     groups: Mapping[str, Sequence[Path]], decoder: DecoderSettings, folder: Path
 ) -> tuple[dict[str, Faces], int]:
     """The highest-scored face of every file, as found, matched and as a PNG file; and the side matched to."""
-    with DecoderPool(2, decoder) as pool:
+    with decoder_pool(2, decoder) as pool:
         found = {
             name: cut_faces([Source(str(path)) for path in files], pool, decoder.crop_scale)
             for name, files in groups.items()

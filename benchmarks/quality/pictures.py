@@ -27,7 +27,7 @@ from bladescan.fitting.features import Faces, cut_faces
 from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import choose_plugin, default_detector
 from bladescan.scanning.decoder_process import DecoderSettings
-from bladescan.scanning.decoders import DecoderPool
+from bladescan.scanning.decoders import decoder_pool
 from bladescan.scanning.pipeline import score_in_batches
 from bladescan.sources.source import Source
 
@@ -151,7 +151,7 @@ class Bench:
         return self._cut[key]
 
     def _cut_now(self, groups: Groups) -> dict[str, Cut]:
-        with DecoderPool(self.n_jobs, self.decoder) as pool:
+        with decoder_pool(self.n_jobs, self.decoder) as pool:
             found = {
                 name: cut_faces([Source(str(path)) for path in files], pool, self.decoder.crop_scale)
                 for name, files in groups.items()

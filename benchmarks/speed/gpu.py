@@ -34,11 +34,11 @@ from bladescan.exporting.onnx import seeded_crops
 from bladescan.exporting.tensorrt import TOLERANCES, export_tensorrt
 from bladescan.heads.detector import DetectorModule, load_detector
 from bladescan.networks.low_precision import DTYPES, lower
+from bladescan.processes.resources import n_cores
 from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import get_plugin
 from bladescan.scanning.decoder_process import DecoderSettings
-from bladescan.scanning.decoders import DecoderPool
-from bladescan.scanning.job import n_cores
+from bladescan.scanning.decoders import decoder_pool
 from bladescan.scanning.pipeline import decode_in_order
 from bladescan.sources.listing import list_sources
 from bladescan.sources.query import SourceQuery
@@ -259,7 +259,7 @@ def _seconds(run: Callable[[Path], None], folder: Path) -> float:
 
 
 def _decode(folder: Path) -> None:
-    with DecoderPool(n_cores(), DecoderSettings()) as pool:
+    with decoder_pool(n_cores(), DecoderSettings()) as pool:
         pool.start()
         for _ in decode_in_order(list_sources(SourceQuery(paths=(str(folder),)), stdin=None), pool, 64):
             pass

@@ -37,9 +37,9 @@ from bladescan.faces.finders import FaceDetector, open_face_detector
 from bladescan.images.reading import Limits, read_image
 from bladescan.outputs.formats import FORMATS
 from bladescan.outputs.run import RunInfo
+from bladescan.processes.resources import n_cores
 from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import get_plugin
-from bladescan.scanning.job import n_cores
 
 Clock = Callable[[], None]
 BATCH = 8

@@ -141,8 +141,9 @@ def scan(
     from bladescan.command.metrics import MetricsFile
     from bladescan.command.scan_report import ScanReport
     from bladescan.ledger.earlier import EarlierOptions
+    from bladescan.processes.resources import n_cores
     from bladescan.runtimes.backend import BackendSettings
-    from bladescan.scanning.job import Decision, ScanJob, ScanOptions, Tally, n_cores
+    from bladescan.scanning.job import Decision, ScanJob, ScanOptions, Tally
 
     if cluster is not None and workers != 1:
         raise UsageError("--cluster and --workers are two ways to scan: give one")

@@ -53,9 +53,9 @@ def calibrate(
     """
     from bladescan.command.describe import as_text
     from bladescan.fitting.calibrate_job import CalibrateOptions, run_calibrate, save_calibrated
+    from bladescan.processes.resources import n_cores
     from bladescan.runtimes.backend import BackendSettings
     from bladescan.scanning.decoder_process import DecoderSettings
-    from bladescan.scanning.job import n_cores
     from bladescan.sources.listing import list_sources
 
     path = calibrated_detector(detector, output)

@@ -19,7 +19,7 @@ from bladescan.command import machine
 from bladescan.runtimes.backend import Backend, BackendPlugin, BackendSettings
 from bladescan.runtimes.registry import choose_plugin, default_detector, get_plugin, plugin_names
 from bladescan.scanning.decoder_process import DecoderSettings
-from bladescan.scanning.decoders import DecoderProcess
+from bladescan.scanning.decoders import decoder_process
 
 _MACHINE: dict[str, Callable[[], tuple[bool | None, str]]] = {
     "temporary folder": machine.check_temporary_folder,
@@ -118,7 +118,7 @@ def _scores(backend: Backend) -> bool:
 
 
 def _face_finder(faces: str) -> tuple[bool, str]:
-    process = DecoderProcess(DecoderSettings(faces=faces))
+    process = decoder_process(DecoderSettings(faces=faces))
     try:
         return True, f"{process.start().finder}, in a process of its own"
     finally:

@@ -53,9 +53,9 @@ def evaluate(
     check_new_folder(output)
     from bladescan.evaluation.job import EvaluateOptions, run_evaluation, write_evaluation
     from bladescan.evaluation.markdown_report import summary
+    from bladescan.processes.resources import n_cores
     from bladescan.runtimes.backend import BackendSettings
     from bladescan.scanning.decoder_process import DecoderSettings
-    from bladescan.scanning.job import n_cores
     from bladescan.sources.listing import list_sources
 
     asked = EvaluateOptions(

@@ -96,8 +96,8 @@ def export(
         raise UsageError(f"--output {output}: is the detector that is exported; give it another name")
     if photos:
         from bladescan.exporting.int8 import export_int8
+        from bladescan.processes.resources import n_cores
         from bladescan.scanning.decoder_process import DecoderSettings
-        from bladescan.scanning.job import n_cores
         from bladescan.sources.listing import list_sources
 
         sources, decoder = (
@@ -122,9 +122,9 @@ def _export_engine(
 ) -> dict[str, Any]:
     from dataclasses import asdict
 
+    from bladescan.processes.resources import n_cores
     from bladescan.runtimes.engine_file import SUFFIX
     from bladescan.scanning.decoder_process import DecoderSettings
-    from bladescan.scanning.job import n_cores
     from bladescan.sources.listing import list_sources
 
     check_output(output, SUFFIX)

@@ -92,9 +92,9 @@ def fit(
     from bladescan.fitting.fit import FitSettings
     from bladescan.fitting.job import FitOptions, run_fit
     from bladescan.heads.detector import save_detector
+    from bladescan.processes.resources import n_cores
     from bladescan.runtimes.backend import BackendSettings
     from bladescan.scanning.decoder_process import DecoderSettings
-    from bladescan.scanning.job import n_cores
     from bladescan.sources.listing import list_sources
 
     asked = FitOptions(

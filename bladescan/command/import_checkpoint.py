@@ -55,9 +55,9 @@ def import_checkpoint(
     """
     need_learning_side("import")
     from bladescan.fitting.released_checkpoints import ImportOptions, run_import
+    from bladescan.processes.resources import n_cores
     from bladescan.runtimes.backend import BackendSettings
     from bladescan.scanning.decoder_process import DecoderSettings
-    from bladescan.scanning.job import n_cores
     from bladescan.sources.listing import list_sources
 
     asked = ImportOptions(

@@ -29,7 +29,7 @@ from bladescan.exif.tags import read_exif
 from bladescan.fitting.features import Faces, cut_faces, listed
 from bladescan.images.reading import Limits, read_file
 from bladescan.scanning.decoder_process import Decoded, DecoderSettings, Ready
-from bladescan.scanning.decoders import DecoderPool
+from bladescan.scanning.decoders import decoder_pool
 from bladescan.sources.source import Source
 
 JPEG_FORMATS = ("JPEG", "MPO")
@@ -74,7 +74,7 @@ def cut_image_sets(
         DataError: too few different images with a face in a set.
     """
     sets, facts = {}, {}
-    with DecoderPool(n_decoders, decoder) as pool:
+    with decoder_pool(n_decoders, decoder) as pool:
         ready = pool.start()
         for name, images in sources.items():
             sets[name] = cut_faces(images, pool, decoder.crop_scale, progress=progress)

@@ -21,7 +21,7 @@ from bladescan.exporting.quantisation import FEWEST_CROPS, quantisable, quantise
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.registry import get_plugin
 from bladescan.scanning.decoder_process import DecoderSettings
-from bladescan.scanning.decoders import DecoderPool
+from bladescan.scanning.decoders import DecoderPool, decoder_pool
 from bladescan.scanning.pipeline import crops_of, decode_in_order
 from bladescan.sources.source import Source
 
@@ -76,7 +76,7 @@ def cut_faces(
         DataError: there are too few.
     """
     settings = msgspec.structs.replace(decoder, crop_scale=rule.scale, crop_resize=rule.resize)
-    with DecoderPool(n_decoders, settings) as pool:
+    with decoder_pool(n_decoders, settings) as pool:
         return _cut(photographs, pool, seen)
 
 

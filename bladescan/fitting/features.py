@@ -21,7 +21,7 @@ from bladescan.heads.detector import Detector, save_detector
 from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import get_plugin
 from bladescan.scanning.decoder_process import Decoded, DecoderSettings, Face
-from bladescan.scanning.decoders import DecoderPool
+from bladescan.scanning.decoders import DecoderPool, decoder_pool
 from bladescan.scanning.pipeline import crops_of, decode_in_order
 from bladescan.sources.source import Source
 
@@ -139,7 +139,7 @@ def embed_images(
     groups: list[str] = []
     skipped: Counter[str] = Counter()
     n_images = 0
-    with DecoderPool(n_decoders, decoder) as pool:
+    with decoder_pool(n_decoders, decoder) as pool:
         finder = pool.start().finder
         for source, decoded in _with_faces(sources, pool, skipped, progress):
             n_images += 1

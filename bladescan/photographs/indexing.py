@@ -7,7 +7,6 @@ alone, not on the other files, the number of workers or the order.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import time
 from collections import Counter
@@ -24,15 +23,14 @@ from bladescan.photographs.flickr_diverse_faces import Annotations
 from bladescan.photographs.index import FileStamp, PhotographIndex, Record
 from bladescan.photographs.photograph import PhotographKind
 from bladescan.photographs.photograph_files import (
+    INDEXING,
     FileAnswer,
     FileOutcome,
     IndexJob,
     ListedFile,
     annotation_digest,
-    begin_worker,
-    index_file,
 )
-from bladescan.photographs.workers import WorkerPool
+from bladescan.processes.pool import WorkerPool
 
 TIMEOUT_S = 60.0
 """Longest time for one photograph."""
@@ -58,7 +56,7 @@ class Indexed(NamedTuple):
     skipped: dict[str, int]
 
 
-Pool = WorkerPool[ListedFile, "FileAnswer | Reason"]
+Pool = WorkerPool[IndexJob, None, ListedFile, "FileAnswer | Reason"]
 
 
 def open_index(path: Path, faces: str) -> PhotographIndex:
@@ -98,10 +96,9 @@ def index_photographs(
         BackendError: the face finder cannot be had, or worker processes do not start.
     """
     tally = _Tally()
-    job = IndexJob(index.path, index.finder, faces)
-    work, begin = functools.partial(index_file, job=job), functools.partial(begin_worker, job)
+    job = IndexJob(os.fsencode(index.path), index.finder, faces)
     with (
-        WorkerPool(work, begin, n_workers, timeout_s) as pool,
+        WorkerPool(n_workers, INDEXING, job, timeout_s) as pool,
         contextlib.closing(_outcomes(paths, index, pool)) as outcomes,
     ):
         for outcome in outcomes:
@@ -195,12 +192,10 @@ class _Store:
 
 
 def _listed_file(path: str, annotations: Annotations) -> ListedFile:
-    annotation = annotations.of(path)
+    name, annotation = os.fsencode(path), annotations.of(path)
     try:
         status = os.stat(path)
     except (OSError, ValueError):
-        return ListedFile(path, None, annotation)  # the worker that reads it says why
-    name = os.fsencode(os.path.abspath(path))
-    return ListedFile(
-        path, FileStamp(name, status.st_size, status.st_mtime_ns, annotation_digest(annotation)), annotation
-    )
+        return ListedFile(name, None, annotation)  # the worker that reads it says why
+    place, digest = os.fsencode(os.path.abspath(path)), annotation_digest(annotation)
+    return ListedFile(name, FileStamp(place, status.st_size, status.st_mtime_ns, digest), annotation)

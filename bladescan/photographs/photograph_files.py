@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +22,7 @@ from bladescan.photographs.cutting import MIN_PATCH_SIDE, UnusableError, cut_fac
 from bladescan.photographs.flickr_diverse_faces import Annotation, exif_of
 from bladescan.photographs.index import FileStamp, PhotographIndex, Record, encoded
 from bladescan.photographs.photograph import Photograph, PhotographKind, Pixels
+from bladescan.processes.service import Service
 
 
 class FileOutcome(NamedTuple):
@@ -48,31 +51,30 @@ class FileAnswer(NamedTuple):
     record: Record
 
 
-class ListedFile(NamedTuple):
+class ListedFile(msgspec.Struct, frozen=True):
     """One file to look at. Crosses processes.
 
     Attributes:
-        path: its name.
+        path: its name, in the file system's own bytes.
         stamp: how it was found; None where it could not be looked up.
         annotation: its box and tags where another file has them.
     """
 
-    path: str
+    path: bytes
     stamp: FileStamp | None
     annotation: Annotation | None
 
 
-@dataclass(frozen=True, slots=True)
-class IndexJob:
+class IndexJob(msgspec.Struct, frozen=True):
     """What every worker process is told before its first file.
 
     Attributes:
-        index: file of the index.
+        index: file of the index, in the file system's own bytes.
         finder: name of the face finder that the index is for.
         faces: the face finder as it was asked for; must come to ``finder``.
     """
 
-    index: Path
+    index: bytes
     finder: str
     faces: str
 
@@ -84,36 +86,30 @@ def annotation_digest(annotation: Annotation | None) -> str:
     return hashlib.sha256(msgspec.json.encode(annotation, order="deterministic")).hexdigest()
 
 
-@functools.lru_cache(maxsize=1)
-def _opened(job: IndexJob) -> tuple[PhotographIndex, FaceDetector]:
-    """The index and the face finder, kept for the next photograph.
+def _begin(job: IndexJob) -> tuple[None, Callable[[ListedFile], FileAnswer | Reason]]:
+    """Open the index and the face finder.
 
     Raises:
         UsageError: it is not the face finder that the index is for.
     """
+    cv2.setNumThreads(0)  # parallelism comes from several processes
     finder = open_face_detector(job.faces)
     if finder.name != job.finder:
         raise UsageError(
             f"the index is for the face finder {job.finder!r}, but {job.faces!r} is {finder.name!r}"
         )
-    return PhotographIndex(job.index, job.finder), finder
+    index = PhotographIndex(Path(os.fsdecode(job.index)), job.finder)
+    return None, partial(index_file, index=index, finder=finder)
 
 
-def begin_worker(job: IndexJob) -> None:
-    """Prepare a worker process: open the index and the face finder before its first file."""
-    cv2.setNumThreads(0)  # parallelism comes from several processes
-    _opened(job)
-
-
-def index_file(task: ListedFile, job: IndexJob) -> FileAnswer | Reason:
+def index_file(task: ListedFile, index: PhotographIndex, finder: FaceDetector) -> FileAnswer | Reason:
     """Read one file, unless its content is in the index already: the unit of work of a process.
 
     Returns:
         What there is to store, or why the file could not be read.
     """
-    index, finder = _opened(job)
     try:
-        data = read_file(task.path, Limits(), listed=True)
+        data = read_file(os.fsdecode(task.path), Limits(), listed=True)
     except ImageError as exc:
         return exc.reason
     digest = content_digest(data, task.annotation)
@@ -185,3 +181,15 @@ def _exif(data: bytes, annotation: Annotation | None) -> Exif:
     if annotation is not None and annotation.fields is not None:
         return exif_of(annotation.fields)
     return read_exif(data)
+
+
+INDEXING: Service[IndexJob, None, ListedFile, FileAnswer | Reason] = Service(
+    name=f"{__name__}:INDEXING",
+    begin=_begin,
+    lost=lambda lost: lost.reason,
+    settings=IndexJob,
+    ready=None,
+    request=ListedFile,
+    answer=FileAnswer | Reason,
+    most_growth=512 << 20,  # the picture is here as pixels of several kinds
+)

@@ -1,35 +1,28 @@
-"""The process that opens strangers' images: decodes, finds faces, cuts crops. It may die.
+"""What a decoder process does: it opens strangers' images, finds faces, cuts crops. It may die.
 
-It is started by `bladescan.scanning.decoders` and talks to it over two pipes in length-prefixed MessagePack
-(typed, never pickle): one `Ready` or `Failed`, then one `Decoded` per `Request`. It knows no detector.
+It knows no detector. See `bladescan.processes` for how it is started and talked to.
 """
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import resource
-import signal
-import struct
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from bladescan.base.errors import BladescanError, ImageError
+from bladescan.base.errors import ImageError
 from bladescan.base.records import Cost, FaceBox, FaceCrop, Reason
 from bladescan.detectors.manifest import Resize
 from bladescan.images.reading import Limits, read_file, read_image
+from bladescan.processes.service import Lost, Service
 
 if TYPE_CHECKING:
     from bladescan.faces.finders import FaceDetector
-
-WATCHDOG_GRACE_S = 5.0
-_LENGTH = struct.Struct(">I")
-_ENCODER = msgspec.msgpack.Encoder()
 
 
 class DecoderSettings(msgspec.Struct, frozen=True):
@@ -50,17 +43,11 @@ class Request(msgspec.Struct, frozen=True):
     data: bytes | None = None
 
 
-class Ready(msgspec.Struct, frozen=True, tag=True):
+class Ready(msgspec.Struct, frozen=True):
     """The face finder is loaded."""
 
     finder: str
     notice: str = ""
-
-
-class Failed(msgspec.Struct, frozen=True, tag=True):
-    """The process could not start: one line."""
-
-    message: str
 
 
 class Face(msgspec.Struct, frozen=True):
@@ -70,7 +57,7 @@ class Face(msgspec.Struct, frozen=True):
     box: FaceBox | None
 
 
-class Decoded(msgspec.Struct, frozen=True, tag=True):
+class Decoded(msgspec.Struct, frozen=True):
     """One image decoded, or the reason why not.
 
     Attributes:
@@ -87,25 +74,6 @@ class Decoded(msgspec.Struct, frozen=True, tag=True):
     faces: tuple[Face, ...] = ()
     crops: bytes = b""
     cost: Cost | None = None
-
-
-def packed(message: msgspec.Struct) -> bytearray:
-    """One message behind its length."""
-    buffer = bytearray(_LENGTH.size)  # encoded in place: an object may be as large as memory bears twice
-    _ENCODER.encode_into(message, buffer, _LENGTH.size)
-    _LENGTH.pack_into(buffer, 0, len(buffer) - _LENGTH.size)
-    return buffer
-
-
-def write_message(stream: BinaryIO, message: msgspec.Struct) -> None:
-    """Write one message."""
-    stream.write(packed(message))
-    stream.flush()
-
-
-def read_length(header: bytes) -> int:
-    """Bytes of the message that follows a 4-byte header."""
-    return int(_LENGTH.unpack(header)[0])
 
 
 def decode_request(request: Request, settings: DecoderSettings, finder: FaceDetector) -> Decoded:
@@ -167,11 +135,6 @@ def _decode(data: bytes, settings: DecoderSettings, finder: FaceDetector) -> Dec
     )
 
 
-def _requests(stream: BinaryIO) -> Iterator[Request]:
-    while header := stream.read(_LENGTH.size):
-        yield msgspec.msgpack.decode(stream.read(read_length(header)), type=Request)
-
-
 def _bound_memory(limits: Limits) -> None:
     """Let allocations fail beyond what an image within the limits can need: no bomb may fell the machine.
 
@@ -187,36 +150,31 @@ def _bound_memory(limits: Limits) -> None:
     )
 
 
-def serve(settings: DecoderSettings, requests: BinaryIO, answers: BinaryIO) -> None:
-    """Answer requests until the pipe closes."""
+def _begin(settings: DecoderSettings) -> tuple[Ready, Callable[[Request], Decoded]]:
     from bladescan.faces.finders import open_face_detector
 
-    try:
-        finder = open_face_detector(settings.faces, min_face=settings.min_face)
-    except BladescanError as exc:
-        write_message(answers, Failed(str(exc)))
-        return
+    finder = open_face_detector(settings.faces, min_face=settings.min_face)
     _bound_memory(settings.limits)
-    write_message(answers, Ready(finder.name, getattr(finder, "notice", "")))
-    with open(os.devnull, "w") as nowhere:
-        for request in _requests(requests):
-            # Should the parent be gone, or stuck, a hang in native code still ends here.
-            faulthandler.dump_traceback_later(settings.timeout_s + WATCHDOG_GRACE_S, exit=True, file=nowhere)
-            write_message(answers, decode_request(request, settings, finder))
-            faulthandler.cancel_dump_traceback_later()
+    ready = Ready(finder.name, getattr(finder, "notice", ""))
+    return ready, partial(decode_request, settings=settings, finder=finder)
 
 
-def main() -> None:
-    """Entry point: settings as JSON in the first argument; requests on stdin, answers on stdout."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; we end with its pipe
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    answers = os.fdopen(os.dup(1), "wb")
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    if not os.environ.get("BLADESCAN_DEBUG"):
-        os.dup2(nowhere, 2)  # native decoders chatter about broken files; the row says it already
-    serve(msgspec.json.decode(sys.argv[1], type=DecoderSettings), sys.stdin.buffer, answers)
+def _lost(lost: Lost) -> Decoded:
+    detail = (
+        f"not decoded within {lost.how}"
+        if lost.reason is Reason.TIMEOUT
+        else f"the decoder process died ({lost.how}) on it twice"
+    )
+    return Decoded(reason=lost.reason, detail=detail, cost=Cost(decode_s=lost.seconds))
 
 
-if __name__ == "__main__":
-    main()
+DECODING: Service[DecoderSettings, Ready, Request, Decoded] = Service(
+    name=f"{__name__}:DECODING",
+    begin=_begin,
+    lost=_lost,
+    settings=DecoderSettings,
+    ready=Ready,
+    request=Request,
+    answer=Decoded,
+    called="the decoder process",
+)

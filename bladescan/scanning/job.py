@@ -27,6 +27,7 @@ from bladescan.ledger.earlier import EarlierOptions, EarlierVerdicts
 from bladescan.ledger.entries import VerdictSettings
 from bladescan.outputs.run import RunInfo, RunSummary
 from bladescan.outputs.sink import Sink
+from bladescan.processes.resources import n_cores
 from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import choose_plugin, default_detector
 from bladescan.scanning.decoder_process import DecoderSettings
@@ -354,13 +355,6 @@ def _threshold(settings: ScanSettings, manifest: Manifest, fdr: float | None) ->
     if fdr is not None:
         return None
     return false_alarm_threshold(manifest.heads[settings.head], settings.false_alarm)
-
-
-def n_cores() -> int:
-    """Cores that this process may use: affinity and cgroup quotas counted."""
-    from joblib import cpu_count
-
-    return int(cpu_count())
 
 
 def _stopped_after(records: Iterable[ImageRecord], max_errors: int) -> Iterator[ImageRecord]:

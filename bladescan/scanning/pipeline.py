@@ -28,10 +28,11 @@ from bladescan.base.errors import BackendError, ImageError, UsageError
 from bladescan.base.records import CROP_SIZE, FaceVerdict, ImageRecord, Scores, Verdict
 from bladescan.detectors.calibration import p_values, photographic_scores
 from bladescan.detectors.manifest import Head, HeadName, Manifest
+from bladescan.processes.lifetime import end_with, sigint_blocked
 from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import get_plugin
 from bladescan.scanning.decoder_process import Decoded, DecoderSettings, Request
-from bladescan.scanning.decoders import DecoderPool, sigint_blocked
+from bladescan.scanning.decoders import DecoderPool, decoder_pool
 from bladescan.sources.fetching import Body, Fetched, Fetcher, fetch_ahead
 from bladescan.sources.source import Source
 
@@ -132,7 +133,7 @@ class Scanner:
         if backend is None:
             backend = get_plugin(settings.backend).open(settings.detector, settings.runtime)
         self.backend = backend
-        self._pool = DecoderPool(settings.n_decoders, settings.decoder)
+        self._pool = decoder_pool(settings.n_decoders, settings.decoder)
         try:
             self.ready = self._pool.start()
         except BaseException:
@@ -451,7 +452,7 @@ class _Workers:
     def _open(self) -> Any:
         from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
-        return ProcessPoolExecutor(self._n, initializer=_die_with, initargs=(os.getpid(),))
+        return ProcessPoolExecutor(self._n, initializer=end_with, initargs=(os.getpid(),))
 
     def __enter__(self) -> Self:
         return self
@@ -460,14 +461,3 @@ class _Workers:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pool.shutdown(kill_workers=True)
-
-
-def _die_with(parent: int) -> None:
-    """In a worker: end when the scan that started it is gone, however it went."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True, name="watch").start()

@@ -12,7 +12,7 @@ from bladescan.base.errors import DataError
 from bladescan.base.terminal import ProgressLine
 from bladescan.photographs.index import IndexEntry, PhotographIndex
 from bladescan.photographs.indexing import Indexed, index_photographs, open_index
-from bladescan.scanning.job import n_cores
+from bladescan.processes.resources import n_cores
 from bladescan.sources.source import Source
 from bladescan.tasks.recipe import Recipe
 from bladescan.training import runs

@@ -17,7 +17,7 @@ from bladescan.base.exit_codes import ExitCode
 from bladescan.base.records import Reason
 from bladescan.images.reading import Limits, read_image
 from bladescan.scanning.decoder_process import DecoderSettings, Request
-from bladescan.scanning.decoders import DecoderPool
+from bladescan.scanning.decoders import decoder_pool
 
 LIMITS = Limits(max_pixels=4_000_000, max_total_pixels=16_000_000)
 CUT = {Reason.TRUNCATED, Reason.EMPTY, Reason.NOT_AN_IMAGE}
@@ -79,7 +79,7 @@ def test_whatever_is_written_over_a_file_it_is_an_image_error_or_a_picture(kind,
 
 
 def through_decoders(files: list[bytes]) -> list[Reason | None]:
-    with DecoderPool(2, DAMAGED) as pool:
+    with decoder_pool(2, DAMAGED) as pool:
         answers = [pool.submit(Request(b"x", data)) for data in files]
         return [answer.result().reason for answer in answers]
 

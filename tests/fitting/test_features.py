@@ -12,14 +12,14 @@ from bladescan.fitting.features import Faces, cut_faces, embed_images
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.registry import choose_plugin, default_detector
 from bladescan.scanning.decoder_process import DecoderSettings
-from bladescan.scanning.decoders import DecoderPool
+from bladescan.scanning.decoders import decoder_pool
 from bladescan.sources.listing import list_sources
 from bladescan.sources.query import SourceQuery
 from bladescan.sources.source import Source
 
 
 def cut(sources, faces: str, seen: list[int] | None = None) -> Faces:
-    with DecoderPool(1, DecoderSettings(faces=faces)) as pool:
+    with decoder_pool(1, DecoderSettings(faces=faces)) as pool:
         return cut_faces(sources, pool, 1.3, progress=(seen if seen is not None else []).append)
 
 

@@ -20,7 +20,7 @@ from bladescan.base.records import Reason
 from bladescan.images.formats import MAX_LISTED_FRAMES
 from bladescan.images.reading import MAX_PLAYED_FRAMES, Limits, read_image
 from bladescan.scanning.decoder_process import Decoded, DecoderSettings, Request
-from bladescan.scanning.decoders import DecoderProcess
+from bladescan.scanning.decoders import DecoderProcess, decoder_process
 from tests import ROOT
 
 pytestmark = pytest.mark.integration
@@ -138,8 +138,8 @@ def files() -> dict[str, bytes]:
 
 def spent(process: DecoderProcess) -> tuple[float, float]:
     """CPU seconds and most MiB resident so far."""
-    assert process._process is not None
-    folder = Path(f"/proc/{process._process.pid}")
+    assert process.process is not None
+    folder = Path(f"/proc/{process.process.pid}")
     user, system = (folder / "stat").read_text().rsplit(")", 1)[1].split()[11:13]
     most = (folder / "status").read_text().split("VmHWM:")[1].split()[0]
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK"), int(most) / 1024
@@ -147,11 +147,11 @@ def spent(process: DecoderProcess) -> tuple[float, float]:
 
 def decode_and_measure(data: bytes, limits: Limits = DEFAULT) -> tuple[Decoded, float, float]:
     """The answer of a fresh process, CPU seconds, and MiB beyond those of its start and of the request."""
-    process = DecoderProcess(DecoderSettings(faces="none", limits=limits, timeout_s=120.0))
+    process = decoder_process(DecoderSettings(faces="none", limits=limits, timeout_s=120.0))
     try:
         process.start()
         seconds, mib = spent(process)
-        answer = process.decode(Request(b"x", data))
+        answer = process.ask(Request(b"x", data))
         seconds_then, mib_then = spent(process)
     finally:
         process.kill()
@@ -266,9 +266,9 @@ def test_every_reason_has_a_test(reason):
 
 
 def test_a_file_that_the_system_cannot_read_is_a_read_error():
-    process = DecoderProcess(DecoderSettings(faces="none"))
+    process = decoder_process(DecoderSettings(faces="none"))
     try:
-        answer = process.decode(Request(b"/proc/self/mem"))  # its first page is nobody's: EIO
+        answer = process.ask(Request(b"/proc/self/mem"))  # its first page is nobody's: EIO
     finally:
         process.kill()
     assert answer.reason is Reason.READ_ERROR and answer.detail

@@ -21,7 +21,7 @@ from bladescan.base.errors import BucketError, ImageError, MissingDependencyErro
 from bladescan.base.logs import without_password
 from bladescan.base.records import Reason
 from bladescan.scanning.decoder_process import DecoderSettings
-from bladescan.scanning.decoders import DecoderPool
+from bladescan.scanning.decoders import decoder_pool
 from bladescan.scanning.pipeline import decode_in_order
 from bladescan.sources import buckets, fetching, retries
 from bladescan.sources.addresses import parse_url
@@ -428,7 +428,7 @@ def test_an_object_is_let_go_when_it_is_decoded_not_when_its_row_is_due(monkeypa
     with bucket.running() as endpoint:
         reach(monkeypatch, endpoint)
         sources = listed("s3://b")
-        with DecoderPool(1, DecoderSettings(faces="none")) as pool:
+        with decoder_pool(1, DecoderSettings(faces="none")) as pool:
             pool.start()
             tracemalloc.start()
             try:
