@@ -15,9 +15,8 @@ from piexif import ExifIFD, ImageIFD
 from PIL import Image, PngImagePlugin, features
 
 from benchmarks.quality import exif_agreement
-from bladescan.exif import raw_fields as exif_bytes
-from bladescan.exif import tags as e
-from bladescan.exif.tags import EXIF_TASKS, Exif, exif_from_fields, read_exif
+from bladescan.exif import classes, field_names, raw_fields
+from bladescan.exif.tags import EXIF_TASKS, LIMITS, Exif, exif_from_fields, read_exif
 from bladescan.tasks.pretext_tasks import TASKS, TaskKind
 
 NIKON = {ImageIFD.Make: b"NIKON CORPORATION", ImageIFD.Model: b"NIKON D70", ImageIFD.Software: b"Ver.1.0 "}
@@ -66,7 +65,7 @@ def is_lawful(found):
     assert isinstance(found, Exif)
     for name, value in found.tags.items():
         if TASKS[name].kind is TaskKind.ORDINAL:
-            low, high = e.LIMITS[name]
+            low, high = LIMITS[name]
             assert type(value) is float and low <= value <= high
         else:
             assert value in TASKS[name].classes
@@ -116,7 +115,7 @@ def test_a_png_may_carry_imagemagicks_profile():
 
 
 def test_a_png_too_large_to_decode_for_it_is_not_decoded(monkeypatch):
-    monkeypatch.setattr(exif_bytes, "MAX_DECODED_PIXELS", 15)
+    monkeypatch.setattr(raw_fields, "MAX_DECODED_PIXELS", 15)
     assert read_exif(picture("PNG")).tags == {}
     assert read_exif(picture("PNG", exif=block())).tags == EXPECTED
 
@@ -178,7 +177,7 @@ def test_the_result_crosses_processes():
 @given(st.integers(1, 10**6), st.integers(1, 10**6))
 @settings(max_examples=40, deadline=None)
 def test_a_rational_is_its_quotient_or_missing_when_absurd(a, b):
-    low, high = e.LIMITS["exposure_time"]
+    low, high = LIMITS["exposure_time"]
     expected = {"exposure_time": a / b} if low <= a / b <= high else {}
     assert shot(ExposureTime=(a, b)) == expected
     assert exif_from_fields({"ExposureTime": f"{a}/{b} sec"}).tags == expected
@@ -297,10 +296,10 @@ def test_a_camera_is_one_name_however_its_maker_is_written(make, model, camera):
 @pytest.mark.parametrize(
     ("tag", "task", "codes"),
     [
-        ("MeteringMode", "metering_mode", e._METERING),
-        ("ExposureMode", "exposure_mode", e._EXPOSURE),
-        ("WhiteBalance", "white_balance_mode", e._WHITE_BALANCE),
-        ("ExposureProgram", "exposure_program", e._PROGRAM),
+        ("MeteringMode", "metering_mode", classes.METERING),
+        ("ExposureMode", "exposure_mode", classes.EXPOSURE),
+        ("WhiteBalance", "white_balance_mode", classes.WHITE_BALANCE),
+        ("ExposureProgram", "exposure_program", classes.PROGRAM),
     ],
 )
 def test_a_code_is_a_class_of_its_task_or_missing(tag, task, codes):
@@ -487,7 +486,15 @@ ANY = st.recursive(
     max_leaves=4,
 )
 NAMES = st.sampled_from(
-    [*exif_bytes.FIELDS.values(), *e._ALIASES, "ApertureValue", "Canon:MeteringMode", "EXIF:", ":.", ""]
+    [
+        *raw_fields.FIELDS.values(),
+        *field_names.ALIASES,
+        "ApertureValue",
+        "Canon:MeteringMode",
+        "EXIF:",
+        ":.",
+        "",
+    ]
 )
 
 
@@ -527,10 +534,10 @@ def test_any_bytes_give_something_lawful(start, rest):
 
 def test_directories_of_absurd_counts_cost_no_memory():
     entries = b"".join(
-        struct.pack("<HHLL", tag, kind, 0xFFFFFFF0, 8) for tag in exif_bytes.FIELDS for kind in range(14)
+        struct.pack("<HHLL", tag, kind, 0xFFFFFFF0, 8) for tag in raw_fields.FIELDS for kind in range(14)
     )
     loop = struct.pack("<HHLL", 0x8769, 4, 1, 8)
-    raw = b"II*\0\x08\0\0\0" + struct.pack("<H", 14 * len(exif_bytes.FIELDS) + 1) + entries + loop
+    raw = b"II*\0\x08\0\0\0" + struct.pack("<H", 14 * len(raw_fields.FIELDS) + 1) + entries + loop
     read_exif(raw)
     tracemalloc.start()
     try:
