@@ -13,7 +13,7 @@ import pytest
 
 from tests import ROOT
 
-ROOMS = """base processes tasks exif detectors images runtimes faces sources outputs ledger scanning
+ROOMS = """base processes tasks detectors images exif runtimes faces sources outputs ledger scanning
 networks photographs pretext training heads exporting fitting evaluation command""".split()
 """From the ground up."""
 DOOR = ["__init__", "__main__"]

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from benchmarks.endurance.mutations import made_originals, mutant, originals
 from bladescan.base.records import Reason
-from bladescan.images.reading import Limits
+from bladescan.images.limits import Limits
 from bladescan.scanning.decoder_process import Decoded, DecoderSettings, Request
 from bladescan.scanning.decoders import decoder_process
 

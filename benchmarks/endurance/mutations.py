@@ -13,7 +13,8 @@ from PIL import Image
 
 from bladescan.base.errors import ImageError
 from bladescan.base.records import Reason
-from bladescan.images.reading import Limits, read_image
+from bladescan.images.decoding import decode_image
+from bladescan.images.limits import Limits
 
 LARGEST_ORIGINAL = 64_000
 """Bytes: larger files would only make a run slower."""
@@ -35,7 +36,7 @@ def originals(folder: Path) -> list[bytes]:
 def refusal(data: bytes) -> Reason | None:
     """Why a file is not read; None if it is."""
     try:
-        for _ in read_image(data, Limits(max_pixels=4_000_000)).frames:
+        for _ in decode_image(data, Limits(max_pixels=4_000_000)).frames:
             pass
     except ImageError as exc:
         return exc.reason

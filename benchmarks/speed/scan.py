@@ -34,7 +34,8 @@ from bladescan.detectors.shipped import ONNX, SAFETENSORS
 from bladescan.exporting.quantisation import quantise
 from bladescan.faces.crops import crop_face
 from bladescan.faces.finders import FaceDetector, open_face_detector
-from bladescan.images.reading import Limits, read_image
+from bladescan.images.decoding import decode_image
+from bladescan.images.limits import Limits
 from bladescan.outputs.formats import FORMATS
 from bladescan.outputs.run import RunInfo
 from bladescan.processes.resources import n_cores
@@ -89,7 +90,7 @@ class Runtime:
 def stages(files: Sequence[Path], finder: FaceDetector, backend: Backend, rounds: int) -> dict[str, float]:
     """Milliseconds an image of each stage on one thread."""
     data = [path.read_bytes() for path in files]
-    images = [next(read_image(one, Limits()).pictures)[1] for one in data]
+    images = [next(decode_image(one, Limits()).pictures)[1] for one in data]
     boxes = [finder.find(image) for image in images]
     faces = [(image, box) for image, found in zip(images, boxes, strict=True) for box in found]
     crops = np.stack([crop_face(image, box) for image, box in faces] or [np.zeros((224, 224, 3), np.uint8)])
@@ -97,7 +98,7 @@ def stages(files: Sequence[Path], finder: FaceDetector, backend: Backend, rounds
     encoder = FORMATS["csv"](_run_info(), False)
     clocks: dict[str, Clock] = {
         "read and decode": lambda: _each(
-            lambda path: list(read_image(path.read_bytes(), Limits()).pictures), files
+            lambda path: list(decode_image(path.read_bytes(), Limits()).pictures), files
         ),
         "find faces": lambda: _each(finder.find, images),
         "crop": lambda: _each(lambda face: crop_face(*face), faces),
@@ -258,7 +259,7 @@ def _one_by_one(name: str, width: int, threads: int) -> Callable[[Path], None]:
         torch.set_num_threads(threads)
         with torch.inference_mode():
             for path in sorted(folder.iterdir()):
-                image = next(read_image(path.read_bytes(), Limits()).pictures)[1]
+                image = next(decode_image(path.read_bytes(), Limits()).pictures)[1]
                 for box in finder.find(image):
                     crop = torch.from_numpy(crop_face(image, box).copy()).permute(2, 0, 1)[None]
                     encoder(crop.float() / 255)

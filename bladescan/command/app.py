@@ -184,7 +184,7 @@ def _note(quiet: bool, line: str) -> None:
 def _decoder(
     faces: str, min_face: int, max_bytes: str, max_pixels: str, max_frames: int, timeout: float
 ) -> Any:
-    from bladescan.images.reading import Limits
+    from bladescan.images.limits import Limits
     from bladescan.scanning.decoder_process import DecoderSettings
 
     limits = Limits(

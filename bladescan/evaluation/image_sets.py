@@ -27,7 +27,8 @@ from bladescan.evaluation.report import (
 )
 from bladescan.exif.tags import read_exif
 from bladescan.fitting.features import Faces, cut_faces, listed
-from bladescan.images.reading import Limits, read_file
+from bladescan.images.files import read_file
+from bladescan.images.limits import Limits
 from bladescan.scanning.decoder_process import Decoded, DecoderSettings, Ready
 from bladescan.scanning.decoders import decoder_pool
 from bladescan.sources.source import Source

@@ -19,6 +19,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import piexif
 from PIL import Image
 
+from bladescan.images.formats import register_heif
+
 _EXIF_POINTER, _MAKER_NOTE = 0x8769, 0x927C
 FIELDS = {
     0x010F: "make",
@@ -93,7 +95,7 @@ def _jpeg_block(data: bytes) -> bytes:
 
 
 def _pillow_block(data: bytes) -> bytes:
-    formats = ["PNG", "WEBP", "AVIF", *(["HEIF"] if _register_heif() else [])]
+    formats = ["PNG", "WEBP", "AVIF", *(["HEIF"] if register_heif() else [])]
     with Image.open(io.BytesIO(data), formats=[name for name in formats if name in _openers()]) as image:
         block = image.info.get("exif") or b""
         if not block and image.format == "PNG" and image.width * image.height <= MAX_DECODED_PIXELS:
@@ -105,15 +107,6 @@ def _pillow_block(data: bytes) -> bytes:
 def _openers() -> Mapping[str, object]:
     Image.init()
     return Image.OPEN
-
-
-def _register_heif() -> bool:
-    try:
-        import pillow_heif
-    except ImportError:
-        return False
-    pillow_heif.register_heif_opener()
-    return True
 
 
 def _pruned(tiff: bytes) -> bytes:

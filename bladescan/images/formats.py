@@ -1,40 +1,78 @@
-"""Which format bytes are of, and what the container itself tells: how many frames, whether bytes are missing.
+"""The table of image formats: how each is recognised, and what is special about it.
 
-It decodes no pixel. ``docs/formats.md`` states every rule.
+A new format that Pillow can open is a line in `FORMATS`; one that is only named in messages, a line in
+`_NEVER_OPENED`. No pixel is decoded here. ``docs/formats.md`` states every rule.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 from bladescan.base.errors import ImageError
 from bladescan.base.records import Reason
+from bladescan.images.containers import (
+    MAX_LISTED_FRAMES,
+    gif_ends_early,
+    iso_media_ends_early,
+    iso_media_format,
+    jpeg_ends_early,
+    png_ends_early,
+    walk_gif,
+    walk_tiff,
+    webp_ends_early,
+)
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
-DEFAULT_FORMATS = frozenset({"AVIF", "BMP", "GIF", "HEIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP"})
-"""Formats that are opened unless the caller says otherwise; a multi-picture JPEG (MPO) counts as JPEG."""
 
-OPTIONAL_FORMATS = frozenset({"JPEG2000"})
-"""Formats that are opened only if asked for."""
+class ImageFormat(NamedTuple):
+    """What is special about a format.
 
-MAX_LISTED_FRAMES = 100_000
-"""Frames or pages of a file that is opened; more cost seconds even to count."""
+    Attributes:
+        starts: what its files begin with; empty where that takes more than a look at the first bytes.
+        on_request: opened only if the user asks for it.
+        ends_early: tells whether bytes are missing, by the container alone; None if it cannot say.
+        walk_frames: counts frames or pages, and tells whether their list is whole; None to ask Pillow.
+        is_turned_upright: by the decoder itself.
+        first_picture_only: further pictures in the file are previews or other views.
+        pages_stand_alone: a page can be decoded without those before it.
+    """
 
-_SIGNATURES: tuple[tuple[bytes, str], ...] = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"GIF87a", "GIF"),
-    (b"GIF89a", "GIF"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"II+\0", "TIFF"),
-    (b"MM\0+", "TIFF"),
-    (b"BM", "BMP"),
-    (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"),
-    (b"\xff\x4f\xff\x51", "JPEG2000"),
+    starts: tuple[bytes, ...] = ()
+    on_request: bool = False
+    ends_early: Callable[[bytes], bool] | None = None
+    walk_frames: Callable[[bytes], tuple[int, bool]] | None = None
+    is_turned_upright: bool = False
+    first_picture_only: bool = False
+    pages_stand_alone: bool = False
+
+
+FORMATS: dict[str, ImageFormat] = {
+    "AVIF": ImageFormat(ends_early=iso_media_ends_early),
+    "BMP": ImageFormat((b"BM",)),
+    "GIF": ImageFormat((b"GIF87a", b"GIF89a"), ends_early=gif_ends_early, walk_frames=walk_gif),
+    "HEIF": ImageFormat(ends_early=iso_media_ends_early, is_turned_upright=True, first_picture_only=True),
+    "JPEG": ImageFormat((b"\xff\xd8\xff",), ends_early=jpeg_ends_early, first_picture_only=True),
+    "JPEG2000": ImageFormat((b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"), on_request=True),
+    "PNG": ImageFormat((b"\x89PNG\r\n\x1a\n",), ends_early=png_ends_early),
+    "PPM": ImageFormat(),
+    "TIFF": ImageFormat(
+        (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+        walk_frames=walk_tiff,
+        is_turned_upright=True,
+        pages_stand_alone=True,
+    ),
+    "WEBP": ImageFormat(ends_early=webp_ends_early),
+}
+"""By Pillow's name. A multi-picture JPEG, Pillow's ``MPO``, counts as JPEG."""
+
+DEFAULT_FORMATS = frozenset(name for name, facts in FORMATS.items() if not facts.on_request)
+"""Formats that are opened unless the caller says otherwise."""
+
+_NEVER_OPENED: tuple[tuple[bytes, str], ...] = (
     (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
     (b"\xff\x0a", "JPEG XL"),
     (b"8BPS", "PSD"),
@@ -70,13 +108,20 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"FUJIFILMCCD-RAW", "RAF"),
     (b"<svg", "SVG"),
 )
-
-_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
 _NETPBM = frozenset({b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf"})
 
 
+def facts_of(pillow_name: str | None) -> ImageFormat:
+    """Look up what is special about a format, by the name that Pillow gives an opened image."""
+    return FORMATS.get("JPEG" if pillow_name == "MPO" else pillow_name or "", ImageFormat())
+
+
 def allowed_format(data: bytes, formats: frozenset[str]) -> str:
-    """The format of the bytes, if it is one of ``formats`` and can be opened here.
+    """Name the format of some bytes, if it is one of ``formats`` and can be opened here.
+
+    Args:
+        data: the file.
+        formats: keys of `FORMATS`.
 
     Raises:
         ImageError: not-an-image or format-not-allowed.
@@ -87,7 +132,7 @@ def allowed_format(data: bytes, formats: frozenset[str]) -> str:
     if kind not in formats:
         allowed = ", ".join(sorted(formats))
         raise ImageError(Reason.FORMAT_NOT_ALLOWED, f"{kind} is not opened; allowed: {allowed}")
-    if kind == "HEIF" and not _register_heif():
+    if kind == "HEIF" and not register_heif():
         raise ImageError(Reason.FORMAT_NOT_ALLOWED, "HEIF needs pillow-heif: pip install 'bladescan[heif]'")
     return kind
 
@@ -97,26 +142,16 @@ def _sniff(data: bytes) -> str | None:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     if data[4:8] == b"ftyp":
-        return _sniff_iso_media(data)
+        return iso_media_format(data)
     if data[:2] in _NETPBM and data[2:3].isspace():
         return "PPM"
-    return next((name for start, name in _SIGNATURES if data.startswith(start)), None)
-
-
-def _sniff_iso_media(data: bytes) -> str | None:
-    end = min(int.from_bytes(data[:4], "big"), 256)
-    brands = [data[i : i + 4] for i in (8, *range(16, end - 3, 4))]
-    for brand in brands:  # the major brand first; "mif1" leaves the matter to those that follow
-        if brand in (b"avif", b"avis"):
-            return "AVIF"
-        if brand in _HEIF_BRANDS:
-            return "HEIF"
-    names = {b"mif1": "HEIF", b"msf1": "HEIF", b"crx ": "CR3"}
-    return names.get(brands[0])
+    known = ((start, name) for name, facts in FORMATS.items() for start in facts.starts)
+    return next((name for start, name in (*known, *_NEVER_OPENED) if data.startswith(start)), None)
 
 
 @functools.cache
-def _register_heif() -> bool:
+def register_heif() -> bool:
+    """Let Pillow open HEIF, if pillow-heif is installed; say whether it can."""
     try:
         import pillow_heif
     except ImportError:
@@ -125,39 +160,21 @@ def _register_heif() -> bool:
     return True
 
 
-def ends_early(kind: str, data: bytes) -> bool:
-    """Whether the container itself says that bytes are missing; used to name the reason of a failure."""
-    if kind == "WEBP":
-        return int.from_bytes(data[4:8], "little") + 8 > len(data)
-    if kind in ("AVIF", "HEIF"):
-        return _iso_media_ends_early(data)
-    if kind == "GIF":
-        return not _walk_gif(data)[1]
-    tail = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}.get(kind)
-    return tail is not None and tail not in data[-1024:]
-
-
-def _iso_media_ends_early(data: bytes) -> bool:
-    pos = 0
-    while pos + 8 <= len(data):
-        size = int.from_bytes(data[pos : pos + 4], "big")
-        if size == 1:
-            size = int.from_bytes(data[pos + 8 : pos + 16], "big")
-        if size < 8:  # 0 reaches to the end of the file; less than a header is damage
-            return False
-        pos += size
-    return pos != len(data)
+def ends_early(pillow_name: str, data: bytes) -> bool:
+    """Tell whether the container itself says that bytes are missing; this names the reason of a failure."""
+    tells = facts_of(pillow_name).ends_early
+    return tells is not None and tells(data)
 
 
 def count_frames(image: ImageFile, data: bytes) -> int:
-    """Frames or pages of an opened image, at least 1.
+    """Count the frames or pages of an opened image, at least 1.
 
     Raises:
         ImageError: truncated where the list of them ends early, or too-many-frames.
     """
-    walk = {"GIF": _walk_gif, "TIFF": _walk_tiff}.get(image.format or "")
+    walk = facts_of(image.format).walk_frames
     if walk is None:
-        n_frames = int(getattr(image, "n_frames", 1))  # said by the header
+        n_frames = int(getattr(image, "n_frames", 1))  # the header says it
     else:
         n_frames, complete = walk(data)
         if not complete and n_frames <= MAX_LISTED_FRAMES:
@@ -166,44 +183,3 @@ def count_frames(image: ImageFile, data: bytes) -> int:
     if n_frames > MAX_LISTED_FRAMES:
         raise ImageError(Reason.TOO_MANY_FRAMES, f"{MAX_LISTED_FRAMES} frames or more")
     return max(1, n_frames)
-
-
-def _walk_gif(data: bytes) -> tuple[int, bool]:
-    """Number of frames, and whether the end mark follows them. Decodes nothing."""
-    pos = 13 + _gif_table_bytes(data[10:11])
-    n_frames = 0
-    while pos < len(data) and n_frames <= MAX_LISTED_FRAMES:
-        mark = data[pos]
-        if mark == 0x3B:
-            return n_frames, True
-        if mark == 0x2C:  # a frame: its descriptor, perhaps a colour table, the code size
-            n_frames += 1
-            pos += 11 + _gif_table_bytes(data[pos + 9 : pos + 10])
-        elif mark == 0x21:  # an extension and its label
-            pos += 2
-        else:  # stray bytes between blocks are skipped, as Pillow does
-            pos += 1
-            continue
-        while pos < len(data) and data[pos]:
-            pos += data[pos] + 1
-        pos += 1
-    return n_frames, False
-
-
-def _walk_tiff(data: bytes) -> tuple[int, bool]:
-    """Number of pages, and whether the list of them ends in the file. Pillow's time grows as its square."""
-    order: Literal["little", "big"] = "little" if data[:1] == b"I" else "big"
-    wide = int.from_bytes(data[2:4], order) == 43  # BigTIFF
-    n_count, n_entry, n_next = (8, 20, 8) if wide else (2, 12, 4)
-    pos, seen = int.from_bytes(data[8:16] if wide else data[4:8], order), set[int]()
-    while pos and pos not in seen and len(seen) <= MAX_LISTED_FRAMES:
-        seen.add(pos)
-        pos += n_count + n_entry * int.from_bytes(data[pos : pos + n_count], order)
-        if pos + n_next > len(data):
-            return len(seen), False
-        pos = int.from_bytes(data[pos : pos + n_next], order)
-    return len(seen), True
-
-
-def _gif_table_bytes(flags: bytes) -> int:
-    return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0

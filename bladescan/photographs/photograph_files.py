@@ -17,7 +17,9 @@ from bladescan.base.errors import ImageError, UsageError
 from bladescan.base.records import FaceBox, Reason
 from bladescan.exif.tags import Exif, read_exif
 from bladescan.faces.finders import FaceDetector, open_face_detector
-from bladescan.images.reading import Limits, read_file, read_image
+from bladescan.images.decoding import decode_image
+from bladescan.images.files import read_file
+from bladescan.images.limits import Limits
 from bladescan.photographs.cutting import MIN_PATCH_SIDE, UnusableError, cut_face, cut_patch, whole_face
 from bladescan.photographs.flickr_diverse_faces import Annotation, exif_of
 from bladescan.photographs.index import FileStamp, PhotographIndex, Record, encoded
@@ -157,7 +159,7 @@ def read_photograph(data: bytes, annotation: Annotation | None, finder: FaceDete
         UnusableError: it gives neither; the text is the reason.
     """
     exif = _exif(data, annotation)
-    image = next(read_image(data, Limits()).frames)[1]
+    image = next(decode_image(data, Limits()).frames)[1]
     try:
         box = None if annotation is None else annotation.box
         photograph = cut_face(image, finder) if box is None else _annotated_face(image, box)

@@ -18,7 +18,9 @@ import msgspec
 from bladescan.base.errors import ImageError
 from bladescan.base.records import Cost, FaceBox, FaceCrop, Reason
 from bladescan.detectors.manifest import Resize
-from bladescan.images.reading import Limits, read_file, read_image
+from bladescan.images.decoding import decode_image
+from bladescan.images.files import read_file
+from bladescan.images.limits import Limits
 from bladescan.processes.service import Lost, Service
 
 if TYPE_CHECKING:
@@ -121,7 +123,7 @@ def _utf8(text: str) -> str:
 def _decode(data: bytes, settings: DecoderSettings, finder: FaceDetector) -> Decoded:
     from bladescan.faces.finders import face_crops
 
-    image = read_image(data, settings.limits)
+    image = decode_image(data, settings.limits)
     crops: list[FaceCrop] = []
     for index, picture in image.pictures:
         crops += face_crops(picture, finder, index, scale=settings.crop_scale, resize=settings.crop_resize)

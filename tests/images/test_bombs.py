@@ -17,8 +17,9 @@ import pytest
 from PIL import Image
 
 from bladescan.base.records import Reason
+from bladescan.images.decoding import MAX_PLAYED_FRAMES, decode_image
 from bladescan.images.formats import MAX_LISTED_FRAMES
-from bladescan.images.reading import MAX_PLAYED_FRAMES, Limits, read_image
+from bladescan.images.limits import Limits
 from bladescan.scanning.decoder_process import Decoded, DecoderSettings, Request
 from bladescan.scanning.decoders import DecoderProcess, decoder_process
 from tests import ROOT
@@ -170,14 +171,14 @@ def test_an_animation_is_played_no_further_than_its_limit(kind):
     frames = [Image.new("L", (16, 16), i % 256) for i in range(MAX_PLAYED_FRAMES + 60)]
     lossless = {"lossless": True, "method": 0} if kind == "WEBP" else {}
     data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=20, **lossless)
-    decoded = read_image(data, Limits())
+    decoded = decode_image(data, Limits())
     indices = [index for index, _ in decoded.frames]
     assert decoded.n_frames == len(frames)
     assert indices[0] == 0 and indices[-1] == MAX_PLAYED_FRAMES - 1 and len(indices) == 8
 
 
 def test_the_last_page_of_a_long_tiff_within_the_limit_is_read():
-    decoded = read_image(tiff(MAX_PLAYED_FRAMES), Limits())
+    decoded = decode_image(tiff(MAX_PLAYED_FRAMES), Limits())
     assert [index for index, _ in decoded.frames][-1] == MAX_PLAYED_FRAMES - 1
 
 
@@ -186,18 +187,18 @@ def test_pages_of_a_tiff_are_counted_as_pillow_counts_them(tmp_path):
     for n_pages, big in ((1, False), (3, False), (17, True)):
         pages = [Image.fromarray(rng.integers(0, 256, (20, 20), np.uint8)) for _ in range(n_pages)]
         data = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:], big_tiff=big)
-        assert read_image(data, Limits()).n_frames == Image.open(io.BytesIO(data)).n_frames == n_pages
+        assert decode_image(data, Limits()).n_frames == Image.open(io.BytesIO(data)).n_frames == n_pages
 
 
 def test_a_tiff_whose_pages_go_in_a_circle_ends():
     data = bytearray(tiff(3))
     data[-4:] = struct.pack("<I", 264)
-    assert read_image(bytes(data), Limits()).n_frames == 3
+    assert decode_image(bytes(data), Limits()).n_frames == 3
 
 
 def test_an_ordinary_progressive_jpeg_of_the_largest_size_has_few_enough_scans():
     data = encoded(Image.effect_noise((1000, 1000), 60), "JPEG", progressive=True)
-    assert read_image(data, Limits(max_pixels=1_000_000)).format == "JPEG"
+    assert decode_image(data, Limits(max_pixels=1_000_000)).format == "JPEG"
 
 
 def test_memory_is_bounded_at_the_pixel_limit():
@@ -221,7 +222,7 @@ def test_exif_that_claims_more_than_the_machine_has_costs_no_picture():
 def test_a_decoder_that_would_take_more_memory_than_any_image_needs_is_refused_it():
     code = """
 from bladescan.scanning.decoder_process import _bound_memory
-from bladescan.images.reading import Limits
+from bladescan.images.limits import Limits
 _bound_memory(Limits(max_pixels=1_000_000, max_bytes=1_000_000))
 held = bytearray(1 << 29)
 try:
@@ -236,24 +237,24 @@ except MemoryError:
 def test_a_polyglot_is_what_it_begins_as():
     picture = encoded(Image.new("RGB", (32, 32), (9, 99, 199)), "GIF")
     for tail in (b"<script>alert(1)</script>", b"PK\3\4" + bytes(100), b"\xff\xd8\xff\xe0", b"%PDF-1.7"):
-        assert read_image(picture + tail, Limits()).format == "GIF"
+        assert decode_image(picture + tail, Limits()).format == "GIF"
 
 
 TESTED_IN = {
-    Reason.TRUNCATED: "images/test_reading.py",
-    Reason.CORRUPT: "images/test_reading.py",
-    Reason.EMPTY: "images/test_reading.py",
-    Reason.NOT_AN_IMAGE: "images/test_reading.py",
-    Reason.FORMAT_NOT_ALLOWED: "images/test_reading.py",
-    Reason.TOO_MANY_PIXELS: "images/test_reading.py",
+    Reason.TRUNCATED: "images/test_decoding.py",
+    Reason.CORRUPT: "images/test_decoding.py",
+    Reason.EMPTY: "images/test_decoding.py",
+    Reason.NOT_AN_IMAGE: "images/test_decoding.py",
+    Reason.FORMAT_NOT_ALLOWED: "images/test_decoding.py",
+    Reason.TOO_MANY_PIXELS: "images/test_decoding.py",
     Reason.TOO_MANY_FRAMES: "images/test_bombs.py",
-    Reason.TOO_MANY_BYTES: "images/test_reading.py",
-    Reason.TOO_SMALL: "images/test_reading.py",
+    Reason.TOO_MANY_BYTES: "images/test_decoding.py",
+    Reason.TOO_SMALL: "images/test_decoding.py",
     Reason.TIMEOUT: "scanning/test_decoders.py",
     Reason.DECODER_CRASHED: "scanning/test_decoders.py",
-    Reason.PERMISSION_DENIED: "images/test_reading.py",
+    Reason.PERMISSION_DENIED: "images/test_decoding.py",
     Reason.NOT_FOUND: "sources/test_listing.py",
-    Reason.VANISHED: "images/test_reading.py",
+    Reason.VANISHED: "images/test_decoding.py",
     Reason.NOT_A_FILE: "sources/test_listing.py",
     Reason.READ_ERROR: "images/test_bombs.py",
 }

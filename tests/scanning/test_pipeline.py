@@ -17,7 +17,7 @@ from PIL import Image
 from bladescan.base.errors import ImageError, UsageError
 from bladescan.base.records import FaceVerdict, ImageRecord, Reason, Verdict
 from bladescan.detectors.manifest import Encoder, Head, Manifest
-from bladescan.images.reading import Limits
+from bladescan.images.limits import Limits
 from bladescan.runtimes.registry import default_detector
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.job import ScanJob, ScanOptions

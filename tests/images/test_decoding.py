@@ -17,8 +17,9 @@ from PIL import Image, ImageCms, ImageOps
 from bladescan.base.errors import ImageError, UsageError
 from bladescan.base.records import Reason
 from bladescan.images import formats as image_formats
-from bladescan.images import reading as images
-from bladescan.images.reading import DecodedImage, Limits, read_file, read_image
+from bladescan.images.decoding import DecodedImage, decode_image
+from bladescan.images.files import read_file
+from bladescan.images.limits import MOST_BYTES, Limits
 
 LIMITS = Limits()
 
@@ -40,7 +41,7 @@ def encode(image: Image.Image, kind: str, **options) -> bytes:
 
 
 def first(data: bytes, limits: Limits = LIMITS) -> np.ndarray:
-    return next(read_image(data, limits).frames)[1]
+    return next(decode_image(data, limits).frames)[1]
 
 
 def everything(decoded: DecodedImage) -> list[tuple[int, np.ndarray]]:
@@ -49,7 +50,7 @@ def everything(decoded: DecodedImage) -> list[tuple[int, np.ndarray]]:
 
 def reason_of(data: bytes, limits: Limits = LIMITS) -> Reason:
     with pytest.raises(ImageError) as caught:
-        everything(read_image(data, limits))
+        everything(decode_image(data, limits))
     assert "\n" not in caught.value.detail and caught.value.detail
     return caught.value.reason
 
@@ -65,7 +66,7 @@ def animation(n_frames: int, kind: str = "GIF") -> bytes:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM"])
 def test_every_default_format_is_read(kind):
-    decoded = read_image(encode(corners(), kind), LIMITS)
+    decoded = decode_image(encode(corners(), kind), LIMITS)
     assert (decoded.format, decoded.width, decoded.height, decoded.n_frames) == (kind, 48, 32, 1)
     [(index, pixels)] = decoded.frames
     assert index == 0 and pixels.dtype == np.uint8 and pixels.shape == (32, 48, 3)
@@ -94,12 +95,12 @@ def test_heif_without_its_library_names_what_to_install(monkeypatch):
     real = builtins.__import__
     monkeypatch.delitem(sys.modules, "pillow_heif", raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
-    image_formats._register_heif.cache_clear()
+    image_formats.register_heif.cache_clear()
     try:
         with pytest.raises(ImageError, match=r"pip install 'bladescan\[heif\]'") as caught:
-            read_image(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), LIMITS)
+            decode_image(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), LIMITS)
     finally:
-        image_formats._register_heif.cache_clear()
+        image_formats.register_heif.cache_clear()
     assert caught.value.reason is Reason.FORMAT_NOT_ALLOWED
 
 
@@ -114,7 +115,7 @@ def test_heif_without_its_library_names_what_to_install(monkeypatch):
 )
 def test_other_image_formats_are_named_and_never_opened(start, name):
     with pytest.raises(ImageError, match=name) as caught:
-        read_image(start + bytes(200), LIMITS)
+        decode_image(start + bytes(200), LIMITS)
     assert caught.value.reason is Reason.FORMAT_NOT_ALLOWED
 
 
@@ -155,7 +156,7 @@ def test_limits_refuse_unknown_formats_and_zero():
 def test_orientation_is_applied_exactly_once(kind, options, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    decoded = read_image(encode(corners(), kind, exif=exif.tobytes(), **options), LIMITS)
+    decoded = decode_image(encode(corners(), kind, exif=exif.tobytes(), **options), LIMITS)
     upright = corners()
     upright.getexif()[0x0112] = orientation
     expected = np.asarray(ImageOps.exif_transpose(upright))
@@ -261,7 +262,7 @@ def test_a_wide_gamut_profile_is_applied(data_dir):
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_frames_are_spread_evenly_from_first_to_last(kind):
-    decoded = read_image(animation(20, kind), Limits(max_frames=4))
+    decoded = decode_image(animation(20, kind), Limits(max_frames=4))
     frames = everything(decoded)
     assert decoded.n_frames == 20
     assert [index for index, _ in frames] == [0, 6, 13, 19]
@@ -270,14 +271,14 @@ def test_frames_are_spread_evenly_from_first_to_last(kind):
 
 
 def test_frames_beyond_the_pixel_budget_are_not_played():
-    frames = everything(read_image(animation(20), Limits(max_frames=4, max_total_pixels=7 * 400)))
+    frames = everything(decode_image(animation(20), Limits(max_frames=4, max_total_pixels=7 * 400)))
     assert [index for index, _ in frames] == [0, 2, 4, 6]
 
 
 def test_later_frames_are_decoded_only_when_asked_for():
     data = animation(4, "PNG")
     at = data.rindex(b"fdAT")
-    decoded = read_image(data[: at + 8] + bytes(4) + data[at + 12 :], LIMITS)
+    decoded = decode_image(data[: at + 8] + bytes(4) + data[at + 12 :], LIMITS)
     assert next(decoded.frames)[0] == 0
     with pytest.raises(ImageError):
         everything(decoded)
@@ -285,7 +286,7 @@ def test_later_frames_are_decoded_only_when_asked_for():
 
 def test_only_the_first_picture_of_an_mpo_is_read():
     data = encode(corners(), "MPO", save_all=True, append_images=[Image.new("RGB", (24, 24))])
-    decoded = read_image(data, LIMITS)
+    decoded = decode_image(data, LIMITS)
     assert (decoded.format, decoded.n_frames) == ("MPO", 2)
     assert [(i, p.shape) for i, p in decoded.frames] == [(0, (32, 48, 3))]
 
@@ -330,7 +331,7 @@ def test_every_prefix_is_an_error_or_the_full_picture(kind):
     lengths = {*range(len(data) - 24, len(data)), *range(0, len(data), 1 + len(data) // 300)}
     for length in sorted(lengths):
         try:
-            frames = everything(read_image(data[:length], LIMITS))
+            frames = everything(decode_image(data[:length], LIMITS))
         except ImageError:
             continue
         np.testing.assert_array_equal(frames[0][1], whole, err_msg=f"{length} of {len(data)} bytes")
@@ -341,7 +342,7 @@ def test_every_prefix_of_an_animation_is_an_error_or_all_its_frames(kind):
     data = animation(3, kind)
     for length in range(len(data)):
         try:
-            frames = everything(read_image(data[:length], LIMITS))
+            frames = everything(decode_image(data[:length], LIMITS))
         except ImageError:
             continue
         assert [index for index, _ in frames] == [0, 1, 2]
@@ -362,7 +363,7 @@ def test_flipped_bytes_raise_only_image_errors(kind):
             # Half of them in the header, or a plain format would only change its colours.
             damaged[rng.randrange(rng.choice((16, len(data))))] = rng.randrange(256)
         try:
-            everything(read_image(bytes(damaged), Limits(max_pixels=1_000_000)))
+            everything(decode_image(bytes(damaged), Limits(max_pixels=1_000_000)))
             outcomes.add("read")
         except ImageError as exc:
             outcomes.add(exc.reason)
@@ -438,8 +439,8 @@ def test_a_forbidden_file_is_permission_denied(tmp_path):
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "TIFF", "WEBP"])
 def test_pictures_that_are_kept_do_not_turn_into_later_frames(kind):
     data = animation(5, kind)
-    kept = [np.asarray(picture) for _, picture in list(read_image(data, LIMITS).pictures)]
-    one_by_one = [pixels.copy() for _, pixels in read_image(data, LIMITS).frames]
+    kept = [np.asarray(picture) for _, picture in list(decode_image(data, LIMITS).pictures)]
+    one_by_one = [pixels.copy() for _, pixels in decode_image(data, LIMITS).frames]
     np.testing.assert_array_equal(kept, one_by_one)
     assert len({pixels.tobytes() for pixels in kept}) == 5
 
@@ -449,7 +450,7 @@ def test_pictures_are_loaded_rgb_whatever_the_mode_of_the_file(mode):
     data = encode(
         corners().convert("L").convert(mode) if mode in ("F", "I;16") else corners().convert(mode), "TIFF"
     )
-    ((_, picture),) = read_image(data, LIMITS).pictures
+    ((_, picture),) = decode_image(data, LIMITS).pictures
     assert (picture.mode, picture.size) == ("RGB", (48, 32))
     np.testing.assert_array_equal(picture, first(data))
 
@@ -466,7 +467,7 @@ def test_hostile_files_raise_only_image_errors(hostile):
     outcomes = {"read": 0}
     for path in sorted(p for p in hostile.rglob("*") if p.is_file()):
         try:
-            for _, pixels in read_image(read_file(str(path), LIMITS), LIMITS).frames:
+            for _, pixels in decode_image(read_file(str(path), LIMITS), LIMITS).frames:
                 assert pixels.ndim == 3 and pixels.shape[2] == 3
             outcomes["read"] += 1
         except ImageError as exc:
@@ -487,6 +488,6 @@ def test_orientation_of_real_files_agrees_with_pillow(hostile):
 
 
 def test_no_more_bytes_are_allowed_than_a_message_to_a_decoder_can_hold():
-    assert Limits(max_bytes=images.MOST_BYTES).max_bytes < 2**32 - 2**20
+    assert Limits(max_bytes=MOST_BYTES).max_bytes < 2**32 - 2**20
     with pytest.raises(UsageError, match="max_bytes must be at most 4000000000, got 4000000001"):
-        Limits(max_bytes=images.MOST_BYTES + 1)
+        Limits(max_bytes=MOST_BYTES + 1)
