@@ -24,7 +24,8 @@ LINKS = 30_000
 """Names of one file; ext4 allows 65,000."""
 LIST = """
 import resource, sys, time
-from bladescan.sources.listing import SourceQuery, list_sources
+from bladescan.sources.query import SourceQuery
+from bladescan.sources.listing import list_sources
 before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
 found = list_sources(SourceQuery((sys.argv[1],)), stdin=None)
 next(found)

@@ -13,6 +13,7 @@
     ├── BucketError                 a bucket or server that cannot be listed or reached
     ├── DataError                   too little or unusable data to learn from
     ├── OutputError                 verdicts or files that cannot be written
+    ├── TooManyErrorsError          a scan stopped by its limit of unreadable sources; exit code 3
     └── ImageError                  one image that cannot be read; becomes a row, never stops a scan
 """
 
@@ -97,6 +98,10 @@ class DataError(BladescanError):
 
 class OutputError(BladescanError):
     """Output that could not be written."""
+
+
+class TooManyErrorsError(BladescanError):
+    """More sources are unreadable than the user allows; what was finished is kept."""
 
 
 class ImageError(BladescanError):

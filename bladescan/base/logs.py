@@ -1,66 +1,142 @@
-"""What a line on standard error is made of: text for people, or one JSON object for a log collector.
+"""What bladescan says on standard error, through the standard library's `logging`.
 
-Format and paths are kept in environment variables, so that worker processes, which inherit them, write the
-same way, and commands without the options can be told too.
+Every module logs by ``logging.getLogger(__name__)``, below the name ``bladescan``. What programs want to
+know goes along as ``extra``: ``event``, a word that they may rely on; ``source``, the name of a scanned file,
+shown or hashed; ``fields``, whatever else. The command calls `install`, which turns records into lines of
+text or of JSON. A program that uses the library installs handlers of its own instead, or none.
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import hmac
-import math
+import logging
 import os
-import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal
+
+from bladescan.base.text import printable
 
 FORMAT_VARIABLE = "BLADESCAN_LOG_FORMAT"
 PATHS_VARIABLE = "BLADESCAN_LOG_PATHS"
 KEY_VARIABLE = "BLADESCAN_LOG_KEY"
-QUIET_VARIABLE = "BLADESCAN_QUIET"
-INTERVAL_VARIABLE = "BLADESCAN_LOG_INTERVAL_S"
-INTERVAL_S = 30.0
-
-_PASSWORD = re.compile(r"(?<=://)[^/?#@:]*:[^/?#]*@")
+LIBRARY = "library"
+"""The event of what other libraries log or warn of."""
+_COMMAND = "bladescan: "
+_PREFIXES = {"error": _COMMAND, "interrupted": _COMMAND, "stopped": _COMMAND}
 
 LogFormat = Literal["text", "json"]
 LogPaths = Literal["plain", "hashed"]
 
 
-def configure(log_format: LogFormat | None, log_paths: LogPaths | None) -> None:
-    """Take what the options say; None leaves it to the environment.
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """How records become lines. Crosses processes, so that worker processes write the same way.
 
-    In JSON, what other libraries log or warn of becomes JSON as well.
+    Attributes:
+        json: every line is a JSON object.
+        hashes_paths: names of scanned files are replaced by their hash.
+        level: least level that is written, as `logging` counts them; `logging.DEBUG` also lets native
+            libraries print what they like.
     """
-    for variable, value in ((FORMAT_VARIABLE, log_format), (PATHS_VARIABLE, log_paths)):
-        if value is not None:
-            os.environ[variable] = value
-    if wants_json():
-        _take_over_logging()
+
+    json: bool = False
+    hashes_paths: bool = False
+    level: int = logging.INFO
+
+    @classmethod
+    def of(
+        cls,
+        log_format: str | None = None,
+        log_paths: str | None = None,
+        *,
+        quiet: bool = False,
+        debug: bool = False,
+    ) -> LogSettings:
+        """Take what the options say; None leaves it to the user's environment variables."""
+        wants_json = (log_format or os.environ.get(FORMAT_VARIABLE)) == "json"
+        # A word that is neither hashes: better a name too few than one too many.
+        paths = log_paths or os.environ.get(PATHS_VARIABLE) or ("hashed" if wants_json else "plain")
+        level = logging.DEBUG if debug else logging.ERROR if quiet else logging.INFO
+        return cls(wants_json, paths != "plain", level)
 
 
-def configure_from(arguments: Sequence[str]) -> None:
-    """Look for ``--log-format`` before the options are parsed, for the errors of parsing itself."""
-    for option, value in zip(arguments, [*arguments, ""][1:], strict=True):
-        name, equals, attached = option.partition("=")
-        chosen = attached if equals else value
-        if name == "--log-format" and chosen in ("text", "json"):
-            os.environ[FORMAT_VARIABLE] = chosen
+class LineHandler(logging.Handler):
+    """Writes a line to standard error for each record.
+
+    Nothing happens if nobody reads it any more, for that must not end a scan.
+    """
+
+    def __init__(self, settings: LogSettings) -> None:
+        super().__init__(settings.level)
+        self.settings = settings
+        self.setFormatter((_JsonLines if settings.json else _TextLines)(settings))
+        self._write: Callable[[str], None] = write_line
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record's line."""
+        with closed_stderr_ignored():
+            self._write(self.format(record))
+
+    @contextmanager
+    def through(self, write: Callable[[str], None]) -> Iterator[None]:
+        """Have lines written by another function meanwhile, such as one that writes above a progress bar."""
+        self._write, before = write, self._write
+        try:
+            yield
+        finally:
+            self._write = before
 
 
-def put(line: str) -> None:
-    """Write a line to standard error; nothing if nobody reads it any more, for that must not end a scan."""
-    with nobody_need_read():
-        # One write, line end included: lines of several processes do not run into each other.
-        sys.stderr.write(line + "\n")
-        sys.stderr.flush()
+_installed: LineHandler | None = None
+
+
+def install(settings: LogSettings) -> LineHandler:
+    """Write what bladescan logs to standard error, and only there.
+
+    In JSON, what other libraries log or warn of becomes JSON as well. A later call replaces an earlier one.
+    """
+    global _installed
+    logger = logging.getLogger("bladescan")
+    for owner in (logger, logging.root):
+        for handler in [h for h in owner.handlers if isinstance(h, LineHandler)]:
+            owner.removeHandler(handler)
+    _installed = LineHandler(settings)
+    logger.addHandler(_installed)
+    logger.setLevel(settings.level)
+    logger.propagate = False
+    if settings.json:
+        logging.captureWarnings(True)
+        foreign = LineHandler(settings)
+        foreign.setLevel(max(settings.level, logging.WARNING))
+        logging.root.addHandler(foreign)
+    return _installed
+
+
+def installed() -> LineHandler | None:
+    """Return the handler of the last `install`; None where the command does not run."""
+    return _installed
+
+
+def installed_settings() -> LogSettings | None:
+    """Return what a worker process needs to write lines as this one does; None leaves it to its defaults."""
+    return None if _installed is None else _installed.settings
+
+
+def wants_debug() -> bool:
+    """Tell whether native libraries and workers may print what they like."""
+    return logging.getLogger("bladescan").isEnabledFor(logging.DEBUG)
+
+
+def write_line(line: str) -> None:
+    """Write a line to standard error in one piece, so that lines of several processes do not mix."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
 
 
 @contextmanager
-def nobody_need_read() -> Iterator[None]:
+def closed_stderr_ignored() -> Iterator[None]:
     """Go on in silence when standard error is closed."""
     try:
         yield
@@ -68,72 +144,83 @@ def nobody_need_read() -> Iterator[None]:
         sys.stderr = open(os.devnull, "w")
 
 
-def wants_json() -> bool:
-    """Whether every line is to be a JSON object."""
-    return os.environ.get(FORMAT_VARIABLE) == "json"
-
-
-def interval_s() -> float:
-    """Seconds between two progress events."""
-    try:
-        asked = float(os.environ.get(INTERVAL_VARIABLE, INTERVAL_S))
-    except ValueError:
-        return INTERVAL_S
-    return INTERVAL_S if math.isnan(asked) else min(max(0.1, asked), 86400.0)  # no clock waits for ever
-
-
-def without_password(url: str) -> str:
-    """The URL, or any line, with ``***`` for a user and password in it."""
-    return _PASSWORD.sub("***@", url)
-
-
 def shown(source: str) -> str:
-    """A source's name as a text line shows it: the name itself, or its hash where paths are hashed."""
-    if not _hashes_paths():
+    """Return a source's name as a line of text shows it: the name itself, or its hash."""
+    if _installed is None or not _installed.settings.hashes_paths:
         return source
+    return _short_digest(source)
+
+
+class _TextLines(logging.Formatter):
+    """Lines for people."""
+
+    def __init__(self, settings: LogSettings) -> None:
+        super().__init__()
+        self._settings = settings
+
+    def format(self, record: logging.LogRecord) -> str:
+        text, source = record.getMessage(), getattr(record, "source", None)
+        if source is not None:
+            text = f"{_short_digest(source) if self._settings.hashes_paths else source}: {text}"
+        trace = getattr(record, "fields", {}).get("traceback")
+        above = f"{trace.rstrip()}\n" if trace else ""
+        return above + printable(_prefix(record) + text)
+
+
+class _JsonLines(logging.Formatter):
+    """JSON objects for a log collector.
+
+    Everything outside ASCII is escaped, so that no name can steer a terminal or break a line.
+    """
+
+    def __init__(self, settings: LogSettings) -> None:
+        super().__init__()
+        self._settings = settings
+
+    def format(self, record: logging.LogRecord) -> str:
+        import json  # late: most commands write text, and start quickly
+        from datetime import UTC, datetime
+
+        line: dict[str, Any] = {
+            "ts": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "event": _event(record),
+            "message": " ".join(record.getMessage().split()) if _is_foreign(record) else record.getMessage(),
+        }
+        if _is_foreign(record):
+            line["logger"] = record.name
+        source = getattr(record, "source", None)
+        if source is not None:
+            line |= dict([_digest(source)]) if self._settings.hashes_paths else {"source": source}
+        return json.dumps(line | getattr(record, "fields", {}), default=str)
+
+
+def _is_foreign(record: logging.LogRecord) -> bool:
+    return record.name.partition(".")[0] != "bladescan"
+
+
+def _event(record: logging.LogRecord) -> str:
+    return str(getattr(record, "event", LIBRARY if _is_foreign(record) else "note"))
+
+
+def _prefix(record: logging.LogRecord) -> str:
+    event = _event(record)
+    if event in ("note", "retry") and record.levelno >= logging.WARNING:
+        return f"{_COMMAND}note: "
+    return _PREFIXES.get(event, "")
+
+
+def _short_digest(source: str) -> str:
     name, digest = _digest(source)
     return f"{name.removeprefix('source_').replace('_', '-')}:{digest}"
 
 
-def source_fields(source: str) -> dict[str, str]:
-    """A source's name as a JSON line holds it."""
-    return dict([_digest(source)]) if _hashes_paths() else {"source": source}
-
-
-def encode(level: str, event: str, message: str, fields: dict[str, Any]) -> str:
-    """One JSON object without a line end.
-
-    Everything outside ASCII is escaped, so that no name can steer a terminal or break a line.
-    """
-    import json
-    from datetime import UTC, datetime
-
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    line = {"ts": now, "level": level, "event": event, "message": message} | fields
-    return json.dumps(line, default=str)
-
-
-def _hashes_paths() -> bool:
-    # A word that is neither hashes: better a name too few than one too many.
-    return (os.environ.get(PATHS_VARIABLE) or ("hashed" if wants_json() else "plain")) != "plain"
-
-
 def _digest(source: str) -> tuple[str, str]:
     """SHA-256 of the name's bytes; with a key its HMAC, which nobody can guess names against without it."""
+    import hashlib
+    import hmac
+
     name, key = os.fsencode(source), os.environ.get(KEY_VARIABLE)
     if key:
         return "source_hmac_sha256", hmac.new(os.fsencode(key), name, hashlib.sha256).hexdigest()
     return "source_sha256", hashlib.sha256(name).hexdigest()
-
-
-@functools.cache
-def _take_over_logging() -> None:
-    import logging
-
-    class Foreign(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            text = " ".join(record.getMessage().split())
-            put(encode(record.levelname.lower(), "library", text, {"logger": record.name}))
-
-    logging.captureWarnings(True)
-    logging.root.addHandler(Foreign(logging.WARNING))

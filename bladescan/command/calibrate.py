@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bladescan.base.terminal import ProgressLine, say
+from bladescan.base.text import printable_lines
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
 from bladescan.command.inputs import (
     calibrated_detector,
     check_rate,
-    printable_lines,
     raw_stdin,
     source_query,
 )
+from bladescan.command.terminal import ProgressLine
 
 if TYPE_CHECKING:
     pass
+
+
+_logger = logging.getLogger(__name__)
 
 
 @guarded
@@ -72,4 +76,4 @@ def calibrate(
         found = run_calibrate(asked, list_sources(source_query(photos), stdin=raw_stdin()), seen=line.advance)
     save_calibrated(path, found.manifest, output)
     print(printable_lines(as_text(found.report)))
-    say(f"detector: {output}; next: bladescan scan --model {output} PATH")
+    _logger.info(f"detector: {output}; next: bladescan scan --model {output} PATH")

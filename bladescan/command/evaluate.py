@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bladescan.base.terminal import ProgressLine, say
+from bladescan.base.text import printable_lines
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
 from bladescan.command.inputs import (
     check_new_folder,
     named_folders,
     need_learning_side,
-    printable_lines,
     raw_stdin,
     source_query,
 )
+from bladescan.command.terminal import ProgressLine
 
 if TYPE_CHECKING:
     pass
+
+
+_logger = logging.getLogger(__name__)
 
 
 @guarded
@@ -76,10 +80,10 @@ def evaluate(
             photographs,
             sets,
             seen=line.advance,
-            progress=lambda stage, done, total: line.set(done, total, stage),
+            progress=line.set,
         )
     write_evaluation(found, output, seed=seed)
     print(printable_lines(summary(found.report)))
     for warning in () if quiet else found.report.warnings:
-        say(f"bladescan: note: {warning}")
-    say(f"report: {output / 'report.md'}")
+        _logger.warning("%s", warning)
+    _logger.info(f"report: {output / 'report.md'}")

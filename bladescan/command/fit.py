@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bladescan.base.terminal import ProgressLine, say
+from bladescan.base.text import printable_lines
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
 from bladescan.command.inputs import (
     check_output,
     need_learning_side,
-    printable_lines,
     raw_stdin,
     source_query,
 )
+from bladescan.command.terminal import ProgressLine
 
 if TYPE_CHECKING:
     pass
+
+
+_logger = logging.getLogger(__name__)
 
 
 @guarded
@@ -125,7 +129,7 @@ def fit(
             list_sources(source_query(ai_generated), stdin=stdin) if ai_generated else None,
             list_sources(source_query(calibrate), stdin=stdin) if calibrate else None,
             seen=line.advance,
-            progress=lambda stage, done, total: line.set(done, total, stage),
+            progress=line.set,
         )
     save_detector(detector, output)
     _print_fit(detector.manifest.provenance, output)
@@ -136,6 +140,7 @@ def _print_fit(provenance: dict[str, Any], output: Path) -> None:
 
     report = dict(provenance["fit"])
     for notice in report.pop("notices", ()):
-        say(f"bladescan: note: {notice}")
+        _logger.warning("%s", notice)
     print(printable_lines(as_text({"images": provenance["images"], **report})))
-    say(f"detector: {output}; next: bladescan export {output} --to onnx -o {output.with_suffix('.onnx')}")
+    next_step = f"bladescan export {output} --to onnx -o {output.with_suffix('.onnx')}"
+    _logger.info("detector: %s; next: %s", output, next_step)

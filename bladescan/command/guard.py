@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import logging
 import os
 import signal
 import sys
@@ -17,31 +18,22 @@ import typer
 
 from bladescan.base.errors import BladescanError
 from bladescan.base.exit_codes import ExitCode
-from bladescan.base.logs import configure, put, wants_json, without_password
-from bladescan.base.terminal import say
+from bladescan.base.interrupts import Interrupted
+from bladescan.base.logs import LogSettings, install
+from bladescan.base.text import without_password
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 AGAIN_S = 1.0
 """How long after a signal a command that has not begun to end is told again."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _F = TypeVar("_F", bound=Callable[..., Any])
+_logger = logging.getLogger(__name__)
 _caught: list[int] = []
 _closed: set[int] = set()
 
 
-class Interrupted(BaseException):
-    """SIGINT or SIGTERM, on its way out of the command."""
-
-
-def interrupt_code() -> ExitCode | None:
-    """The exit code of the signal that came, None if none did."""
-    if not _caught:
-        return None
-    return ExitCode.TERMINATED if _caught[0] == signal.SIGTERM else ExitCode.INTERRUPTED
-
-
 def is_closed(descriptor: int) -> bool:
-    """Whether a standard stream was closed when the command started."""
+    """Tell whether a standard stream was closed when the command started."""
     return descriptor in _closed
 
 
@@ -69,9 +61,8 @@ def guarded(command: _F) -> _F:
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
         debug = bool(kwargs.get("debug"))
-        if debug:
-            os.environ["BLADESCAN_DEBUG"] = "1"
-        configure(kwargs.get("log_format"), kwargs.get("log_paths"))
+        quiet = bool(kwargs.get("quiet"))
+        install(LogSettings.of(kwargs.get("log_format"), kwargs.get("log_paths"), quiet=quiet, debug=debug))
         try:
             with _signals_raise():
                 result = command(*args, **kwargs)
@@ -84,10 +75,9 @@ def guarded(command: _F) -> _F:
 
 
 def _leave(exc: BaseException, debug: bool) -> NoReturn:
-    code = interrupt_code()
-    if code is not None:
+    if _caught:
         # Also when the signal came out as something else: an import that it broke off is an ImportError.
-        raise typer.Exit(code) from None
+        raise typer.Exit(Interrupted(_caught[0]).exit_code) from None
     if isinstance(exc, BrokenPipeError):
         # Whoever read us has enough. Python would complain once more when it flushes at exit.
         _give_up_stdout()
@@ -118,11 +108,14 @@ def _give_up_stdout() -> None:
 
 
 def _fail(message: str, debug: bool) -> NoReturn:
-    trace = {"traceback": _trace()} if debug else {}
-    if trace and not wants_json():
-        put(trace["traceback"].rstrip())
-    say(f"bladescan: {message}", "error", "error", exit_code=int(ExitCode.FAILED), **trace)
+    say_failed(message, _trace() if debug else None)
     raise typer.Exit(ExitCode.FAILED) from None
+
+
+def say_failed(message: str, trace: str | None = None) -> None:
+    """Log that the command could not run."""
+    fields = {"exit_code": int(ExitCode.FAILED)} | ({"traceback": trace} if trace else {})
+    _logger.error("%s", message, extra={"event": "error", "fields": fields})
 
 
 def _trace() -> str:
@@ -140,7 +133,7 @@ def _signals_raise() -> Iterator[None]:
     on_its_way: list[weakref.ref[Interrupted]] = []
 
     def watched() -> Interrupted:  # never held in a frame of its own traceback, which would keep it alive
-        interrupted = Interrupted()
+        interrupted = Interrupted(_caught[0])
         on_its_way.append(weakref.ref(interrupted))
         return interrupted
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bladescan.base.terminal import ProgressLine, say
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
 from bladescan.command.inputs import (
@@ -15,9 +15,13 @@ from bladescan.command.inputs import (
     raw_stdin,
     source_query,
 )
+from bladescan.command.terminal import ProgressLine
 
 if TYPE_CHECKING:
     pass
+
+
+_logger = logging.getLogger(__name__)
 
 
 @guarded
@@ -74,5 +78,5 @@ def import_checkpoint(
     with ProgressLine("embedding", quiet=quiet) as line:
         imported = run_import(asked, photographs, seen=line.advance)
     for notice in imported.notices:
-        say(f"bladescan: note: {notice}")
-    say(f"imported: {imported.path}")
+        _logger.warning("%s", notice)
+    _logger.info(f"imported: {imported.path}")

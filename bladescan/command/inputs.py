@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bladescan.base.errors import OutputError, UsageError
 from bladescan.base.output_files import is_special
-from bladescan.base.terminal import printable
+from bladescan.base.text import printable
 from bladescan.command.guard import is_closed
 
 if TYPE_CHECKING:
@@ -68,11 +68,6 @@ def raw_stdin() -> Any:
     # Unbuffered: the thread that lists sources may still wait in a read when the process ends, and a
     # buffered reader's lock would then abort the interpreter.
     return None if is_closed(0) else open(0, "rb", buffering=0, closefd=False)
-
-
-def printable_lines(text: str) -> str:
-    """Lines of a file from a stranger, without control characters."""
-    return "\n".join(printable(line) for line in text.splitlines())
 
 
 def check_output(path: Path, suffix: str) -> None:

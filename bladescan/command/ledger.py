@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import logging
 import os
 import re
 import sys
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bladescan.base.errors import UnknownNameError, UsageError
-from bladescan.base.terminal import printable, say
+from bladescan.base.text import printable
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
 from bladescan.command.inputs import check_apart
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from bladescan.base.records import Verdict
     from bladescan.ledger.ledger import EntryCount
     from bladescan.outputs.run import RunInfo
+
+_logger = logging.getLogger(__name__)
+
 
 app = typer.Typer(
     help="Look into a ledger of `scan --ledger`, or remove entries from it.", no_args_is_help=True
@@ -145,7 +149,7 @@ def export(
     """
     from bladescan.ledger.ledger import open_reader
     from bladescan.outputs.sink import open_sink
-    from bladescan.scanning.job import Tally
+    from bladescan.scanning.tally import Tally
 
     check_apart(ledger=ledger, output=output)
     tally = Tally()
@@ -158,7 +162,7 @@ def export(
             sink.finish(tally.summary())
         stale = sum(count.n for count in reader.counts() if not count.current)
     if stale:
-        say(f"bladescan: note: {stale} entries of other settings are left out")
+        _logger.warning(f"{stale} entries of other settings are left out")
 
 
 def _run_info(fields: dict[str, Any], started: int) -> RunInfo:

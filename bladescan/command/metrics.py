@@ -6,21 +6,19 @@ tests read it with Prometheus' own parser. No path of a scanned file is ever in 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from bladescan.base.errors import OutputError, UsageError
-from bladescan.base.exit_codes import ExitCode
 from bladescan.base.output_files import is_special, open_output, write_file
 from bladescan.base.records import Reason
-from bladescan.base.terminal import say
-from bladescan.command.guard import interrupt_code
 from bladescan.outputs.run import RunInfo, RunSummary
-from bladescan.scanning.job import Tally
+from bladescan.scanning.listener import Listener
 
+_logger = logging.getLogger(__name__)
 _RUN_LABELS = ("version", "detector", "detector_sha256", "backend", "device", "face_finder", "head")
 
 
@@ -32,57 +30,35 @@ class _Gauge(NamedTuple):
     samples: Iterable[tuple[dict[str, str], float]]
 
 
-class MetricsFile:
-    """The metrics of one scan, written when its context is left, however that is.
+class MetricsFile(Listener):
+    """The metrics of one scan, written when it is over, however it ended.
 
     A file that cannot be made is an error before the scan; one that cannot be written after it is only said,
     for the verdicts are good.
 
     Args:
-        path: the file; None for none.
-        tally: of the scan.
-
-    Attributes:
-        run: what scans, once it is known.
-        summary: of a scan that came to its end, or was stopped by a limit.
+        path: the file.
 
     Raises:
         UsageError: the collector would not read a file of that name.
         OutputError: the file cannot be made.
     """
 
-    def __init__(self, path: Path | None, tally: Tally) -> None:
-        self._path, self._tally = path, tally
-        self.run: RunInfo | None = None
-        self.summary: RunSummary | None = None
-        if path is not None:
-            if path.suffix != ".prom":
-                raise UsageError(f"--metrics {path}: expected a name that ends in .prom, as is collected")
-            if is_special(str(path)):  # to open a pipe would wait for a reader
-                raise UsageError(f"--metrics {path}: is a device or a pipe; give the name of a file")
-            open_output(str(path)).discard()
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        if path.suffix != ".prom":
+            raise UsageError(f"--metrics {path}: expected a name that ends in .prom, as is collected")
+        if is_special(str(path)):  # to open a pipe would wait for a reader
+            raise UsageError(f"--metrics {path}: is a device or a pipe; give the name of a file")
+        open_output(str(path)).discard()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._path is None:
-            return
-        summary = self.summary if exc is None else None
-        text = render(self._path.stem, summary or self._tally.summary(_exit_code(exc)), self.run, time.time())
+    def closed(self, summary: RunSummary, run: RunInfo | None) -> None:
+        """Write the file."""
+        text = render(self._path.stem, summary, run, time.time())
         try:
             write_file(self._path, text.encode())
         except OutputError as error:
-            say(f"bladescan: note: {error}", level="warning")
-
-
-def _exit_code(exc: BaseException | None) -> ExitCode:
-    """What the shell will be told of a scan that is left by this exception."""
-    if isinstance(exc, BrokenPipeError):
-        return ExitCode.CLEAN
-    return interrupt_code() or ExitCode.FAILED
+            _logger.warning("%s", error)
 
 
 def render(scan: str, summary: RunSummary, run: RunInfo | None, ended: float) -> str:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bladescan.base.terminal import ProgressLine, say
+from bladescan.base.text import printable_lines
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
 from bladescan.command.inputs import (
     check_output,
     need_learning_side,
-    printable_lines,
     raw_stdin,
     source_query,
 )
+from bladescan.command.terminal import ProgressLine
 
 if TYPE_CHECKING:
     pass
+
+
+_logger = logging.getLogger(__name__)
 
 
 @guarded
@@ -50,7 +54,8 @@ def index(
     if plot is not None:
         check_output(plot, ".png")
     with ProgressLine("indexing", quiet=quiet) as line:
-        opened, _ = fill_index(list_sources(source_query(photos), stdin=raw_stdin()), output, faces, line)
+        sources = list_sources(source_query(photos), stdin=raw_stdin())
+        opened, _ = fill_index(sources, output, faces, line.advance)
     entries = opened.entries()
     rows = summarise(entries)
     print(printable_lines(f"{format_totals(entries)}\n\n{format_summary(rows)}"))
@@ -91,6 +96,6 @@ def contact_sheet(
     chosen = load_recipe(recipe, changes or [])
     with ProgressLine("indexing", quiet=quiet) as line:
         sources = list_sources(source_query(photos), stdin=raw_stdin())
-        opened, indexed = fill_index(sources, index or output.parent / INDEX_FILE, faces, line)
+        opened, indexed = fill_index(sources, index or output.parent / INDEX_FILE, faces, line.advance)
     drawn = recipe_sheet(chosen, opened, indexed, output, n=n, seed=seed)
-    say(f"{drawn} examples: {output}")
+    _logger.info(f"{drawn} examples: {output}")

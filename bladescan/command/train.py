@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bladescan.base.terminal import ProgressLine
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
 from bladescan.command.inputs import (
@@ -15,6 +14,7 @@ from bladescan.command.inputs import (
     raw_stdin,
     source_query,
 )
+from bladescan.command.terminal import ProgressLine
 
 if TYPE_CHECKING:
     pass
@@ -58,7 +58,7 @@ def train(
     options = TrainOptions(output, index, faces, device, resume, checkpoint_every, tensorboard)
     sources = list_sources(source_query(photos), stdin=raw_stdin())
     with ProgressLine("training", quiet=quiet) as line:
-        run_train(chosen, sources, options, line)
+        run_train(chosen, sources, options, line.advance, line.set)
 
 
 @guarded

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from bladescan.base.terminal import printable
+from bladescan.base.text import printable
 from bladescan.detectors.manifest import HeadName
 from bladescan.evaluation.report import (
     NO_VARIANT,

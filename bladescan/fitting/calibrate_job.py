@@ -28,7 +28,8 @@ from bladescan.detectors.manifest import METADATA_KEY, Head, Manifest, encode_ma
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.registry import choose_plugin
 from bladescan.scanning.decoder_process import DecoderSettings
-from bladescan.scanning.pipeline import Scanner, ScanSettings, choose_head
+from bladescan.scanning.judging import choose_head
+from bladescan.scanning.pipeline import Pipeline, ScanSettings
 from bladescan.sources.source import Source
 
 
@@ -73,7 +74,7 @@ def run_calibrate(
     plugin = choose_plugin(options.backend, options.detector)
     backend = plugin.open(options.detector, options.runtime)
     try:
-        scanner = Scanner(_settings(options, plugin.name, backend.manifest), backend)
+        scanner = Pipeline(_settings(options, plugin.name, backend.manifest), backend)
     except BaseException:
         backend.close()
         raise

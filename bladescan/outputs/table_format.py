@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from bladescan.base.records import ImageRecord, Verdict
-from bladescan.base.terminal import printable
+from bladescan.base.text import printable
 from bladescan.outputs.rows import rows
 from bladescan.outputs.run import RunInfo, RunSummary
 

@@ -1,6 +1,6 @@
 """A scan on an existing Dask or Ray cluster, through joblib's own backends.
 
-The chunks, the records and their order are those of `bladescan.scanning.pipeline.scan_in_processes`; only the
+The chunks, the records and their order are those of `bladescan.scanning.workers.scan_in_processes`; only the
 processes are others. joblib is used where its ``Parallel`` uses a backend, not through ``Parallel`` itself,
 which would hand out chunks as fast as they finish instead of as fast as their rows are taken, scan in this
 process where the cluster has one slot, and wait for ever on a chunk that its scheduler gives up.
@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from bladescan.base.errors import BackendError, BladescanError, MissingDependencyError, UsageError
-from bladescan.base.logs import shown
+from bladescan.base.logs import shown, wants_debug
 from bladescan.base.records import ImageRecord, Reason, Verdict
 from bladescan.scanning.cluster_worker import (
     Inspection,
@@ -40,7 +40,9 @@ from bladescan.scanning.cluster_worker import (
     opened_buckets,
     scan_for_cluster,
 )
-from bladescan.scanning.pipeline import WORKER_DEATHS, ScanSettings, chunks, with_stalls
+from bladescan.scanning.pipeline import ScanSettings
+from bladescan.scanning.stalls import with_stalls
+from bladescan.scanning.workers import WORKER_DEATHS, chunks
 from bladescan.sources.source import Source
 
 POLL_S = 2.0
@@ -55,7 +57,7 @@ _ADDRESS = re.compile(r"(dask|ray):(.+)")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _NOISY = ("distributed", "tornado", "asyncio", "ray")
 
-Note = Callable[[str], None]
+_logger = logging.getLogger(__name__)
 
 
 class _WorkerLost(Exception):
@@ -114,7 +116,6 @@ class ClusterScan:
         address: ``dask:ADDRESS`` or ``ray:ADDRESS``.
         settings: of the scan, with the face finder by its own name.
         shipped: the detector is the one that ships; else every worker must find it under the same path.
-        note: is told, in a line, what a wait is for.
 
     Raises:
         UsageError: an address of another form.
@@ -122,11 +123,11 @@ class ClusterScan:
         BackendError: the cluster cannot be reached, has no workers, or workers that differ from this machine.
     """
 
-    def __init__(self, address: str, settings: ScanSettings, *, shipped: bool, note: Note) -> None:
+    def __init__(self, address: str, settings: ScanSettings, *, shipped: bool) -> None:
         detector = Path(os.path.abspath(settings.detector))
         settings = replace(settings, detector=detector, n_decoders=1)
         self._task = WorkerTask(uuid.uuid4().hex, settings, shipped, environment(settings))
-        self._cluster = _open(address, note)
+        self._cluster = _open(address)
         self._deaths = 0
         try:
             found = self._cluster.inspect(self._task)
@@ -226,18 +227,18 @@ def _describe(cluster: _Cluster, task: WorkerTask, found: Sequence[Inspection]) 
     )
 
 
-def _open(address: str, note: Note) -> _Cluster:
+def _open(address: str) -> _Cluster:
     match = _ADDRESS.fullmatch(address)
     if match is None:
         raise UsageError(
             f"--cluster {address!r}: expected dask:tcp://HOST:8786, dask:SCHEDULER.json or ray:auto"
         )
-    return _Dask(match[2], note) if match[1] == "dask" else _Ray(match[2], note)
+    return _Dask(match[2]) if match[1] == "dask" else _Ray(match[2])
 
 
 def _hush() -> None:
     """The libraries' own logs say again, in many lines, what an error of ours says in one."""
-    if not os.environ.get("BLADESCAN_DEBUG"):
+    if not wants_debug():
         for name in [*logging.root.manager.loggerDict, *_NOISY]:
             if name.partition(".")[0] in _NOISY:
                 logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -254,7 +255,7 @@ class _Dask(_Cluster):
     ``distributed.comm.timeouts.connect``.
     """
 
-    def __init__(self, address: str, note: Note) -> None:
+    def __init__(self, address: str) -> None:
         self.name = f"dask {address}"
         try:
             import dask
@@ -267,7 +268,6 @@ class _Dask(_Cluster):
         _hush()
         wait = dask.config.get("distributed.comm.timeouts.connect")
         self._patience_s = float(dask.utils.parse_timedelta(wait))
-        self._note = note
         self._client = self._connect(distributed, address)
         try:
             self._wait_for_workers()
@@ -329,7 +329,9 @@ class _Dask(_Cluster):
     def _wait_for_workers(self) -> None:
         if self._n_threads():
             return
-        self._note(f"cluster {self.name} has no workers; waiting up to {self._patience_s:g} s for the first")
+        _logger.warning(
+            "cluster %s has no workers; waiting up to %g s for the first", self.name, self._patience_s
+        )
         until = time.monotonic() + self._patience_s
         while not self._n_threads():
             if time.monotonic() > until:
@@ -396,7 +398,7 @@ def _inspection(worker: str, answer: Any) -> Inspection:
 class _Ray(_Cluster):
     """A Ray cluster: one actor for each of its CPUs at the start, restarted when they die."""
 
-    def __init__(self, address: str, note: Note) -> None:
+    def __init__(self, address: str) -> None:
         self.name = f"ray {address}"
         try:
             import ray
@@ -405,7 +407,7 @@ class _Ray(_Cluster):
             raise MissingDependencyError("--cluster ray", "ray", "pip install 'bladescan[ray]'") from exc
         _hush()
         self._ray = ray
-        note(f"connecting to cluster {self.name}")
+        _logger.warning("connecting to cluster %s", self.name)
         try:
             _knock_at(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)

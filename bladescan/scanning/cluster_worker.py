@@ -26,7 +26,7 @@ from bladescan import __version__
 from bladescan.base.errors import BackendError, BladescanError
 from bladescan.base.records import ImageRecord
 from bladescan.runtimes.registry import default_detector, get_plugin
-from bladescan.scanning.pipeline import Scanner, ScanSettings
+from bladescan.scanning.pipeline import Pipeline, ScanSettings
 from bladescan.sources.addresses import is_url, parse_url
 from bladescan.sources.buckets import open_store
 from bladescan.sources.source import Source
@@ -181,7 +181,7 @@ def whoami() -> str:
 @dataclass(slots=True)
 class _Kept:
     task: WorkerTask
-    scanner: Scanner
+    scanner: Pipeline
     since: float = 0.0
 
 
@@ -196,7 +196,7 @@ class _Scanners:
         self._watched = False
 
     @contextmanager
-    def lent(self, task: WorkerTask) -> Iterator[Scanner]:
+    def lent(self, task: WorkerTask) -> Iterator[Pipeline]:
         """A scanner for nobody else meanwhile; one that failed is not kept."""
         kept = self._take(task)
         try:
@@ -232,7 +232,7 @@ class _Scanners:
         different = differences(task)
         if different:
             raise BackendError(different)
-        kept = _Kept(task, Scanner(resolve(task)))
+        kept = _Kept(task, Pipeline(resolve(task)))
         try:
             with self._lock:
                 self._refuse_ended(task)

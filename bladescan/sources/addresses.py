@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 
 from bladescan.base.errors import UnknownNameError, UsageError
-from bladescan.base.logs import without_password
+from bladescan.base.text import without_password
 from bladescan.sources.schemes import SCHEMES
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")

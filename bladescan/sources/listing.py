@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from bladescan.base.errors import BladescanError, ImageError, UsageError
-from bladescan.base.logs import without_password
 from bladescan.base.records import Reason
+from bladescan.base.text import without_password
 from bladescan.sources.addresses import Address, is_url, parse_url, without_url
 from bladescan.sources.buckets import first_object, object_at, open_store
 from bladescan.sources.filters import PathFilter

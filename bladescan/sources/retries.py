@@ -6,16 +6,14 @@ It knows no server and no library that asks one.
 from __future__ import annotations
 
 import asyncio
-import os
+import logging
 import random
 import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from bladescan.base.logs import QUIET_VARIABLE, shown, source_fields
 from bladescan.base.records import Reason
-from bladescan.base.terminal import say
 
 BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Longest pauses before each new attempt."""
@@ -24,6 +22,7 @@ LISTING_STALL_S = 60.0
 """A listing that says nothing for so long is asked again."""
 TELL_EVERY_S = 5.0
 _T = TypeVar("_T")
+_logger = logging.getLogger(__name__)
 
 
 class TransientError(Exception):
@@ -79,10 +78,9 @@ class _Retries:
                 return
             unsaid, self._unsaid = self._unsaid, 0
             self._silent_until = time.monotonic() + TELL_EVERY_S
-        if not os.environ.get(QUIET_VARIABLE):
-            more = f" (and {unsaid} more since the last such line)" if unsaid else ""
-            line = f"bladescan: note: {shown(name)}: {detail}; trying again{more}"
-            say(line, "retry", "warning", detail=detail, unsaid=unsaid, **source_fields(name))
+        more = f" (and {unsaid} more since the last such line)" if unsaid else ""
+        told = {"event": "retry", "source": name, "fields": {"detail": detail, "unsaid": unsaid}}
+        _logger.warning("%s; trying again%s", detail, more, extra=told)
 
 
 _retries = _Retries()

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from bladescan.base.errors import BucketError, ImageError
-from bladescan.base.logs import without_password
 from bladescan.base.records import Reason
+from bladescan.base.text import without_password
 from bladescan.sources.object_store import can_be_named, client_options, read_object
 from bladescan.sources.retries import CONNECT_S, LISTING_STALL_S, TransientError, in_thread, retry
 from bladescan.sources.stored_objects import StoredObject, brief, check_size, check_whole, missing_reason

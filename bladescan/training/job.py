@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bladescan.base.errors import DataError
-from bladescan.base.terminal import ProgressLine
 from bladescan.photographs.index import IndexEntry, PhotographIndex
 from bladescan.photographs.indexing import Indexed, index_photographs, open_index
 from bladescan.processes.resources import n_cores
@@ -24,6 +24,9 @@ from bladescan.training.tensorboard import TensorBoardWriter
 
 INDEX_FILE = "photographs.sqlite"
 TENSORBOARD_FOLDER = "tensorboard"
+_logger = logging.getLogger(__name__)
+
+Seen = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +52,21 @@ class TrainOptions:
     tensorboard: bool = False
 
 
-def run_train(recipe: Recipe, sources: Iterable[Source], options: TrainOptions, line: ProgressLine) -> None:
+def run_train(
+    recipe: Recipe,
+    sources: Iterable[Source],
+    options: TrainOptions,
+    seen: Seen = lambda n: None,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+) -> None:
     """Index the photographs and train on them, alone or as one of the processes of ``torchrun``.
 
     Args:
         recipe: what to do.
         sources: the photographs.
         options: how to do it.
-        line: where progress is shown.
+        seen: told of photographs that are indexed, so many more each time.
+        progress: told of the training: speed and losses in words, steps done, steps in all.
 
     Raises:
         BladescanError: the photographs, the recipe, the device or the folder are of no use.
@@ -69,7 +79,7 @@ def run_train(recipe: Recipe, sources: Iterable[Source], options: TrainOptions, 
             if options.tensorboard
             else None
         )
-        index, entries = _entries(recipe, sources, options, world, line)
+        index, entries = _entries(recipe, sources, options, world, seen)
         try:
             train(
                 recipe,
@@ -79,9 +89,9 @@ def run_train(recipe: Recipe, sources: Iterable[Source], options: TrainOptions, 
                 resume=True,
                 world=world,
                 checkpoint_every_s=options.checkpoint_every_s,
-                progress=lambda progress: line.set(progress.step, progress.n_steps, shown(progress, recipe)),
+                progress=lambda step: progress(shown(step, recipe), step.step, step.n_steps),
                 log=tensorboard.log if tensorboard and world.leads else lambda _: None,
-                say=line.say if world.leads else lambda _: None,
+                say=_logger.info if world.leads else lambda _: None,
             )
         except DataError:
             # What led to a divergence is in the plots.
@@ -91,11 +101,11 @@ def run_train(recipe: Recipe, sources: Iterable[Source], options: TrainOptions, 
         if world.leads:
             run = options.out_dir
             next_step = f"bladescan fit --encoder {run} --photos DIR -o detector.safetensors"
-            line.say(f"encoder run: {run}; next: {next_step}")
+            _logger.info("encoder run: %s; next: %s", run, next_step)
 
 
 def fill_index(
-    sources: Iterable[Source], path: Path, faces: str, line: ProgressLine
+    sources: Iterable[Source], path: Path, faces: str, seen: Seen = lambda n: None
 ) -> tuple[PhotographIndex, Indexed]:
     """Index photographs, with as many processes as there are cores, and say what became of them.
 
@@ -105,11 +115,11 @@ def fill_index(
     """
     index = open_index(path, faces)
     if index.notice:
-        line.say(f"bladescan: note: {index.notice}")
+        _logger.warning("%s", index.notice)
     names = (source.name for source in sources if source.problem is None)
-    indexed = index_photographs(names, index, faces, n_workers=n_cores(), progress=line.advance)
+    indexed = index_photographs(names, index, faces, n_workers=n_cores(), progress=seen)
     skipped = ", ".join(f"{n} {reason}" for reason, n in indexed.skipped.items()) or "none"
-    line.say(
+    _logger.info(
         f"{len(indexed.faces)} photographs with a face, {len(indexed.patches)} without one but with EXIF; "
         f"skipped: {skipped}; index: {path}"
     )
@@ -132,13 +142,13 @@ def draw_history(out_dir: Path, world: World) -> None:
 
 
 def _entries(
-    recipe: Recipe, sources: Iterable[Source], options: TrainOptions, world: World, line: ProgressLine
+    recipe: Recipe, sources: Iterable[Source], options: TrainOptions, world: World, seen: Seen
 ) -> tuple[PhotographIndex, list[IndexEntry]]:
     """The photographs of this run; the first process indexes them for all."""
     path = options.index or options.out_dir.parent / INDEX_FILE
 
     def filled() -> Indexed:
-        return fill_index(sources, path, options.faces, line)[1]
+        return fill_index(sources, path, options.faces, seen)[1]
 
     indexed = world.from_first(filled)
     index = open_index(path, options.faces)

@@ -46,7 +46,7 @@ from bladescan.runtimes.engine_file import (
 from bladescan.runtimes.registry import choose_plugin, get_plugin
 from bladescan.runtimes.tensorrt_library import build_engine, find_library, listed_capabilities, new_log
 from bladescan.scanning.decoder_process import DecoderSettings
-from bladescan.scanning.job import Decision, ScanJob, ScanOptions
+from bladescan.scanning.scanner import Decision, Scanner, ScanOptions
 from tests.backends import test_contract as test_backends
 from tests.backends.test_contract import Bomb
 from tests.tiny import D, bare_encoder, crops, tiny_detector
@@ -171,7 +171,7 @@ def test_a_scan_on_a_cuda_device_takes_larger_batches_unless_told(engine):
             decoder=DecoderSettings(faces="none"),
             batch_size=size,
         )
-        job = ScanJob(options)
+        job = Scanner(options)
         try:
             assert (job.settings.batch_size, job.device) == (expected, "cuda:0")
         finally:

@@ -19,11 +19,11 @@ import yaml
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
-from bladescan.base import logs
 from bladescan.base.exit_codes import ExitCode
 from bladescan.base.records import Reason, Verdict
 from bladescan.command import machine
 from bladescan.command.metrics import render
+from bladescan.command.scan_listeners import interval_s
 from bladescan.outputs.run import RunSummary
 from tests import ROOT
 
@@ -134,14 +134,6 @@ def test_a_url_of_a_list_that_is_none_is_hashed_too(scan, folder):
     assert "jane" not in said and "word@" not in said
 
 
-def test_paths_in_json_are_there_for_the_asking(monkeypatch):
-    monkeypatch.setenv(logs.FORMAT_VARIABLE, "json")
-    monkeypatch.setenv(logs.PATHS_VARIABLE, "plain")
-    assert logs.source_fields("a\udcff\n") == {"source": "a\udcff\n"}
-    line = logs.encode("info", "unreadable", "x", logs.source_fields("a\udcff\n\x1b"))
-    assert line.isascii() and line.isprintable() and json.loads(line)["source"] == "a\udcff\n\x1b"
-
-
 @pytest.mark.parametrize(
     "arguments,message",
     [
@@ -162,20 +154,6 @@ def test_a_traceback_is_a_field_and_the_format_comes_from_the_environment_too(bl
     done = bladescan("info", "/nonexistent", "--debug", env={"BLADESCAN_LOG_FORMAT": "json"})
     (line,) = lines(done.stderr)
     assert line["traceback"].startswith("Traceback") and line["exit_code"] == ExitCode.FAILED
-
-
-def test_warnings_of_libraries_are_json_too():
-    code = (
-        "from bladescan import logs; import logging, warnings; logs.configure('json', None)\n"
-        "warnings.warn('a\\nb'); logging.getLogger('dask').error('gone %s', 'wrong')"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-    said = lines(done.stderr)
-    assert [(line["event"], line["logger"]) for line in said] == [
-        ("library", "py.warnings"),
-        ("library", "dask"),
-    ]
-    assert said[1]["message"] == "gone wrong"
 
 
 def test_a_quiet_log_holds_errors_only(scan):
@@ -261,13 +239,7 @@ def test_metrics_that_nobody_would_collect_are_an_error(bladescan, tmp_path):
 )
 def test_progress_is_said_at_intervals_that_a_clock_can_wait_for(monkeypatch, value, seconds):
     monkeypatch.setenv("BLADESCAN_LOG_INTERVAL_S", value)
-    assert logs.interval_s() == seconds
-
-
-@pytest.mark.parametrize("value,is_hashed", [("plain", False), ("", False), ("hash", True), ("hashed", True)])
-def test_an_unknown_word_for_paths_hashes_them(monkeypatch, value, is_hashed):
-    monkeypatch.setenv("BLADESCAN_LOG_PATHS", value)
-    assert (logs.shown("a.jpg") != "a.jpg") == is_hashed
+    assert interval_s() == seconds
 
 
 def test_metrics_survive_any_name():

@@ -4,7 +4,6 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,19 +17,17 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bladescan.base.errors import DataError, DetectorError, UsageError
-from bladescan.base.records import ImageRecord
 from bladescan.detectors.calibration import false_alarm_threshold
 from bladescan.detectors.manifest import FaceRule
 from bladescan.fitting.job import load_encoder
 from bladescan.fitting.released_checkpoints import KINDS, Imported, ImportOptions, read_checkpoint, run_import
 from bladescan.heads.classifier import Classifier
 from bladescan.heads.detector import load_detector
-from bladescan.ledger.earlier import EarlierOptions
 from bladescan.networks.encoders import new_vision_encoder
 from bladescan.networks.text_encoders import TextEncoder
 from bladescan.networks.text_weights import load_text_weights
 from bladescan.scanning.decoder_process import DecoderSettings
-from bladescan.scanning.job import Decision, ScanJob, ScanOptions, Tally
+from bladescan.scanning.scanner import Decision, Scanner, ScanOptions
 from bladescan.sources.source import Source
 from bladescan.training.runs import ENCODER_FILE, load_encoder_run
 
@@ -254,15 +251,11 @@ def logit(p: list[float]) -> NDArray[np.float64]:
 
 
 def test_a_calibrated_bc_checkpoint_scans_as_the_authors_code_computes(detector, bc, vision, photographs):
-    records: list[ImageRecord] = []
-    job = ScanJob(
+    job = Scanner(
         ScanOptions(detector, "pytorch", Decision(), decoder=DecoderSettings(faces="none"), batch_size=3)
     )
-    try:
-        with job.earlier_verdicts(EarlierOptions()) as earlier:
-            job.run(photographs, SimpleNamespace(write=lambda record: None), Tally(), earlier, records.append)
-    finally:
-        job.close()
+    with job:
+        records = list(job.scan(photographs))
     manifest = load_detector(detector).manifest
     assert manifest.face_rule == FaceRule(finder="none", scale=1.3, resize="bilinear")
     found = [record.faces[0].p_ai_generated for record in records]

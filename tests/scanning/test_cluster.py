@@ -298,12 +298,12 @@ def test_a_file_that_kills_worker_after_worker_is_a_row_and_costs_no_other(tmp_p
         "import os, sys\n"
         "if 'worker' in sys.orig_argv and 'dask' in sys.orig_argv:\n"
         "    from bladescan.scanning import pipeline\n"
-        "    scan = pipeline.Scanner.scan\n"
+        "    scan = pipeline.Pipeline.scan\n"
         "    def die(self, sources):\n"
         "        if any(source.name.endswith('017.jpg') for source in sources):\n"
         "            os._exit(9)\n"
         "        return scan(self, sources)\n"
-        "    pipeline.Scanner.scan = die\n"
+        "    pipeline.Pipeline.scan = die\n"
     )
     # Given up at the first death: one for its chunk, one for itself, one worker to do the rest.
     with running_cluster(tmp_path, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0") as cluster:

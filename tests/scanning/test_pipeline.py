@@ -20,16 +20,10 @@ from bladescan.detectors.manifest import Encoder, Head, Manifest
 from bladescan.images.limits import Limits
 from bladescan.runtimes.registry import default_detector
 from bladescan.scanning.decoder_process import DecoderSettings
-from bladescan.scanning.job import ScanJob, ScanOptions
-from bladescan.scanning.pipeline import (
-    Scanner,
-    ScanSettings,
-    choose_head,
-    chunks,
-    image_verdict,
-    judge_again,
-    scan_in_processes,
-)
+from bladescan.scanning.judging import choose_head, image_verdict, judge_again
+from bladescan.scanning.pipeline import Pipeline, ScanSettings
+from bladescan.scanning.scanner import Scanner, ScanOptions
+from bladescan.scanning.workers import chunks, scan_in_processes
 from bladescan.sources.source import Source
 
 
@@ -63,7 +57,7 @@ def sources(folder: Path) -> list[Source]:
 
 
 def scan(settings: ScanSettings, folder: Path) -> list[ImageRecord]:
-    with Scanner(settings) as scanner:
+    with Pipeline(settings) as scanner:
         return list(scanner.scan(iter(sources(folder))))
 
 
@@ -126,7 +120,7 @@ def test_a_listing_that_stalls_holds_no_record_back(settings, folder):
         assert go_on.wait(60)
         yield Source(str(folder / "01.jpg"))
 
-    with Scanner(replace(settings, batch_size=32)) as scanner:
+    with Pipeline(replace(settings, batch_size=32)) as scanner:
         records = scanner.scan(slow())
         first = next(records)  # comes although neither the batch nor the window is full
         assert not go_on.is_set()
@@ -139,7 +133,7 @@ def test_an_error_in_the_listing_ends_the_scan(settings):
         yield Source("x", ImageError(Reason.NOT_FOUND, ""))
         raise UsageError("the list cannot be read")
 
-    with Scanner(settings) as scanner, pytest.raises(UsageError, match="cannot be read"):
+    with Pipeline(settings) as scanner, pytest.raises(UsageError, match="cannot be read"):
         list(scanner.scan(broken()))
 
 
@@ -151,7 +145,7 @@ def test_a_listing_is_read_only_so_far_ahead(settings, folder):
             drawn.append(i)
             yield Source(str(folder / "00.jpg"))
 
-    with Scanner(settings) as scanner:
+    with Pipeline(settings) as scanner:
         records = scanner.scan(endless())
         for _ in range(20):
             next(records)
@@ -161,7 +155,7 @@ def test_a_listing_is_read_only_so_far_ahead(settings, folder):
 
 
 def test_a_source_that_listing_gave_up_is_a_record_with_its_reason(settings):
-    with Scanner(settings) as scanner:
+    with Pipeline(settings) as scanner:
         (record,) = scanner.scan([Source("x", ImageError(Reason.PERMISSION_DENIED, "no"))])
     assert (record.verdict, record.reason, record.detail) == (
         Verdict.UNREADABLE,
@@ -172,7 +166,7 @@ def test_a_source_that_listing_gave_up_is_a_record_with_its_reason(settings):
 
 def test_limits_reach_the_decoder(settings, folder):
     small = replace(settings, decoder=DecoderSettings(faces="none", limits=Limits(max_pixels=100)))
-    with Scanner(small) as scanner:
+    with Pipeline(small) as scanner:
         (record,) = scanner.scan([Source(str(folder / "00.jpg"))])
     assert record.reason is Reason.TOO_MANY_PIXELS
 
@@ -253,7 +247,7 @@ def test_a_source_whose_record_is_known_is_not_read_and_keeps_its_place(tmp_path
         Source(known.source, known=known),
         Source(str(tmp_path / "b.jpg")),
     ]
-    with Scanner(settings) as scanner:
+    with Pipeline(settings) as scanner:
         records = list(scanner.scan(sources))
     assert [record.source for record in records] == [source.name for source in sources]
     assert records[1] == known
@@ -261,10 +255,10 @@ def test_a_source_whose_record_is_known_is_not_read_and_keeps_its_place(tmp_path
 
 
 def test_a_scan_in_this_process_computes_on_the_cores_that_it_may_use(monkeypatch):
-    monkeypatch.setattr("bladescan.scanning.job.n_cores", lambda: 3)
-    job = ScanJob(ScanOptions(decoder=DecoderSettings(faces="none")))
+    monkeypatch.setattr("bladescan.scanning.scanner.n_cores", lambda: 3)
+    job = Scanner(ScanOptions(decoder=DecoderSettings(faces="none")))
     try:
-        session = job._scanner.backend._session
+        session = job._pipeline.backend._session
         assert session.get_session_options().intra_op_num_threads == 3
         assert job.settings.runtime.threads == 3
     finally:

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from bladescan.base.errors import BucketError, ImageError, MissingDependencyError, UsageError
-from bladescan.base.logs import without_password
 from bladescan.base.records import Reason
+from bladescan.base.text import without_password
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.decoders import decoder_pool
 from bladescan.scanning.pipeline import decode_in_order

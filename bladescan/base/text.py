@@ -1,0 +1,23 @@
+"""Text from strangers made safe to show: names of files, URLs, what libraries say."""
+
+from __future__ import annotations
+
+import re
+
+_PASSWORD = re.compile(r"(?<=://)[^/?#@:]*:[^/?#]*@")
+
+
+def printable(text: str) -> str:
+    """Put a text on one line without control characters, so that a file's name cannot steer a terminal."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
+    return shown.encode("utf-8", "backslashreplace").decode()
+
+
+def printable_lines(text: str) -> str:
+    """Make each line of a text printable, and keep the lines."""
+    return "\n".join(printable(line) for line in text.splitlines())
+
+
+def without_password(url: str) -> str:
+    """Replace a user and password in a URL, or in any line, by ``***``."""
+    return _PASSWORD.sub("***@", url)

@@ -1,0 +1,88 @@
+"""``bladescan info``, ``backends``, ``doctor`` and ``demo``: what there is, and whether it works."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bladescan.base.exit_codes import ExitCode
+from bladescan.base.text import printable, printable_lines
+from bladescan.command import options as o
+from bladescan.command.guard import guarded
+
+_logger = logging.getLogger(__name__)
+
+
+@guarded
+def info(
+    path: Annotated[Path | None, typer.Argument(help="Detector, export or run. Default: what ships.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document, calibration included.")] = False,
+    debug: o.Debug = False,
+) -> None:
+    """Print what a detector, an export or an encoder run says of itself."""
+    from bladescan.command.describe import as_text, cost, describe, read_manifest
+    from bladescan.detectors.manifest import encode_manifest
+    from bladescan.runtimes.registry import default_detector
+
+    manifest = read_manifest(path or default_detector())
+    if as_json:
+        print(encode_manifest(manifest))
+        return
+    counted = cost(manifest)
+    shown = describe(manifest) | ({"complexity": counted} if counted else {})
+    print(printable_lines(as_text(shown)))
+
+
+@guarded
+def backends(debug: o.Debug = False) -> None:
+    """List the runtimes, whether they are installed, and on which devices they can run."""
+    from bladescan.runtimes.registry import get_plugin, plugin_names
+
+    for name in plugin_names():
+        plugin = get_plugin(name)
+        status = plugin.status()
+        state = status.version or "not installed"
+        devices = ", ".join(status.devices) or "-"
+        hint = f"  {status.hint}" if status.hint else ""
+        print(f"{name:10} {state:16} {devices:16} {' '.join(plugin.suffixes)}{hint}")
+
+
+@guarded
+def doctor(
+    urls: Annotated[
+        list[str] | None, typer.Argument(help="Buckets to look into, for example s3://bucket/prefix.")
+    ] = None,
+    model: o.Model = None,
+    faces: o.Faces = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    debug: o.Debug = False,
+) -> None:
+    """Check that this installation can scan: machine, packages, backends, face finder, detector, buckets."""
+    from bladescan.command.doctor import examine
+
+    findings = examine(model, faces, urls or ())
+    if as_json:
+        print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
+    for finding in () if as_json else findings:
+        mark = {True: "ok", False: "FAILED", None: "-"}[finding.ok]
+        print(f"{mark:7}{finding.name:20}{printable(finding.detail)}")
+    if any(finding.ok is False for finding in findings):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+@guarded
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where to put them.")] = Path("samples"),
+    debug: o.Debug = False,
+) -> None:
+    """Make five sample pictures to scan: three with a face, one without, one cut off."""
+    from bladescan.command.demo import write_samples
+
+    for path in write_samples(folder):
+        print(path)
+    _logger.info("now: bladescan scan %s", folder)

@@ -1,0 +1,117 @@
+"""``bladescan scan``: images to verdicts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from bladescan.base.errors import OutputError, UsageError
+from bladescan.base.exit_codes import ExitCode
+from bladescan.command import options as o
+from bladescan.command.guard import guarded, is_closed
+from bladescan.command.inputs import check_apart, raw_stdin, source_query
+
+if TYPE_CHECKING:
+    from bladescan.scanning.decoder_process import DecoderSettings
+
+_UNITS = {"K": 10**3, "M": 10**6, "G": 10**9}
+
+
+@guarded
+def scan(
+    paths: o.Paths = None,
+    files_from: o.FilesFrom = None,
+    null: o.Null = False,
+    include: o.Include = None,
+    exclude: o.Exclude = None,
+    hidden: o.Hidden = False,
+    follow_links: o.FollowLinks = False,
+    shard: o.Shard = None,
+    model: o.Model = None,
+    head: o.Head = "auto",
+    false_alarm: o.FalseAlarm = None,
+    fdr: o.Fdr = None,
+    faces: o.Faces = "auto",
+    min_face: o.MinFace = 32,
+    output: o.Output = None,
+    format: o.Format = "auto",
+    resume: o.Resume = False,
+    ledger: o.LedgerFile = None,
+    show: o.Show = "all",
+    exit_zero: o.ExitZero = False,
+    quiet: o.Quiet = False,
+    backend: o.BackendName = "auto",
+    device: o.Device = "auto",
+    precision: o.Precision = "fp32",
+    workers: o.Workers = 1,
+    cluster: o.Cluster = None,
+    batch_size: o.BatchSize = None,
+    max_bytes: o.MaxBytes = "100M",
+    max_pixels: o.MaxPixels = "100M",
+    max_frames: o.MaxFrames = 8,
+    timeout: o.Timeout = 30.0,
+    max_errors: o.MaxErrors = None,
+    log_format: o.LogFormat = None,
+    log_paths: o.LogPaths = None,
+    metrics: o.MetricsPath = None,
+    debug: o.Debug = False,
+) -> None:
+    """Scan images and say which faces are AI-generated.
+
+    Every source gets a row: photographic, ai-generated, no-face, or unreadable with a reason.
+    """
+    from bladescan.command.scan_listeners import command_listener
+    from bladescan.runtimes.backend import BackendSettings
+    from bladescan.scanning.job import OutputOptions, run_scan
+    from bladescan.scanning.scanner import Decision, ScanOptions
+
+    asked = ScanOptions(
+        model=model,
+        backend=backend,
+        decision=Decision(head, false_alarm, fdr),
+        runtime=BackendSettings(device, precision=precision),
+        decoder=_decoder(faces, min_face, max_bytes, max_pixels, max_frames, timeout),
+        batch_size=batch_size,
+        n_workers=workers,
+        cluster=cluster,
+        max_errors=max_errors,
+    )
+    query = source_query(
+        paths, files_from, null, include, exclude, hidden, follow_links, shard, output, ledger, metrics
+    )
+    check_apart(model=model, output=output, ledger=ledger, metrics=metrics)
+    where = OutputOptions(output, format, resume, ledger, show)
+    listener = command_listener(output, metrics, quiet=quiet)
+    if is_closed(1) and output in (None, "-"):
+        raise OutputError("standard output is closed: use -o FILE")
+    summary = run_scan(asked, query, where, listener, stdin=raw_stdin())
+    code = ExitCode(summary.exit_code)
+    raise typer.Exit(ExitCode.CLEAN if code is ExitCode.FLAGGED and exit_zero else code)
+
+
+def _decoder(
+    faces: str, min_face: int, max_bytes: str, max_pixels: str, max_frames: int, timeout: float
+) -> DecoderSettings:
+    from bladescan.images.limits import Limits
+    from bladescan.scanning.decoder_process import DecoderSettings
+
+    limits = Limits(
+        max_bytes=_number(max_bytes, "--max-bytes"),
+        max_pixels=_number(max_pixels, "--max-pixels"),
+        max_frames=max_frames,
+    )
+    return DecoderSettings(faces=faces, min_face=min_face, limits=limits, timeout_s=timeout)
+
+
+def _number(text: str, option: str) -> int:
+    """A count with an optional suffix K, M or G (thousands)."""
+    digits = text.upper().removesuffix("B")
+    factor = _UNITS.get(digits[-1:], 1)
+    try:
+        number = int(float(digits[:-1] if digits[-1:] in _UNITS else digits) * factor)
+    except (ValueError, OverflowError):
+        number = 0
+    if number < 1:
+        raise UsageError(f"{option} {text!r}: expected a positive number such as 500K, 100M or 2G")
+    return number

@@ -1,0 +1,300 @@
+"""A detector loaded for scanning, on this machine's processes or a cluster's: sources in, records out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import msgspec
+
+from bladescan import __version__
+from bladescan.base import clock
+from bladescan.base.errors import DetectorError, TooManyErrorsError, UsageError
+from bladescan.base.records import ImageRecord, Verdict
+from bladescan.detectors.calibration import false_alarm_threshold
+from bladescan.detectors.manifest import Manifest
+from bladescan.ledger.entries import VerdictSettings
+from bladescan.outputs.run import RunInfo
+from bladescan.processes.resources import n_cores
+from bladescan.runtimes.backend import Backend, BackendSettings
+from bladescan.runtimes.registry import choose_plugin, default_detector
+from bladescan.scanning.decoder_process import DecoderSettings
+from bladescan.scanning.discovery import flag_by_discovery_rate
+from bladescan.scanning.judging import choose_head
+from bladescan.scanning.pipeline import Pipeline, ScanSettings
+from bladescan.scanning.workers import scan_in_processes
+from bladescan.sources.source import Source
+
+if TYPE_CHECKING:
+    from bladescan.scanning.cluster import ClusterScan
+
+BATCH_SIZE, CUDA_BATCH_SIZE = 8, 64
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How the user wants to decide.
+
+    Attributes:
+        head: ``one-class``, ``binary``, or ``auto`` for the detector's default.
+        false_alarm: share of photographs that may be flagged; None leaves it to the detector.
+        fdr: flag by Benjamini-Hochberg over all faces of the scan instead, at this false-discovery rate.
+    """
+
+    head: str = "auto"
+    false_alarm: float | None = None
+    fdr: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScanOptions:
+    """What the user asks of a scan, before anything is loaded.
+
+    Attributes:
+        model: the detector file, None for the one that ships.
+        backend: name of a plugin, or ``auto``.
+        decision: what is flagged.
+        runtime: where and how the detector runs.
+        decoder: limits of images, the face finder.
+        batch_size: most crops in one model run; None for what suits the device.
+        n_workers: processes that scan: 1 is this one, 0 as many as cores.
+        cluster: ``dask:ADDRESS`` or ``ray:ADDRESS`` of a cluster that scans instead.
+        max_errors: most sources that may be unreadable; None for any number.
+    """
+
+    model: Path | None = None
+    backend: str = "auto"
+    decision: Decision = Decision()
+    runtime: BackendSettings = BackendSettings()
+    decoder: DecoderSettings = DecoderSettings()
+    batch_size: int | None = None
+    n_workers: int = 1
+    cluster: str | None = None
+    max_errors: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.cluster is not None and self.n_workers != 1:
+            raise UsageError("--cluster and --workers are two ways to scan: give one")
+        if self.decision.fdr is not None and self.decision.false_alarm is not None:
+            raise UsageError("--fdr and --false-alarm are two ways to decide: give one")
+
+
+class Scanner:
+    """A scan whose detector, device and face finder have been shown to work.
+
+    Everything is loaded once before the first image, so that what is wrong is an error and not rows.
+
+    Args:
+        options: what the user asks.
+
+    Raises:
+        BladescanError: the detector, the backend, the device, the head, the face finder or the cluster
+            cannot be had.
+    """
+
+    def __init__(self, options: ScanOptions = ScanOptions()) -> None:  # noqa: B008 (it is frozen)
+        self._n_workers = options.n_workers or n_cores()
+        self._cluster: ClusterScan | None = None
+        self._fdr, self._max_errors = options.decision.fdr, options.max_errors
+        backend = _open_backend(options, self._n_workers)
+        try:
+            self.settings = _settings(options, backend, self._n_workers)
+            self.threshold = _threshold(self.settings, backend.manifest, self._fdr)
+            self._pipeline = Pipeline(self.settings, backend)
+        except BaseException:
+            backend.close()
+            raise
+        self.finder = self._pipeline.ready.finder
+        self.notices = [line for line in (self._pipeline.ready.notice, self._finder_warning()) if line]
+        if options.cluster is not None:
+            self._cluster = self._join(options.cluster, options)
+            self.notices.append(self._cluster.notice)
+
+    def scan(self, sources: Iterable[Source]) -> Iterator[ImageRecord]:
+        """Scan sources; yield a record for each, in order.
+
+        Under a false-discovery rate the first comes after the last was scanned.
+
+        Raises:
+            TooManyErrorsError: the limit of unreadable sources is passed, after their records.
+        """
+        return self.judged_together(self.judged_alone(sources))
+
+    def judged_alone(self, sources: Iterable[Source]) -> Iterator[ImageRecord]:
+        """Scan sources without looking at the batch: flagged at the false-alarm rate, whatever ``fdr`` says.
+
+        Raises:
+            TooManyErrorsError: as `scan`.
+        """
+        records = self._records(sources)
+        return records if self._max_errors is None else _stopped_after(records, self._max_errors)
+
+    def judged_together(self, records: Iterable[ImageRecord]) -> Iterator[ImageRecord]:
+        """Judge what `judged_alone` yielded by its batch, where a false-discovery rate is asked for."""
+        return iter(records) if self._fdr is None else flag_by_discovery_rate(records, self._fdr)
+
+    @property
+    def holds_back(self) -> bool:
+        """No row is known before the last image is scanned."""
+        return self._fdr is not None
+
+    def run_info(self) -> RunInfo:
+        """Describe what scans: the head of the output."""
+        manifest, settings = self._pipeline.backend.manifest, self.settings
+        return RunInfo(
+            version=__version__,
+            detector=manifest.name,
+            detector_sha256=self._detector_sha256,
+            backend=settings.backend,
+            device=self.device,
+            face_finder=self.finder,
+            head=settings.head,
+            false_alarm=None if self._fdr is not None else settings.false_alarm,
+            fdr=self._fdr,
+            threshold=self.threshold,
+            started=clock.now().isoformat(timespec="seconds"),
+        )
+
+    def deciding(self) -> VerdictSettings:
+        """Collect what decides what a record says: the records of runs that differ in it are not alike.
+
+        Under a false-discovery rate that is the verdict before it: the batch's threshold is found anew.
+        """
+        settings, decoder = self.settings, self.settings.decoder
+        return VerdictSettings.of(
+            {
+                "version": __version__,
+                "detector": self._pipeline.backend.manifest.name,
+                "detector_sha256": self._detector_sha256,
+                "backend": settings.backend,
+                "precision": settings.runtime.precision,
+                "head": settings.head,
+                "false_alarm": settings.false_alarm,
+                "face_finder": self.finder,
+                "min_face": decoder.min_face,
+                "limits": asdict(decoder.limits) | {"formats": sorted(decoder.limits.formats)},
+            }
+        )
+
+    def describe(self) -> str:
+        """Describe the detector and where it ran in a few words: what ``auto`` took."""
+        manifest, settings = self._pipeline.backend.manifest, self.settings
+        rule = f"fdr {self._fdr:g}" if self._fdr is not None else f"false alarms {settings.false_alarm:g}"
+        return (
+            f"{manifest.name}, {settings.head} head, {rule}, {settings.backend} on "
+            f"{self.device}, faces by {self.finder}"
+        )
+
+    def close(self) -> None:
+        """End the decoders and free the runtime. Closing twice is fine."""
+        self._pipeline.close()
+        if self._cluster is not None:
+            self._cluster.close()
+
+    @property
+    def device(self) -> str:
+        """Where the detector runs: here, or on the workers of a cluster."""
+        return self._pipeline.backend.device if self._cluster is None else self._cluster.device
+
+    def _join(self, address: str, options: ScanOptions) -> ClusterScan:
+        """Have a cluster scan: what ``auto`` became here is what every worker must have."""
+        from bladescan.scanning.cluster import ClusterScan
+
+        self._pipeline.close()
+        decoder = msgspec.structs.replace(self.settings.decoder, faces=self.finder)
+        settings = replace(self.settings, decoder=decoder, runtime=replace(options.runtime, threads=1))
+        return ClusterScan(address, settings, shipped=options.model is None)
+
+    def _records(self, sources: Iterable[Source]) -> Iterator[ImageRecord]:
+        if self._cluster is not None:
+            return self._cluster.scan(sources)
+        if self._n_workers == 1:
+            return self._pipeline.scan(sources)
+        self._pipeline.close()  # it has shown that all is well; the workers open their own
+        return scan_in_processes(sources, self.settings, self._n_workers)
+
+    @cached_property
+    def _detector_sha256(self) -> str:
+        return hashlib.sha256(self.settings.detector.read_bytes()).hexdigest()
+
+    def _finder_warning(self) -> str:
+        fitted = self._pipeline.backend.manifest.face_rule.finder
+        if self.finder in (fitted, "none"):
+            return ""
+        return (
+            f"the detector was fitted on faces found by {fitted}, this scan uses {self.finder}: "
+            "false-alarm rates may differ"
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _detector_file(options: ScanOptions) -> Path:
+    return default_detector(options.backend) if options.model is None else options.model
+
+
+def _open_backend(options: ScanOptions, n_workers: int) -> Backend:
+    path = _detector_file(options)
+    if path.is_dir():
+        raise DetectorError(f"{path}: is a folder; expected a detector file (.onnx or .safetensors)")
+    if not path.is_file():
+        raise DetectorError(f"{path}: no such detector file; leave --model out for the one that ships")
+    # A cluster's workers have the device; here the detector only says what it is.
+    device = options.runtime.device if options.cluster is None else "auto"
+    runtime = replace(options.runtime, device=device, threads=_n_threads(n_workers))
+    return choose_plugin(options.backend, path).open(path, runtime)
+
+
+def _n_threads(n_workers: int) -> int:
+    """Of one model run: a runtime left to itself counts the machine's cores, quotas or not."""
+    return max(1, n_cores() // n_workers)
+
+
+def _settings(options: ScanOptions, backend: Backend, n_workers: int) -> ScanSettings:
+    decision, manifest, rule = options.decision, backend.manifest, backend.manifest.face_rule
+    path = _detector_file(options)
+    return ScanSettings(
+        detector=path,
+        backend=choose_plugin(options.backend, path).name,
+        head=choose_head(manifest, decision.head),
+        false_alarm=manifest.default_false_alarm if decision.false_alarm is None else decision.false_alarm,
+        runtime=replace(options.runtime, threads=_n_threads(n_workers)),
+        decoder=msgspec.structs.replace(options.decoder, crop_scale=rule.scale, crop_resize=rule.resize),
+        batch_size=options.batch_size or _batch_size(options.runtime.device, backend.device),
+        n_decoders=n_cores() if n_workers == 1 else 1,
+    )
+
+
+def _batch_size(asked: str, had: str) -> int:
+    """A GPU idles between small batches; on a CPU larger ones only wait longer. On a cluster, as asked."""
+    return CUDA_BATCH_SIZE if (had if asked == "auto" else asked).startswith("cuda") else BATCH_SIZE
+
+
+def _threshold(settings: ScanSettings, manifest: Manifest, fdr: float | None) -> float | None:
+    """The score that decides, for the record; a rate that the calibration cannot tell is an error."""
+    if fdr is not None:
+        return None
+    return false_alarm_threshold(manifest.heads[settings.head], settings.false_alarm)
+
+
+def _stopped_after(records: Iterable[ImageRecord], max_errors: int) -> Iterator[ImageRecord]:
+    n_unreadable = 0
+    for n_images, record in enumerate(records, 1):
+        yield record
+        n_unreadable += record.verdict is Verdict.UNREADABLE
+        if n_unreadable > max_errors:
+            raise TooManyErrorsError(
+                f"stopped: {n_unreadable} of {n_images} images could not be read, more than --max-errors "
+                f"{max_errors}"
+            )

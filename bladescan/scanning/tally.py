@@ -1,0 +1,91 @@
+"""Counts of a scan and what it spends, from which its summary and its exit code follow."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from bladescan.base.exit_codes import ExitCode
+from bladescan.base.records import Cost, ImageRecord, Verdict
+from bladescan.outputs.run import RunSummary
+from bladescan.sources.source import Source
+
+STAGES = ("list", "fetch", "decode", "score", "write")
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of a scan and what it spends; owns its exit code."""
+
+    verdicts: Counter[Verdict] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    n_faces: int = 0
+    n_unchanged: int = 0
+    bytes_read: int = 0
+    stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    started: float = field(default_factory=time.monotonic)
+
+    def begin(self) -> None:
+        """Start the clock: the detector is loaded."""
+        self.started = time.monotonic()
+
+    def count(self, record: ImageRecord) -> None:
+        """Count one image."""
+        self.verdicts[record.verdict] += 1
+        self.n_faces += len(record.faces)
+        if record.reason is not None:
+            self.reasons[record.reason.value] += 1
+        if record.cost is not None:
+            self._spend(record.cost)
+
+    def _spend(self, cost: Cost) -> None:
+        self.bytes_read += cost.n_bytes
+        for stage, seconds in (("fetch", cost.fetch_s), ("decode", cost.decode_s), ("score", cost.score_s)):
+            self.stage_seconds[stage] += seconds
+
+    @contextmanager
+    def spending(self, stage: str) -> Iterator[None]:
+        """Add the seconds that the context takes to a stage."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stage_seconds[stage] += time.perf_counter() - started
+
+    def listing(self, sources: Iterable[Source]) -> Iterator[Source]:
+        """Hand sources on, and count the time until each is there as listing."""
+        iterator = iter(sources)
+        while True:
+            with self.spending("list"):
+                source = next(iterator, None)
+            if source is None:
+                return
+            yield source
+
+    def exit_code(self) -> ExitCode:
+        """Tell what the shell is told of a scan that ran to its end."""
+        if self.verdicts[Verdict.UNREADABLE] or not (self.verdicts.total() or self.n_unchanged):
+            return ExitCode.INCOMPLETE
+        return ExitCode.FLAGGED if self.verdicts[Verdict.AI_GENERATED] else ExitCode.CLEAN
+
+    def summary(self, exit_code: ExitCode | None = None) -> RunSummary:
+        """Make the summary record; an exit code given here means that the scan did not reach its end."""
+        seconds = round(time.monotonic() - self.started, 3)
+        n_images, n_faces = self.verdicts.total(), self.n_faces
+        return RunSummary(
+            n_images=n_images,
+            n_faces=n_faces,
+            verdicts={verdict.value: self.verdicts[verdict] for verdict in Verdict},
+            reasons=dict(sorted(self.reasons.items())),
+            seconds=seconds,
+            exit_code=int(self.exit_code() if exit_code is None else exit_code),
+            complete=exit_code is None,
+            n_unchanged=self.n_unchanged,
+            bytes_read=self.bytes_read,
+            images_per_second=round(n_images / max(seconds, 1e-3), 3),
+            faces_per_second=round(n_faces / max(seconds, 1e-3), 3),
+            stage_seconds={stage: round(spent, 3) for stage, spent in self.stage_seconds.items()},
+        )
