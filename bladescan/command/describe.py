@@ -18,7 +18,7 @@ ENCODER_FILE = "encoder.safetensors"
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest of a detector file or of an encoder run.
+    """Read the manifest of a detector file or of an encoder run.
 
     Raises:
         DetectorError: there is none, or it is not one of ours.
@@ -37,7 +37,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def describe(manifest: Manifest) -> dict[str, Any]:
-    """The manifest for people: calibration curves become their size and range."""
+    """Prepare a manifest for people: calibration curves become their size and range."""
     shown: dict[str, Any] = msgspec.to_builtins(manifest)
     for head in shown["heads"].values():
         curve = head.pop("calibration")

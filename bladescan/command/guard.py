@@ -103,7 +103,7 @@ def _has_working_directory() -> bool:
 
 
 def _give_up_stdout() -> None:
-    """What its buffer still holds goes nowhere."""
+    """Send what its buffer still holds nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
@@ -125,7 +125,7 @@ def _trace() -> str:
 
 @contextmanager
 def _signals_raise() -> Iterator[None]:
-    """The first SIGINT or SIGTERM raises; later ones must not break the clean-up off.
+    """Raise at the first SIGINT or SIGTERM; later ones must not break the clean-up off.
 
     Where Python swallows what a handler raises (in a callback of the garbage collector, or under a bare
     ``except``) the exception is gone without having left the command: then it is raised again.

@@ -64,14 +64,14 @@ def check_apart(**files: str | Path | None) -> None:
 
 
 def raw_stdin() -> Any:
-    """Standard input as bytes; None if it is closed."""
+    """Open standard input as bytes; None if it is closed."""
     # Unbuffered: the thread that lists sources may still wait in a read when the process ends, and a
     # buffered reader's lock would then abort the interpreter.
     return None if is_closed(0) else open(0, "rb", buffering=0, closefd=False)
 
 
 def check_output(path: Path, suffix: str) -> None:
-    """What would fail after an hour of work fails now."""
+    """Fail now where writing the output would fail after an hour of work."""
     if path.suffix.lower() != suffix:
         raise UsageError(f"--output {path}: expected a name that ends in {suffix}")
     if not path.parent.is_dir():
@@ -81,7 +81,7 @@ def check_output(path: Path, suffix: str) -> None:
 
 
 def calibrated_detector(detector: Path | None, output: Path) -> Path:
-    """The detector to calibrate: of the form in which the output is to be.
+    """Choose the detector to calibrate, of the form in which the output is to be.
 
     Raises:
         UsageError: a form that no detector has, or another than the detector's.
@@ -100,7 +100,11 @@ def calibrated_detector(detector: Path | None, output: Path) -> Path:
 
 
 def check_rate(rate: float) -> float:
-    """The same rate, if it is one."""
+    """Return the rate if it is one.
+
+    Raises:
+        UsageError: it is not between 0 and 1.
+    """
     if not 0.0 < rate < 1.0:
         raise UsageError(f"the false-alarm rate must lie between 0 and 1, got {rate:g}")
     return rate

@@ -62,7 +62,7 @@ class MetricsFile(Listener):
 
 
 def render(scan: str, summary: RunSummary, run: RunInfo | None, ended: float) -> str:
-    """The text of the file.
+    """Write the text of the file.
 
     Args:
         scan: tells this job's samples from those of others on the same machine.

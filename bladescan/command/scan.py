@@ -105,7 +105,7 @@ def _decoder(
 
 
 def _number(text: str, option: str) -> int:
-    """A count with an optional suffix K, M or G (thousands)."""
+    """Read a count with an optional suffix K, M or G (thousands)."""
     digits = text.upper().removesuffix("B")
     factor = _UNITS.get(digits[-1:], 1)
     try:

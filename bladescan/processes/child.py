@@ -17,6 +17,8 @@ from bladescan.processes.messages import HEADER, failed, write_message
 from bladescan.processes.service import Service
 
 WATCHDOG_GRACE_S = 5.0
+DEBUG = "--debug"
+"""The flag of a process whose libraries may write to standard error."""
 
 
 def serve(
@@ -51,10 +53,10 @@ def _requests(stream: BinaryIO, kind: Any) -> Iterator[Any]:
 
 
 def main() -> None:
-    """Take the name of the work, its settings as JSON and its deadline in seconds from the arguments."""
+    """Take from the arguments: the name of the work, its settings as JSON, its deadline in seconds, flags."""
     answers = os.fdopen(os.dup(1), "wb")
-    settle()
-    name, settings, timeout_s = sys.argv[1:]
+    name, settings, timeout_s, *flags = sys.argv[1:]
+    settle(silent=DEBUG not in flags)
     module, _, constant = name.partition(":")
     service = getattr(import_module(module), constant)
     told = msgspec.json.decode(settings, type=service.settings)

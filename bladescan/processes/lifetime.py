@@ -32,11 +32,11 @@ def end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True, name="watch").start()
 
 
-def settle() -> None:
-    """Leave Ctrl-C to the parent, dump no core, and chatter to nobody."""
+def settle(*, silent: bool) -> None:
+    """Leave Ctrl-C to the parent, dump no core, and if ``silent`` let no library write to standard error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
-    if not os.environ.get("BLADESCAN_DEBUG"):
+    if silent:
         os.dup2(nowhere, 2)  # native decoders chatter about broken files; each file's reason says it already

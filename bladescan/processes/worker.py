@@ -13,7 +13,9 @@ from typing import Any, Generic
 import msgspec
 
 from bladescan.base.errors import BackendError
+from bladescan.base.logs import wants_debug
 from bladescan.base.records import Reason
+from bladescan.processes.child import DEBUG
 from bladescan.processes.lifetime import sigint_blocked
 from bladescan.processes.messages import HEADER, Failed, packed, raised
 from bladescan.processes.resources import resident_bytes
@@ -130,7 +132,8 @@ class WorkerProcess(Generic[Settings, Ready, Request, Answer]):
         return self._service.lost(Lost(reason, how, time.monotonic() - started))
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        told = self._service.name, msgspec.json.encode(self._settings).decode(), str(self._timeout_s)
+        told = [self._service.name, msgspec.json.encode(self._settings).decode(), str(self._timeout_s)]
+        told += [DEBUG] if wants_debug() else []
         # -P: the folder that is worked in must not be able to supply modules.
         command = [sys.executable, "-P", "-m", "bladescan.processes.child", *told]
         # Parallelism comes from several processes; OpenMP threads inside each would only fight.

@@ -110,7 +110,7 @@ def _digest(path: Path) -> str:
 
 
 def resolve(task: WorkerTask) -> ScanSettings:
-    """The settings as they hold on this machine: the shipped detector lies elsewhere on each."""
+    """Adapt the settings to this machine: the shipped detector lies elsewhere on each."""
     if not task.shipped:
         return task.settings
     return replace(task.settings, detector=default_detector(task.settings.backend))
@@ -136,7 +136,7 @@ def inspect_worker(task: WorkerTask) -> Inspection:
 
 
 def opened_buckets(sources: Iterable[Source]) -> tuple[str, ...]:
-    """A URL of each bucket among the sources that this process finds credentials and a library for."""
+    """List a URL of each bucket among the sources that this process finds credentials and a library for."""
     first = {parse_url(s.name).root: s.name for s in sources if s.problem is None and is_url(s.name)}
     return tuple(url for url in first.values() if not _why_closed(url))
 
@@ -174,7 +174,7 @@ def end_scan(scan: str) -> None:
 
 
 def whoami() -> str:
-    """This process, as an error names it."""
+    """Name this process for an error."""
     return f"{socket.gethostname()} (process {os.getpid()})"
 
 
@@ -197,7 +197,7 @@ class _Scanners:
 
     @contextmanager
     def lent(self, task: WorkerTask) -> Iterator[Pipeline]:
-        """A scanner for nobody else meanwhile; one that failed is not kept."""
+        """Lend a pipeline to one caller; one that failed is not kept."""
         kept = self._take(task)
         try:
             yield kept.scanner

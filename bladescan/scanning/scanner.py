@@ -277,12 +277,12 @@ def _settings(options: ScanOptions, backend: Backend, n_workers: int) -> ScanSet
 
 
 def _batch_size(asked: str, had: str) -> int:
-    """A GPU idles between small batches; on a CPU larger ones only wait longer. On a cluster, as asked."""
+    """Choose a batch: a GPU idles between small ones, on a CPU larger ones only wait longer."""
     return CUDA_BATCH_SIZE if (had if asked == "auto" else asked).startswith("cuda") else BATCH_SIZE
 
 
 def _threshold(settings: ScanSettings, manifest: Manifest, fdr: float | None) -> float | None:
-    """The score that decides, for the record; a rate that the calibration cannot tell is an error."""
+    """Find the score that decides; a rate that the calibration cannot tell is an error."""
     if fdr is not None:
         return None
     return false_alarm_threshold(manifest.heads[settings.head], settings.false_alarm)

@@ -13,7 +13,7 @@ STALL_S = 0.1
 
 
 def with_stalls(sources: Iterable[Source]) -> Iterator[Source | None]:
-    """The same sources, with one None whenever none came for a while (names typed, or a slow producer)."""
+    """Hand sources on, with one None whenever none came for a while (names typed, or a slow producer)."""
     if isinstance(sources, Sequence):
         yield from sources
         return

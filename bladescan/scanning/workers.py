@@ -59,7 +59,7 @@ def scan_in_processes(
 
 
 def chunks(sources: Iterable[Source | None]) -> Iterator[list[Source]]:
-    """Sources in chunks, small ones first so that the first row comes soon; an empty one at a stall."""
+    """Group sources in chunks, small ones first so that the first row comes soon; an empty one at a stall."""
     size, chunk = 2, list[Source]()
     for source in sources:
         if source is not None:
