@@ -24,7 +24,8 @@ from bladescan.ledger.entries import LedgerEntry, is_lasting, key_of, stamp_of
 from bladescan.sources.source import Source
 
 if TYPE_CHECKING:
-    from bladescan.ledger.entries import EntryFile, Lookup, VerdictSettings
+    from bladescan.ledger.entries import VerdictSettings
+    from bladescan.ledger.entry_file import EntryFile, EntryLookup
     from bladescan.ledger.journal import Journal
     from bladescan.ledger.ledger import Ledger
 
@@ -183,7 +184,7 @@ class EarlierVerdicts:
         self.close()
 
 
-def _recognised(source: Source, journal: Lookup | None, ledger: Lookup | None) -> _Listed:
+def _recognised(source: Source, journal: EntryLookup | None, ledger: EntryLookup | None) -> _Listed:
     """A source with its stamp, and with its record where one of the two knows it.
 
     The journal is asked first: what this output's unfinished run scanned is new to it, even where the run

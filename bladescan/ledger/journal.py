@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from bladescan.base.errors import BladescanError, OutputError, UsageError
 from bladescan.base.locks import FileLock, LockHeldError
-from bladescan.ledger.entries import EntryFile, FileKind, LedgerEntry, VerdictSettings, check_kind, connect
+from bladescan.ledger.entries import LedgerEntry, VerdictSettings
+from bladescan.ledger.entry_file import EntryFile, FileKind, check_kind, connect
 
 KIND = FileKind(0x626C644A, "scan's journal")
 _LONGEST = 200

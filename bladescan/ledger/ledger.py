@@ -14,14 +14,14 @@ from typing import NamedTuple
 from bladescan.base.errors import BladescanError, OutputError, UsageError
 from bladescan.base.locks import FileLock, LockHeldError
 from bladescan.base.records import ImageRecord, Verdict
-from bladescan.ledger.entries import (
+from bladescan.ledger.entries import decode
+from bladescan.ledger.entry_file import (
     COLUMNS,
     EntryFile,
     FileKind,
     check_kind,
     connect,
-    decode,
-    mapped,
+    mapped_errors,
     transaction,
 )
 from bladescan.ledger.journal import Journal
@@ -54,7 +54,7 @@ class Ledger(EntryFile):
             OutputError: it cannot be written; nothing was taken over.
         """
         journal.flush()
-        with self.mapped():
+        with self.mapped_errors():
             self.db.execute("ATTACH DATABASE ? AS journal", (os.fsencode(journal.path),))
             with transaction(self.db):
                 self.db.execute(
@@ -67,7 +67,7 @@ class Ledger(EntryFile):
     def prune(self, rule: PruneRule, *, dry_run: bool = False) -> int:
         """Remove entries to which any part of the rule applies; returns how many."""
         n = 0
-        with self.mapped():
+        with self.mapped_errors():
             current = _current_settings(self.db)
             for chunk in _chunks(self.db):
                 doomed = [(row.id,) for row in chunk if _is_doomed(row, rule, current)]
@@ -214,7 +214,7 @@ def open_reader(path: str) -> Iterator[LedgerReader]:
     """
     if not os.path.isfile(path):
         raise UsageError(f"{path}: no such ledger; bladescan scan --ledger {path} makes one")
-    with mapped(path, KIND.noun), closing(connect(path)) as db:
+    with mapped_errors(path, KIND.noun), closing(connect(path)) as db:
         check_kind(db, path, KIND)
         if not db.execute("PRAGMA user_version").fetchone()[0]:
             raise UsageError(f"{path}: is not a ledger: it is empty")

@@ -22,7 +22,8 @@ from bladescan.base.exit_codes import ExitCode
 from bladescan.base.records import FaceBox, FaceVerdict, ImageRecord, Reason, Verdict
 from bladescan.command.demo import write_samples
 from bladescan.ledger.earlier import EarlierOptions, EarlierVerdicts
-from bladescan.ledger.entries import EntryFile, LedgerEntry, VerdictSettings, key_of, mapped, stamp_of
+from bladescan.ledger.entries import LedgerEntry, VerdictSettings, key_of, stamp_of
+from bladescan.ledger.entry_file import EntryFile, mapped_errors
 from bladescan.ledger.journal import Journal
 from bladescan.ledger.ledger import KIND, Ledger, PruneRule, open_reader
 from bladescan.sources.source import Source, Stamp
@@ -338,7 +339,7 @@ def test_a_clock_stopped_at_no_time_leaves_no_lock(bladescan, scan, pictures):
 def test_a_ledger_that_may_not_be_written_says_what_it_needs(tmp_path):
     with (
         pytest.raises(OutputError, match="needs write permission, for its folder too"),
-        mapped("x", "ledger"),
+        mapped_errors("x", "ledger"),
     ):
         with closing(sqlite3.connect(tmp_path / "x")) as db:
             db.execute("PRAGMA query_only = ON")
