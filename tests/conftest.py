@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+# Test processes share the cores: more threads than cores, each spinning while it waits, take several times as
+# long. Set before PyTorch and NumPy are loaded; commands that tests start inherit it.
+os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} | dict(os.environ))
+
 RunCommand = Callable[..., subprocess.CompletedProcess[bytes]]
 
 

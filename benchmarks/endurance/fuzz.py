@@ -16,11 +16,12 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.endurance.mutations import made_originals, mutant, originals
+from benchmarks.tables import parser, table
 from bladescan.base.records import Reason
 from bladescan.images.limits import Limits
 from bladescan.scanning.decoder_process import Decoded, DecoderSettings, Request
@@ -97,22 +98,20 @@ def work(seeds: Iterator[int], files: list[bytes], faces_every: int, findings: F
         decoders.close()
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("folder", type=Path, nargs="?", help="hostile files; without it a few are made")
-    parser.add_argument("--seeds", default="0:100000", help="FIRST:END")
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--faces-every", type=int, default=20)
-    parser.add_argument("--keep", type=Path, default=Path("fuzz-findings"))
-    return parser.parse_args(arguments)
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    options = parser(__spec__, __doc__)
+    options.add_argument("folder", type=Path, nargs="?", help="hostile files; without it a few are made")
+    options.add_argument("--seeds", default="0:100000", help="FIRST:END")
+    options.add_argument("--processes", type=int, default=2)
+    options.add_argument("--faces-every", type=int, default=20)
+    options.add_argument("--keep", type=Path, default=Path("fuzz-findings"))
+    return options.parse_args(argv)
 
 
 def report(findings: Findings, n: int, seconds: float) -> bool:
     """Print what was found; whether it is as it must be."""
     answered = findings.outcomes.total()
-    print("| outcome | files |\n|---|---|")
-    for outcome, count in findings.outcomes.most_common():
-        print(f"| {outcome} | {count} |")
+    print(table(["outcome", "files"], findings.outcomes.most_common()))
     slowest_s, seed = findings.slowest
     print(
         f"\n{n} files in {seconds:.0f} s ({n / seconds:.0f}/s); without an answer: {n - answered}; "
@@ -123,8 +122,8 @@ def report(findings: Findings, n: int, seconds: float) -> bool:
     return answered == n and slowest_s <= LATE_S
 
 
-def main(arguments: list[str]) -> int:
-    asked = parse(arguments)
+def main(argv: Sequence[str] | None = None) -> int:
+    asked = arguments(argv)
     files = originals(asked.folder) if asked.folder else made_originals()
     first, end = map(int, asked.seeds.split(":"))
     findings, seeds, started = Findings(asked.keep), iter(range(first, end)), time.monotonic()
@@ -138,4 +137,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

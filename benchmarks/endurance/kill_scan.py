@@ -11,7 +11,6 @@ byte by byte; exit code 1 if any output differs, loses or doubles a row, or leav
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -23,12 +22,15 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from benchmarks.commands import bladescan_command
+from benchmarks.tables import parser, table
 from bladescan.ledger.journal import journal_path
 
 FORMATS = ("csv", "json", "jsonl", "parquet")
@@ -82,8 +84,7 @@ class Bench:
 
     def command(self, *more: str) -> list[str]:
         """The command, on the pictures, with more options."""
-        fixed = ["scan", "pictures", "--faces", "none", "--quiet"]
-        return [sys.executable, "-m", "bladescan", *fixed, *more]
+        return bladescan_command("scan", "pictures", "--faces", "none", "--quiet", *more)
 
     def start(self, case: Case, *more: str) -> subprocess.Popen[bytes]:
         """Start a scan."""
@@ -201,31 +202,31 @@ def run(cases: list[Case], kills: int, images: int, seed: int, most: int = MOST_
             print(f"{left} kills to go", end="\r", file=sys.stderr, flush=True)
 
 
-def table(cases: list[Case]) -> str:
-    """The figures, for people."""
-    lines = ["format   ledger    kills  finished  rows lost  rows doubled  identical"]
-    for case in cases:
-        identical = "NO" if case.different else "yes" if case.finished else "-"
-        ledger = f"show {case.show}" if case.show else "none"
-        lines.append(
-            f"{case.format:8} {ledger:8} {case.kills:6} {case.finished:9} "
-            f"{case.lost:10} {case.doubled:13}  {identical}"
-        )
-    left_over = sorted(set[str]().union(*(case.left_over for case in cases)))
-    lines.append(f"kills {sum(case.kills for case in cases)}; left over: {', '.join(left_over) or 'nothing'}")
-    return "\n".join(lines)
+def report(cases: list[Case]) -> str:
+    """Lay the figures out."""
+    header = ["format", "ledger", "kills", "finished", "rows lost", "rows doubled", "identical"]
+    left_over = ", ".join(sorted(set[str]().union(*(case.left_over for case in cases)))) or "nothing"
+    n_kills = sum(case.kills for case in cases)
+    return f"{table(header, map(cells, cases))}\n\nkills {n_kills}; left over: {left_over}"
 
 
-def main() -> int:
+def cells(case: Case) -> list[object]:
+    """Give one row of the table."""
+    identical = "NO" if case.different else "yes" if case.finished else "-"
+    ledger = f"show {case.show}" if case.show else "none"
+    return [case.format, ledger, case.kills, case.finished, case.lost, case.doubled, identical]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
     """Run and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--images", type=int, default=150)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    options = parser(__spec__, __doc__)
+    options.add_argument("--kills", type=int, default=200)
+    options.add_argument("--images", type=int, default=150)
+    options.add_argument("--seed", type=int, default=0)
+    asked = options.parse_args(argv)
     cases = [Case(format, show) for show in (None, "all", "new") for format in FORMATS]
-    run(cases, arguments.kills, arguments.images, arguments.seed)
-    print(table(cases))
+    run(cases, asked.kills, asked.images, asked.seed)
+    print(report(cases))
     bad = any(case.different or case.lost or case.doubled or case.left_over for case in cases)
     return 1 if bad else 0
 

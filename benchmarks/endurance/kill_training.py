@@ -17,10 +17,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from benchmarks.commands import bladescan_command
+from benchmarks.tables import parser
 from bladescan.networks.weights import read_safetensors
 from bladescan.training.runs import CHECKPOINT_FILE, ENCODER_FILE, HISTORY_FILE, read_history
 
@@ -42,8 +45,9 @@ def start(out: Path, photos: list[str], options: list[str]) -> subprocess.Popen[
     sets = [part for change in SMALL for part in ("--set", change)]
     sources = [part for photo in photos for part in ("--photos", photo)]
     fixed = ["--recipe", "blades-small", "-o", str(out), "--resume", "--checkpoint-every", "0", "--quiet"]
-    command = [sys.executable, "-m", "bladescan", "train", *sources, *fixed, *sets, *options]
-    return subprocess.Popen(command, start_new_session=True)
+    return subprocess.Popen(
+        bladescan_command("train", *sources, *fixed, *sets, *options), start_new_session=True
+    )
 
 
 def steps_done(out: Path) -> int:
@@ -86,10 +90,13 @@ def same_content(one: Path, other: Path) -> bool:
     return told == also and a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def main(arguments: list[str]) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run both and compare."""
-    cut = arguments.index("--") if "--" in arguments else len(arguments)
-    photos, options = arguments[:cut], arguments[cut + 1 :]
+    argv = sys.argv[1:] if argv is None else argv
+    cut = argv.index("--") if "--" in argv else len(argv)
+    asked = parser(__spec__, __doc__)
+    asked.add_argument("photos", nargs="+", metavar="PHOTOS", help="photographs to learn from")
+    photos, options = asked.parse_args(argv[:cut]).photos, list(argv[cut + 1 :])
     with tempfile.TemporaryDirectory() as folder:
         alone, killed = Path(folder, "alone"), Path(folder, "killed")
         if start(alone, photos, options).wait():
@@ -108,4 +115,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -11,7 +11,6 @@ Prints Markdown tables; exit code 1 if memory or files grew by 5% or more, a row
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import itertools
@@ -24,7 +23,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +31,9 @@ from statistics import fmean
 
 from PIL import Image
 
+from benchmarks.commands import bladescan_command
 from benchmarks.endurance.mutations import made_originals, mutant
+from benchmarks.tables import heading, parser, row
 from bladescan.command.demo import write_samples
 
 MOST_GROWTH = 0.05
@@ -97,16 +98,8 @@ class Scan:
     n_lines: int = 0
 
     def __post_init__(self) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "bladescan",
-            "scan",
-            str(self.folder),
-            "--workers",
-            str(self.workers),
-        ]
-        command += ["-q", "--format", "csv", *self.options]
+        how = ("--workers", str(self.workers), "--quiet", "--format", "csv", *self.options)
+        command = bladescan_command("scan", self.folder, *how)
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -147,9 +140,13 @@ def measure(folder: Path, workers: int, every_s: float = 0.5) -> tuple[Scan, Sam
 
 
 def tenth(samples: Samples, which: int) -> tuple[float, float]:
-    """Mean KiB and files while that tenth of the rows, 0 to 9, was written."""
+    """Mean KiB and files while that tenth of the rows, 0 to 9, was written.
+
+    Where no sample fell into it, the nearest stands for it.
+    """
     last = samples[-1][0] or 1
-    chosen = [(kib, files) for n, kib, files in samples if which <= 10 * n / last <= which + 1]
+    outside = [max(which - 10 * n / last, 10 * n / last - which - 1, 0) for n, *_ in samples]
+    chosen = [rest for (_, *rest), far in zip(samples, outside, strict=True) if far == min(outside)]
     return fmean(kib for kib, _ in chosen), fmean(files for _, files in chosen)
 
 
@@ -208,49 +205,44 @@ def is_part(pid: int, part: str) -> bool:
 
 def soak(folder: Path, n: int, workers: list[int]) -> bool:
     """Print the table of long scans; whether all is well."""
-    print(
-        "| workers | images | s | MiB in the 2nd tenth | in the last | growth | files | in the last | rows |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|")
+    columns = ["s", "MiB in the 2nd tenth", "in the last", "growth", "files", "in the last", "rows"]
+    print(heading("workers", "images", *columns))
     well = True
     for number in workers:
         scan, samples, seconds = measure(folder, number)
         (kib, files), (kib_then, files_then) = tenth(samples, 1), tenth(samples, 9)
         more_kib, more_files = growth(samples)
         n_rows = len(scan.names())
-        print(
-            f"| {number} | {n} | {seconds:.0f} | {kib / 1024:.0f} | {kib_then / 1024:.0f} | {more_kib:+.1%} "
-            f"| {files:.0f} | {files_then:.0f} | {n_rows} |",
-            flush=True,
-        )
+        memory = f"{kib / 1024:.0f}", f"{kib_then / 1024:.0f}", f"{more_kib:+.1%}"
+        found = f"{seconds:.0f}", *memory, f"{files:.0f}", f"{files_then:.0f}", n_rows
+        print(row(number, n, *found), flush=True)
         well &= max(more_kib, more_files) < MOST_GROWTH and n_rows == n
     return well
 
 
 def kills(folder: Path, n: int, workers: list[int]) -> bool:
     """Print the table of killed scans; whether all is well."""
-    print("\n| what is killed | workers | exit code | rows | processes left |\n|---|---|---|---|---|")
+    print(f"\n{heading('what is killed', 'workers', 'exit code', 'rows', 'processes left')}")
     well = True
-    say: Callable[..., None] = lambda *cells: print("|", " | ".join(map(str, cells)), "|", flush=True)  # noqa: E731
     ends = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}
     for (number, expected), count in itertools.product(ends.items(), workers):
         code, left = end_by(folder, count, number)
-        say(f"scan, {number.name}", count, code, "-", len(left))
+        print(row(f"scan, {number.name}", count, code, "-", len(left)), flush=True)
         well &= code == expected and not left
     for part, count in itertools.product(("decoder", "worker"), workers):
         if part == "decoder" or count > 1:
             code, names, left = kill_a_part(folder, count, part)
-            say(f"{part}, SIGKILL", count, code, f"{len(names)} of {n}", len(left))
+            print(row(f"{part}, SIGKILL", count, code, f"{len(names)} of {n}", len(left)), flush=True)
             well &= code == 3 and len(names) == n and not left
     return well
 
 
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--images", type=int, default=20_000)
-    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
-    parser.add_argument("--tmp", type=Path, default=Path(tempfile.gettempdir()))
-    asked = parser.parse_args(arguments)
+def main(argv: Sequence[str] | None = None) -> int:
+    options = parser(__spec__, __doc__)
+    options.add_argument("--images", type=int, default=20_000)
+    options.add_argument("--workers", type=int, nargs="*", default=[1, 2])
+    options.add_argument("--tmp", type=Path, default=Path(tempfile.gettempdir()))
+    asked = options.parse_args(argv)
     top = Path(tempfile.mkdtemp(dir=asked.tmp, prefix="bladescan-soak-"))
     try:
         for name, n in (("long", asked.images), ("short", 400)):
@@ -264,4 +256,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -26,6 +26,7 @@ import msgspec
 import torch
 import yaml
 
+from benchmarks.commands import bladescan_command
 from benchmarks.quality.selection import (
     HELD_OUT,
     MATCHES,
@@ -40,6 +41,7 @@ from benchmarks.quality.selection import (
     training_photographs,
     untrained,
 )
+from benchmarks.tables import parser, say, table
 from bladescan.base.output_files import write_file
 from bladescan.detectors.manifest import Preprocessing
 from bladescan.photographs.indexing import open_index
@@ -135,18 +137,17 @@ def add_results(path: Path, results: Iterable[Result]) -> None:
     write_file(path, text.getvalue().encode())
 
 
-def table(results: Iterable[Result], match: str) -> str:
+def means(results: Iterable[Result], match: str) -> str:
     """One line per row: mean over generators, mean and standard deviation of that over seeds."""
     chosen = [result for result in results if result.match == match]
     generators = sorted({result.generator for result in chosen})
     rows = [row for row in ROWS if any(result.row == row for result in chosen)]
-    names = ["row", "seeds", "one-class", *generators, "binary", *generators]
-    lines = [names, ["---"] * len(names)]
+    lines = []
     for row in rows:
         own = [result for result in chosen if result.row == row]
         cells = [*cells_of(own, "one-class", generators), *cells_of(own, "binary", generators)]
-        lines.append([row, str(len({result.seed for result in own})), *cells])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        lines.append([row, len({result.seed for result in own}), *cells])
+    return table(["row", "seeds", "one-class", *generators, "binary", *generators], lines)
 
 
 def cells_of(results: Sequence[Result], head: str, generators: Sequence[str]) -> list[str]:
@@ -172,8 +173,8 @@ def train(
     run: Path, recipe: str, changes: Iterable[str], photographs: Iterable[Path], index: Path, n_threads: int
 ) -> None:
     """Train, or go on; the command refuses a folder of another recipe."""
-    command = [sys.executable, "-m", "bladescan", "train", "--recipe", recipe, "--photos", "-"]
-    command += ["-o", str(run), "--index", str(index), "--resume", "--quiet"]
+    command = bladescan_command("train", "--recipe", recipe, "--photos", "-", "-o", run, "--index", index)
+    command += ["--resume", "--quiet"]
     for change in changes:
         command += ["--set", change]
     names = "".join(f"{path}\n" for path in photographs).encode()
@@ -250,25 +251,23 @@ def report(
     )
     print("".join(f" --set {change}" for change in asked.set))
     for match in asked.matches:
-        print(f"\nBoth classes at {match}:\n\n{table(results, match)}")
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+        print(f"\nBoth classes at {match}:\n\n{means(results, match)}")
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--recipe", default="blades-small", help="base recipe: a name or a file")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change its keys")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
-    parser.add_argument("--matches", nargs="+", choices=MATCHES, default=[next(iter(MATCHES))])
-    parser.add_argument("--components", type=int, default=N_COMPONENTS, help="most components of the mixture")
-    parser.add_argument("--index", type=Path, help="file of the photographs; default: FOLDER/" + INDEX_FILE)
-    parser.add_argument("--threads", type=int, default=1)
-    return parser.parse_args(argv)
+    options = parser(__spec__, __doc__)
+    options.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    options.add_argument("--recipe", default="blades-small", help="base recipe: a name or a file")
+    options.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change its keys")
+    options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    options.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    options.add_argument("--matches", nargs="+", choices=MATCHES, default=[next(iter(MATCHES))])
+    options.add_argument(
+        "--components", type=int, default=N_COMPONENTS, help="most components of the mixture"
+    )
+    options.add_argument("--index", type=Path, help="file of the photographs; default: FOLDER/" + INDEX_FILE)
+    options.add_argument("--threads", type=int, default=1)
+    return options.parse_args(argv)
 
 
 if __name__ == "__main__":

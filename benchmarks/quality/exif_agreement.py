@@ -1,6 +1,6 @@
 """Do we read the same EXIF tags as exiftool? One Markdown table, and every disagreement.
 
-Run:  python -m benchmarks.quality.exif_agreement DIR...
+    python -m benchmarks.quality.exif_agreement DIR...
 
 Needs exiftool (Debian: libimage-exiftool-perl), which is run once over all files and prints raw numbers. The
 meaning of those numbers is written out here a second time, from exiftool's tag tables, so that a mistake in
@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.tables import parser, table
 from bladescan.exif.tags import EXIF_TASKS, LIMITS, read_exif
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif", ".tif", ".tiff"}
@@ -192,21 +192,15 @@ def sort_in(tally: Tally, path: str, ours: Value, theirs: Value) -> None:
         tally.only_exiftool.append((path, None, theirs))
 
 
-def main() -> None:
-    if not sys.argv[1:]:
-        sys.exit(__doc__)
-    paths = [
-        path
-        for folder in sys.argv[1:]
-        for path in sorted(Path(folder).rglob("*"))
-        if path.suffix.lower() in SUFFIXES
-    ]
+def main(argv: Sequence[str] | None = None) -> None:
+    options = parser(__spec__, __doc__)
+    options.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="of photographs")
+    folders = options.parse_args(argv).folders
+    paths = [p for folder in folders for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES]
     tallies = compare(paths)
-    print(f"{len(paths)} files\n\n| tag | both | agree | disagree | only ours | only exiftool | unusable |")
-    print("|---|---|---|---|---|---|---|")
-    for tag, tally in tallies.items():
-        agree, disagree, ours, theirs, unusable = map(len, tally)
-        print(f"| {tag} | {agree + disagree} | {agree} | {disagree} | {ours} | {theirs} | {unusable} |")
+    header = ["tag", "both", "agree", "disagree", "only ours", "only exiftool", "unusable"]
+    rows = [[tag, len(tally.agree) + len(tally.disagree), *map(len, tally)] for tag, tally in tallies.items()]
+    print(f"{len(paths)} files\n\n{table(header, rows)}")
     for tag, tally in tallies.items():
         for path, mine, other in (*tally.disagree, *tally.only_ours, *tally.only_exiftool):
             print(f"{tag}: {path}: ours {mine}, exiftool {other}")

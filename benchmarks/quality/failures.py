@@ -7,7 +7,7 @@ Pictures are those that may only be measured. Nothing here is chosen by what com
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -17,16 +17,14 @@ from PIL import Image, ImageEnhance, ImageOps
 from benchmarks.quality.pictures import (
     Bench,
     Cut,
-    cell,
+    bench_parser,
     flagged,
     join,
     mean_auc,
     open_bench,
-    parser,
-    percent,
     share_of,
-    table,
 )
+from benchmarks.tables import cell, percent, table
 from bladescan.base.records import CROP_SIZE
 from bladescan.detectors.manifest import HeadName
 from bladescan.evaluation.degradations import degrade, match
@@ -242,9 +240,8 @@ def skin(bench: Bench) -> str:
     )
 
 
-def main() -> None:
-    asked = parser(__doc__).parse_args()
-    bench = open_bench(asked)
+def main(argv: Sequence[str] | None = None) -> None:
+    bench = open_bench(bench_parser(__spec__, __doc__).parse_args(argv))
     print(false_alarms(bench, CROP_SIZE // 2), hard_pictures(bench), filtered(bench), skin(bench), sep="\n\n")
 
 

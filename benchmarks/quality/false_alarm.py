@@ -1,7 +1,7 @@
 """How far the paper's threshold misses its false-alarm rate, and how near a held-out one comes.
 
-Run: python -m benchmarks.quality.false_alarm --encoder encoder.safetensors --photos DIR --group-by folder
- or: python -m benchmarks.quality.false_alarm --embeddings photographs.npz  (``embeddings``, ``groups``)
+    python -m benchmarks.quality.false_alarm --encoder encoder.safetensors --photos DIR --group-by folder
+    python -m benchmarks.quality.false_alarm --embeddings photographs.npz  (``embeddings``, ``groups``)
 
 Each of the repeated splits cuts the photographs, by group, into three parts: fitted, calibration, unseen.
 "In-sample" fits the mixture on the first two and takes the paper's threshold, the value at index
@@ -12,12 +12,14 @@ second. Both are measured on the unseen part.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.tables import parser, table
 from bladescan.detectors.calibration import (
     clopper_pearson,
     compress_calibration,
@@ -38,8 +40,8 @@ class Split(NamedTuple):
     held_out: int
 
 
-def main() -> None:
-    options = parse()
+def main(argv: Sequence[str] | None = None) -> None:
+    options = arguments(argv)
     embeddings, groups = load(options)
     print(f"{len(embeddings)} photographs in {len(np.unique(groups))} groups, {options.splits} splits")
     splits = []
@@ -53,23 +55,19 @@ def main() -> None:
     report(splits, options.rate, options.covariance)
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--embeddings", type=Path, help=".npz with embeddings [n, d] and, if known, groups [n]"
-    )
-    parser.add_argument("--encoder", type=Path, help="detector or bare encoder (.safetensors)")
-    parser.add_argument("--photos", type=Path, nargs="*", default=[], help="folders of photographs")
-    parser.add_argument("--group-by", choices=("file", "folder"), default="folder")
-    parser.add_argument("--rate", type=float, default=0.05, help="asked false-alarm rate")
-    parser.add_argument("--covariance", choices=(*COVARIANCES, "auto"), default="full")
-    parser.add_argument("--components", type=int, default=10)
-    parser.add_argument("--splits", type=int, default=10)
-    options = parser.parse_args()
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    made = parser(__spec__, __doc__)
+    made.add_argument("--embeddings", type=Path, help=".npz with embeddings [n, d] and, if known, groups [n]")
+    made.add_argument("--encoder", type=Path, help="detector or bare encoder (.safetensors)")
+    made.add_argument("--photos", type=Path, nargs="*", default=[], help="folders of photographs")
+    made.add_argument("--group-by", choices=("file", "folder"), default="folder")
+    made.add_argument("--rate", type=float, default=0.05, help="asked false-alarm rate")
+    made.add_argument("--covariance", choices=(*COVARIANCES, "auto"), default="full")
+    made.add_argument("--components", type=int, default=10)
+    made.add_argument("--splits", type=int, default=10)
+    options = made.parse_args(argv)
     if (options.embeddings is None) == (options.encoder is None or not options.photos):
-        parser.error("give either --embeddings, or --encoder with --photos")
+        made.error("give either --embeddings, or --encoder with --photos")
     return options
 
 
@@ -118,17 +116,17 @@ def measure(
 def report(splits: list[Split], rate: float, covariance: str) -> None:
     low, high = false_alarm_interval(splits[0].n_calibration, rate)
     print(f"\nasked false-alarm rate {rate:.1%}, covariance {covariance}, measured on unseen photographs")
-    print("| threshold | mean | lowest split | highest split | 95% interval, first split |")
-    print("|---|---|---|---|---|")
-    for name in ("in_sample", "held_out"):
-        counts = [getattr(split, name) for split in splits]
-        rates = [count / split.n_unseen for count, split in zip(counts, splits, strict=True)]
-        first = clopper_pearson(counts[0], splits[0].n_unseen)
-        print(
-            f"| {name.replace('_', '-')} | {np.mean(rates):.1%} | {min(rates):.1%} | {max(rates):.1%} "
-            f"| {first[0]:.1%} to {first[1]:.1%} |"
-        )
+    rows = [cells(splits, name) for name in ("in_sample", "held_out")]
+    print(table(["threshold", "mean", "lowest split", "highest split", "95% interval, first split"], rows))
     print(f"\npredicted for a threshold held out on {splits[0].n_calibration}: {low:.1%} to {high:.1%}")
+
+
+def cells(splits: list[Split], name: str) -> list[str]:
+    counts = [getattr(split, name) for split in splits]
+    rates = [count / split.n_unseen for count, split in zip(counts, splits, strict=True)]
+    low, high = clopper_pearson(counts[0], splits[0].n_unseen)
+    shares = (f"{rate:.1%}" for rate in (np.mean(rates), min(rates), max(rates)))
+    return [name.replace("_", "-"), *shares, f"{low:.1%} to {high:.1%}"]
 
 
 if __name__ == "__main__":

@@ -9,13 +9,12 @@ alone as well: `failures`, `leave_one_out`, `own_photographs`. Nothing is chosen
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.quality import failures, leave_one_out, own_photographs
-from benchmarks.quality.pictures import RATE, Bench, cell, join, open_bench, parser, percent, table
+from benchmarks.quality.pictures import RATE, Bench, bench_parser, join, open_bench
+from benchmarks.tables import cell, percent, say, table
 from bladescan.detectors.manifest import HeadName
 from bladescan.evaluation.job import EvaluateOptions, Evaluation, run_evaluation, write_evaluation
 from bladescan.evaluation.metrics import compute_metrics
@@ -177,7 +176,7 @@ def _stratum(parts: tuple[Stratum, ...]) -> list[str]:
 # ------------------------------------------------------------------------------------------------- everything
 
 
-def card(bench: Bench, folder: Path, say: Callable[[str], None], n_draws: int = 1000) -> str:
+def card(bench: Bench, folder: Path, n_draws: int = 1000) -> str:
     """All of it as Markdown; the evaluations are written into the folder."""
     reports = {}
     for kind in ("matched", "as found"):
@@ -200,17 +199,11 @@ def card(bench: Bench, folder: Path, say: Callable[[str], None], n_draws: int = 
     return "\n\n".join([*blocks, leave_one_out.section(bench, side), own]) + "\n"
 
 
-def main() -> None:
-    arguments = parser(__doc__)
-    arguments.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
-    asked = arguments.parse_args()
-    start = time.monotonic()
-
-    def say(stage: str) -> None:
-        print(f"{time.monotonic() - start:4.0f} s  {stage}", file=sys.stderr, flush=True)
-
-    bench = open_bench(asked)
-    text = card(bench, asked.output, say)
+def main(argv: Sequence[str] | None = None) -> None:
+    options = bench_parser(__spec__, __doc__)
+    options.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    asked = options.parse_args(argv)
+    text = card(open_bench(asked), asked.output)
     (asked.output / "measured.md").write_text(text)
     say(f"{asked.output / 'measured.md'}")
 

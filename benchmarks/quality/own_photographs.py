@@ -9,7 +9,7 @@ knows one half of the source's files and is measured on the other half, then the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,16 +19,14 @@ from benchmarks.quality.pictures import (
     RATE,
     Bench,
     Cut,
-    cell,
+    bench_parser,
     flagged,
     join,
     open_bench,
-    parser,
-    percent,
     sample,
     share_of,
-    table,
 )
+from benchmarks.tables import cell, percent, table
 from bladescan.base.records import Scores
 from bladescan.detectors.calibration import (
     compress_calibration,
@@ -188,8 +186,8 @@ def section(bench: Bench, side: int) -> str:
     )
 
 
-def main() -> None:
-    print(section(open_bench(parser(__doc__).parse_args()), MATCHED_SIDE))
+def main(argv: Sequence[str] | None = None) -> None:
+    print(section(open_bench(bench_parser(__spec__, __doc__).parse_args(argv)), MATCHED_SIDE))
 
 
 if __name__ == "__main__":

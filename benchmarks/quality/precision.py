@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.quality.pictures import RATE, Bench, join, mean_auc, open_bench, parser, sample, table
+from benchmarks.quality.pictures import RATE, Bench, bench_parser, join, mean_auc, open_bench, sample
+from benchmarks.tables import table
 from bladescan.base.errors import BladescanError
 from bladescan.base.records import Scores
 from bladescan.detectors.calibration import p_values, photographic_scores
@@ -100,11 +101,11 @@ def plain(value: object) -> object:
     return int(value.sum())
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Compare and print."""
-    arguments = parser(__doc__)
-    arguments.add_argument("-o", "--output", type=Path, metavar="FILE", help="JSON of the same")
-    asked = arguments.parse_args()
+    options = bench_parser(__spec__, __doc__)
+    options.add_argument("-o", "--output", type=Path, metavar="FILE", help="JSON of the same")
+    asked = options.parse_args(argv)
     bench = open_bench(asked)
     with tempfile.TemporaryDirectory() as folder:
         found = {name: compare(bench, backend) for name, backend in runtimes(bench, Path(folder)).items()}

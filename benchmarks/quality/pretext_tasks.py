@@ -10,7 +10,6 @@ Chance is what the best constant answer reaches. The last column is the task's w
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.tables import parser, table
 from bladescan.photographs.index import IndexEntry
 from bladescan.photographs.indexing import index_photographs, open_index
 from bladescan.pretext.examples import Batch, batch_of
@@ -72,9 +72,18 @@ def bootstrap_rows(entries: Sequence[IndexEntry], rng: np.random.Generator) -> T
     return torch.tensor([row for k in chosen for row in groups[names[k]]])
 
 
-@torch.no_grad()
-def main(run: Path, index_path: Path, photos: list[str]) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Print the table."""
+    options = parser(__spec__, __doc__)
+    options.add_argument("run", type=Path, metavar="RUN")
+    options.add_argument("index", type=Path, metavar="INDEX.sqlite")
+    options.add_argument("photos", nargs="+", metavar="PHOTOS")
+    asked = options.parse_args(argv)
+    report(asked.run, asked.index, asked.photos)
+
+
+@torch.no_grad()
+def report(run: Path, index_path: Path, photos: list[str]) -> None:
     recipe = load_recipe(str(run / runs.RECIPE_FILE))
     index = open_index(index_path, "auto")
     sources = list_sources(SourceQuery(paths=tuple(photos)), stdin=None)
@@ -97,13 +106,13 @@ def main(run: Path, index_path: Path, photos: list[str]) -> None:
         f"After {n_steps} steps; {len(parts.train)} photographs learned from, {len(parts.validation)} for "
         f"the outer loop, {len(parts.held_out)} held out ({len(cameras)} camera models).\n"
     )
-    print("| task | accuracy | 95% | chance | photographs or examples | weight |\n|---|---|---|---|---|---|")
-    weights = state.named(state.weights)
+    rows, weights = [], state.named(state.weights)
     for name, m in point.items():
         low, high = np.quantile([b[name].accuracy for b in many if name in b], [0.025, 0.975])
-        cells = [name, f"{m.accuracy:.2f}", f"{low:.2f}-{high:.2f}", f"{m.chance:.2f}", str(m.n)]
-        print(f"| {' | '.join(cells)} | {weights[name]:.2f} |")
+        accuracy = f"{m.accuracy:.2f}", f"{low:.2f}-{high:.2f}", f"{m.chance:.2f}"
+        rows.append([name, *accuracy, m.n, f"{weights[name]:.2f}"])
+    print(table(["task", "accuracy", "95%", "chance", "photographs or examples", "weight"], rows))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
+    main()

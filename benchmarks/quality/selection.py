@@ -18,8 +18,7 @@ from __future__ import annotations
 
 import csv
 import os
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +34,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn.functional import normalize
 
+from benchmarks.quality.pictures import HELD_OUT_SOURCES
+from benchmarks.tables import heading, parser, row
 from bladescan.detectors.manifest import Preprocessing
 from bladescan.heads.mixture_fit import MixtureShape, fit_mixture
 from bladescan.heads.threads import one_thread
@@ -47,15 +48,6 @@ from bladescan.tasks.recipe_files import load_recipe
 from bladescan.training.runs import RECIPE_FILE, load_encoder_run
 from bladescan.training.state import new_training_state
 
-HELD_OUT_SOURCES = (
-    "csvconf",
-    "ms_advocates",
-    "openff",
-    "djangocon2022",
-    "interfaces_cc0",
-    "sklearn_blog",
-    "ols",
-)
 MATCHES = {"224 px, q90": (224, 90), "128 px, q75": (128, 75)}
 """Side and JPEG quality that both classes go through."""
 PHOTOGRAPHS, HELD_OUT = "photographs", "held-out"
@@ -82,40 +74,40 @@ class Scores(NamedTuple):
 # Which pictures
 
 
-def training_rows(data: Path) -> Iterator[dict[str, str]]:
-    """The rows of the manifest that may be trained on."""
+def training_lines(data: Path) -> Iterator[dict[str, str]]:
+    """The lines of the manifest that may be trained on."""
     with open(data / "manifest.csv", newline="") as file:
-        yield from (row for row in csv.DictReader(file) if row["pool"] == "train")
+        yield from (line for line in csv.DictReader(file) if line["pool"] == "train")
 
 
 def training_photographs(data: Path) -> list[Path]:
     """Photographs for ``bladescan train``, with a face or without: none of a held-out source."""
-    rows = (row for row in training_rows(data) if not row["generator"])
-    return [data / row["path"] for row in rows if row["source"] not in HELD_OUT_SOURCES]
+    lines = (line for line in training_lines(data) if not line["generator"])
+    return [data / line["path"] for line in lines if line["source"] not in HELD_OUT_SOURCES]
 
 
 def groups(data: Path, index: PhotographIndex) -> dict[str, list[Photograph]]:
     """Photographs trained on, photographs of held-out sources, and each generator's faces."""
     files: dict[str, list[Path]] = {}
-    for row in training_rows(data):
-        name = group(row)
+    for line in training_lines(data):
+        name = group(line)
         if name is not None:
-            files.setdefault(name, []).append(data / row["path"])
+            files.setdefault(name, []).append(data / line["path"])
     return {
         name: [index.get(digest) for digest in index_photographs(paths, index, "auto").faces]
         for name, paths in files.items()
     }
 
 
-def group(row: Mapping[str, str]) -> str | None:
-    """Which group a row of the manifest belongs to, if any."""
-    if row["generator"]:
-        return row["generator"]
-    if "/scenes/" in row["path"]:
+def group(line: Mapping[str, str]) -> str | None:
+    """Which group a line of the manifest belongs to, if any."""
+    if line["generator"]:
+        return line["generator"]
+    if "/scenes/" in line["path"]:
         return None
-    if row["source"] not in HELD_OUT_SOURCES:
+    if line["source"] not in HELD_OUT_SOURCES:
         return PHOTOGRAPHS
-    return HELD_OUT if row["path"].startswith("faces/") else None
+    return HELD_OUT if line["path"].startswith("faces/") else None
 
 
 def matched(photographs: Iterable[Photograph], match: str) -> Images:
@@ -209,21 +201,24 @@ def extractors(runs: Iterable[Path]) -> dict[str, Callable[[Images], Features]]:
     return found | {name: lambda crops, e=encoder: embed(e, crops, p) for name, encoder in encoders.items()}
 
 
-def main(index_file: str, *run_names: str) -> None:
-    found = groups(Path(os.environ["BLADESCAN_DATA"]), open_index(Path(index_file), "auto"))
+def main(argv: Sequence[str] | None = None) -> None:
+    options = parser(__spec__, __doc__)
+    options.add_argument("index", type=Path, metavar="INDEX.sqlite")
+    options.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    asked = options.parse_args(argv)
+    found = groups(Path(os.environ["BLADESCAN_DATA"]), open_index(asked.index, "auto"))
     generators = sorted(set(found) - {PHOTOGRAPHS, HELD_OUT})
     print(", ".join(f"{name} {len(items)}" for name, items in found.items()) + "\n")
-    kinds = extractors([Path(name) for name in run_names])
-    print("| features | matched at | one-class | " + " | ".join(generators) + " | binary |", end=" ")
-    print(" | ".join(generators) + " |\n|" + "---|" * (4 + 2 * len(generators)))
+    kinds = extractors(asked.runs)
+    print(heading("features", "matched at", "one-class", *generators, "binary", *generators))
     for match in MATCHES:
         crops = {name: matched(items, match) for name, items in found.items()}
         for kind, extract in kinds.items():
             scores = score({name: extract(images) for name, images in crops.items()})
             heads = [list(head.values()) for head in (scores.one_class, scores.binary)]
-            cells = [cell for head in heads for cell in (np.mean(head), *head)]
-            print(f"| {kind} | {match} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |", flush=True)
+            means = [value for head in heads for value in (np.mean(head), *head)]
+            print(row(kind, match, *(f"{value:.2f}" for value in means)), flush=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

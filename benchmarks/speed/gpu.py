@@ -10,15 +10,11 @@ With `--device cpu` it runs small, to show that it runs. docs/gpu.md says what i
 from __future__ import annotations
 
 import argparse
-import json
 import platform
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +23,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from benchmarks.commands import scan
+from benchmarks.speed.report import machine, publish
 from benchmarks.speed.workload import TYPICAL, portrait, write_folder
+from benchmarks.tables import parser, table
+from benchmarks.timing import Work, best
 from bladescan.base.errors import BladescanError
 from bladescan.detectors.shipped import ONNX, SAFETENSORS
 from bladescan.exporting.onnx import seeded_crops
@@ -92,11 +92,12 @@ def bounds(device: str, *, side: int, megabytes: int) -> Bounds:
     a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
     here = torch.empty(megabytes << 20, dtype=torch.uint8, pin_memory=device.startswith("cuda"))
     there, again = (torch.empty(len(here), dtype=torch.uint8, device=device) for _ in range(2))
-    seconds = {
-        "product": _timed(device, lambda: a @ b),
-        "memory": _timed(device, lambda: again.copy_(there)),
-        "transfer": _timed(device, lambda: there.copy_(here, non_blocking=True)),
+    works: dict[str, Work] = {
+        "product": lambda: _to_its_end(device, lambda: a @ b),
+        "memory": lambda: _to_its_end(device, lambda: again.copy_(there)),
+        "transfer": lambda: _to_its_end(device, lambda: there.copy_(here, non_blocking=True)),
     }
+    seconds = best(works, 8, uncounted=2)
     gflop, mb = cost(load_detector(SAFETENSORS))
     return Bounds(
         2e-12 * side**3 / seconds["product"],
@@ -107,19 +108,8 @@ def bounds(device: str, *, side: int, megabytes: int) -> Bounds:
     )
 
 
-def _timed(device: str, work: Callable[[], object], repeats: int = 10) -> float:
-    """Seconds of one, the best of some."""
-    found = []
-    for _ in range(repeats):
-        _wait(device)
-        start = time.perf_counter()
-        work()
-        _wait(device)
-        found.append(time.perf_counter() - start)
-    return min(found[2:])
-
-
-def _wait(device: str) -> None:
+def _to_its_end(device: str, work: Callable[[], object]) -> None:
+    work()
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
 
@@ -205,18 +195,13 @@ def _run(module: Callable[..., Any], crops: NDArray[np.uint8], device: str) -> N
 
 def rates(found: Mapping[str, Score], batches: Sequence[int], rounds: int) -> dict[str, dict[str, float]]:
     """Crops a second of each way at each size of a batch."""
-    table: dict[str, dict[str, float]] = {name: {} for name in found}
+    per_second: dict[str, dict[str, float]] = {name: {} for name in found}
     for n in batches:
         crops = seeded_crops(n, 224)
-        seconds: dict[str, list[float]] = {name: [] for name in found}
-        for _ in range(rounds + 3):
-            for name, score in found.items():
-                start = time.perf_counter()
-                score(crops)
-                seconds[name].append(time.perf_counter() - start)
-        for name, times in seconds.items():
-            table[name][str(n)] = n / min(times[3:])
-    return table
+        works: dict[str, Work] = {name: partial(score, crops) for name, score in found.items()}
+        for name, fastest in best(works, rounds, uncounted=3).items():
+            per_second[name][str(n)] = n / fastest
+    return per_second
 
 
 def errors(found: Mapping[str, Score]) -> dict[str, float]:
@@ -246,16 +231,11 @@ def scans(asked: argparse.Namespace, scratch: Path) -> dict[str, float]:
     }
     found = {}
     for name, options in commands.items():
-        run = _decode if options is None else lambda folder, options=options: _scan(folder, options)
-        seconds = {folder: min(_seconds(run, folder) for _ in range(2)) for folder in (few, many)}
-        found[name] = (asked.images - max(1, asked.images // 8)) / max(seconds[many] - seconds[few], 1e-9)
+        run = _decode if options is None else lambda folder, options=options: scan(folder, *options)
+        works: dict[str, Work] = {"few": partial(run, few), "many": partial(run, many)}
+        took = best(works, 2, uncounted=0)
+        found[name] = (asked.images - max(1, asked.images // 8)) / max(took["many"] - took["few"], 1e-9)
     return found
-
-
-def _seconds(run: Callable[[Path], None], folder: Path) -> float:
-    start = time.perf_counter()
-    run(folder)
-    return time.perf_counter() - start
 
 
 def _decode(folder: Path) -> None:
@@ -265,30 +245,11 @@ def _decode(folder: Path) -> None:
             pass
 
 
-def _scan(folder: Path, options: Sequence[str]) -> None:
-    command = [sys.executable, "-m", "bladescan", "scan", str(folder), *options, "-q"]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
-    if done.returncode not in (0, 1):
-        sys.exit(f"{' '.join(command)}: exit code {done.returncode}")
-
-
 # --------------------------------------------------------------------------------------------------- the page
 
 
-def machine(device: str) -> dict[str, Any]:
-    packages = {}
-    for name in PACKAGES:
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
-    cuda = torch.version.cuda
-    return {"device": name, "cuda": cuda, "cores": n_cores(), "python": platform.python_version()} | packages
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows])
+def device_name(device: str) -> str:
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
 
 
 def page(found: Mapping[str, Any]) -> str:
@@ -305,8 +266,9 @@ def page(found: Mapping[str, Any]) -> str:
         ]
         for name, rate in found["crops_per_second"].items()
     ]
+    about = {key: value for key, value in found["machine"].items() if key != "packages"}
     parts = [
-        ", ".join(f"{key} {value}" for key, value in found["machine"].items()),
+        ", ".join(f"{key} {value}" for key, value in (about | found["machine"]["packages"]).items()),
         "## Bounds\n\nWhat the machine does in this run, and the crops a second that each allows alone.",
         table(["what", "crops/s"], [[name, f"{rate:,.0f}"] for name, rate in allowed.items()]),
         f"bfloat16 product {found['bounds']['bf16_tflops']:.1f} TFLOP/s, device memory "
@@ -323,15 +285,15 @@ def page(found: Mapping[str, Any]) -> str:
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--device", default="cuda:0")
-    parser.add_argument("--tensorrt", action="store_true", help="build engines and run them too")
-    parser.add_argument("--compile", action="store_true", help="torch.compile too, which takes minutes")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 64, 256])
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--images", type=int, default=2000, help="pictures of a whole scan, 0 for none")
-    return parser.parse_args(argv)
+    options = parser(__spec__, __doc__)
+    options.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    options.add_argument("--device", default="cuda:0")
+    options.add_argument("--tensorrt", action="store_true", help="build engines and run them too")
+    options.add_argument("--compile", action="store_true", help="torch.compile too, which takes minutes")
+    options.add_argument("--batches", type=int, nargs="+", default=[1, 8, 64, 256])
+    options.add_argument("--rounds", type=int, default=20)
+    options.add_argument("--images", type=int, default=2000, help="pictures of a whole scan, 0 for none")
+    return options.parse_args(argv)
 
 
 def measured(asked: argparse.Namespace, scratch: Path) -> dict[str, Any]:
@@ -344,7 +306,7 @@ def measured(asked: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     with ways(asked, scratch, missing) as found:
         speeds, differences = rates(found, asked.batches, asked.rounds), errors(found)
     return {
-        "machine": machine(asked.device),
+        "machine": {"device": device_name(asked.device), "cuda": torch.version.cuda} | machine(PACKAGES),
         "bounds": bound._asdict(),
         "bound_crops_per_second": bound.crops_per_second(),
         "crops_per_second": speeds,
@@ -356,13 +318,7 @@ def measured(asked: argparse.Namespace, scratch: Path) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     asked = arguments(argv)
-    asked.output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        found = measured(asked, Path(scratch))
-    (asked.output / "gpu.json").write_text(json.dumps(found, indent=1))
-    text = page(found)
-    (asked.output / "gpu.md").write_text(text)
-    print(text)
+    publish(asked.output, "gpu", lambda scratch: measured(asked, scratch), page)
 
 
 if __name__ == "__main__":

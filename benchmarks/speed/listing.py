@@ -9,16 +9,19 @@ by ``--shard``, which lists all names and reads few files. Prints a Markdown tab
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
+
+from benchmarks.commands import bladescan_command
+from benchmarks.tables import heading, parser, row
 
 LINKS = 30_000
 """Names of one file; ext4 allows 65,000."""
@@ -55,7 +58,7 @@ def list_only(folder: Path) -> tuple[float, float, float]:
 
 def first_row(folder: Path) -> tuple[float, float]:
     """Seconds to the first row of a plain scan, and the MiB that it holds by then."""
-    command = [sys.executable, "-m", "bladescan", "scan", folder, "--faces", "none", "-q"]
+    command = bladescan_command("scan", folder, "--faces", "none", "--quiet")
     started = time.monotonic()
     with subprocess.Popen(command, stdout=subprocess.PIPE) as scan:
         assert scan.stdout is not None
@@ -69,20 +72,21 @@ def first_row(folder: Path) -> tuple[float, float]:
 
 def one_shard(folder: Path, n: int) -> float:
     """Seconds of a scan that lists all names and reads about twenty."""
-    command = ["scan", folder, "--shard", f"1/{max(1, n // 20)}", "--faces", "none", "-q"]
+    shard = f"1/{max(1, n // 20)}"
+    command = bladescan_command("scan", folder, "--shard", shard, "--faces", "none", "--quiet")
     started = time.monotonic()
-    done = subprocess.run([sys.executable, "-m", "bladescan", *command], capture_output=True, check=False)
+    done = subprocess.run(command, capture_output=True, check=False)
     assert done.returncode in (0, 1, 3), done.stderr
     return time.monotonic() - started
 
 
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("n", type=int, nargs="*", default=[1_000, 100_000, 1_000_000])
-    parser.add_argument("--tmp", type=Path, default=Path("/dev/shm"))
-    asked = parser.parse_args(arguments)
-    print("| names | first source, s | all, s | MiB for it | first row, s | scan holds, MiB | one shard, s |")
-    print("|---|---|---|---|---|---|---|")
+def main(argv: Sequence[str] | None = None) -> None:
+    options = parser(__spec__, __doc__)
+    options.add_argument("n", type=int, nargs="*", default=[1_000, 100_000, 1_000_000])
+    options.add_argument("--tmp", type=Path, default=Path("/dev/shm"))
+    asked = options.parse_args(argv)
+    columns = ["first source, s", "all, s", "MiB for it", "first row, s", "scan holds, MiB", "one shard, s"]
+    print(heading("names", *columns))
     for n in asked.n:
         folder = Path(tempfile.mkdtemp(dir=asked.tmp, prefix="bladescan-listing-"))
         try:
@@ -92,9 +96,9 @@ def main(arguments: list[str]) -> int:
             shard_s = one_shard(folder, n)
         finally:
             shutil.rmtree(folder)
-        print(f"| {n:,} | {first:.2f} | {last:.2f} | {mib:.0f} | {row_s:.1f} | {held:.0f} | {shard_s:.1f} |")
-    return 0
+        listed = f"{first:.2f}", f"{last:.2f}", f"{mib:.0f}"
+        print(row(f"{n:,}", *listed, f"{row_s:.1f}", f"{held:.0f}", f"{shard_s:.1f}"), flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()

@@ -1,20 +1,17 @@
-"""The figures of speed.py as a page of Markdown and as a picture."""
+"""The figures of `benchmarks.speed.scan` as a page of Markdown and as a picture."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.speed.workload import TYPICAL
+from benchmarks.tables import table
 from bladescan.base.figures import GREY, as_png, make_plain, new_figure
 
 TYPER = 'python -c "import typer"'
 _COLOURS = ("#4C78A8", "#72B7B2", "#EECA3B", "#F58518", "#9D9D9D")
 _OURS, _OTHERS = "#4C78A8", "#BBBBBB"
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows])
 
 
 def bound(found: Mapping[str, Any], runtime: str) -> float:

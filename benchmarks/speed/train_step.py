@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from benchmarks.speed import plain_step
+from benchmarks.tables import parser, table
 from bladescan.networks.text_encoders import TEXT_ENCODERS, TextEncoder
 from bladescan.pretext.examples import Batch
 from bladescan.pretext.model import JointHead
@@ -63,7 +64,7 @@ def main() -> None:
     names = contenders(options)
     seconds, gradients = race(options, names)
     peaks = {name: measured_alone(name) for name in names}
-    print(table(seconds, gradients, peaks))
+    print(report(seconds, gradients, peaks))
     if options.reference:
         print(f"\nGradient, difference to float64: {against_float64(options, gradients)}")
     small = {dtype: small_difference(dtype) for dtype in (torch.float32, torch.float64)}
@@ -71,18 +72,18 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
-    parser.add_argument("--encoder", default="resnet50", help="vision encoder")
-    parser.add_argument("--text", choices=list(TEXT_ENCODERS), default="clip")
-    parser.add_argument("--batch-size", type=int, default=8, help="of B_tr and of B_val; the paper's is 48")
-    parser.add_argument("--steps", type=int, default=2, help="timed steps")
-    parser.add_argument("--threads", type=int, default=0, help="of torch; 0 leaves the number to it")
-    parser.add_argument("--compile", action="store_true", help="ours with torch.compile")
-    parser.add_argument("--reference", action="store_true", help="compare gradients with float64 as well")
-    parser.add_argument("--alone", choices=[OURS, PLAIN, PLAIN_BF16], help=argparse.SUPPRESS)
-    return parser.parse_args()
+    made = parser(__spec__, __doc__)
+    made.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    made.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    made.add_argument("--encoder", default="resnet50", help="vision encoder")
+    made.add_argument("--text", choices=list(TEXT_ENCODERS), default="clip")
+    made.add_argument("--batch-size", type=int, default=8, help="of B_tr and of B_val; the paper's is 48")
+    made.add_argument("--steps", type=int, default=2, help="timed steps")
+    made.add_argument("--threads", type=int, default=0, help="of torch; 0 leaves the number to it")
+    made.add_argument("--compile", action="store_true", help="ours with torch.compile")
+    made.add_argument("--reference", action="store_true", help="compare gradients with float64 as well")
+    made.add_argument("--alone", choices=[OURS, PLAIN, PLAIN_BF16], help=argparse.SUPPRESS)
+    return made.parse_args()
 
 
 def heading(options: argparse.Namespace) -> str:
@@ -278,20 +279,15 @@ def measured_alone(name: str) -> int:
     return int(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
-def table(seconds: dict[str, list[float]], gradients: dict[str, Tensor], peaks: dict[str, int]) -> str:
-    lines = [
-        "| step | seconds, median | fastest | times ours | peak memory, GB | times ours "
-        "| gradient, difference to ours |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    ours = statistics.median(seconds[OURS])
+def report(seconds: dict[str, list[float]], gradients: dict[str, Tensor], peaks: dict[str, int]) -> str:
+    header = ["step", "seconds, median", "fastest", "times ours", "peak memory, GB", "times ours"]
+    rows, ours = [], statistics.median(seconds[OURS])
     for name, taken in seconds.items():
         median = statistics.median(taken)
-        lines.append(
-            f"| {name} | {median:.3f} | {min(taken):.3f} | {median / ours:.2f} | {peaks[name] / 1e9:.2f} "
-            f"| {peaks[name] / peaks[OURS]:.2f} | {difference(gradients[OURS], gradients[name]):.1e} |"
-        )
-    return "\n".join(lines)
+        times = f"{median:.3f}", f"{min(taken):.3f}", f"{median / ours:.2f}"
+        memory = f"{peaks[name] / 1e9:.2f}", f"{peaks[name] / peaks[OURS]:.2f}"
+        rows.append([name, *times, *memory, f"{difference(gradients[OURS], gradients[name]):.1e}"])
+    return table([*header, "gradient, difference to ours"], rows)
 
 
 if __name__ == "__main__":

@@ -62,13 +62,13 @@ def lines(row, seed, match="224 px, q90", **aucs):
 
 def test_the_table_averages_generators_first_and_then_seeds():
     results = [
-        *lines(ablations, "full", 0, one_class=(0.5, 0.7), binary=(0.8, 0.8)),
-        *lines(ablations, "full", 1, one_class=(0.6, 0.6), binary=(0.9, 0.7)),
-        *lines(ablations, "full", 2, one_class=(0.7, 0.8), binary=(1.0, 0.6)),
-        *lines(ablations, "start", 0, one_class=(0.5, 0.4), binary=(0.6, 0.7)),
-        *lines(ablations, "full", 3, match="128 px, q75", one_class=(0.0, 0.0), binary=(0.0, 0.0)),
+        *lines("full", 0, one_class=(0.5, 0.7), binary=(0.8, 0.8)),
+        *lines("full", 1, one_class=(0.6, 0.6), binary=(0.9, 0.7)),
+        *lines("full", 2, one_class=(0.7, 0.8), binary=(1.0, 0.6)),
+        *lines("start", 0, one_class=(0.5, 0.4), binary=(0.6, 0.7)),
+        *lines("full", 3, match="128 px, q75", one_class=(0.0, 0.0), binary=(0.0, 0.0)),
     ]
-    assert ablations.table(results, "224 px, q90").splitlines() == [
+    assert ablations.means(results, "224 px, q90").splitlines() == [
         "| row | seeds | one-class | sd3 | sdxl | binary | sd3 | sdxl |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
         "| start | 1 | 0.450 | 0.50 | 0.40 | 0.650 | 0.60 | 0.70 |",
@@ -79,8 +79,8 @@ def test_the_table_averages_generators_first_and_then_seeds():
 def test_results_are_read_back_as_they_were_added(tmp_path):
     path = tmp_path / "results.csv"
     assert ablations.read_results(path) == []
-    first = lines(ablations, "full", 0, one_class=(0.1 + 0.2, 0.7), binary=(0.8, 1 / 3))
-    second = lines(ablations, "exif", 1, one_class=(0.5, 0.5))
+    first = lines("full", 0, one_class=(0.1 + 0.2, 0.7), binary=(0.8, 1 / 3))
+    second = lines("exif", 1, one_class=(0.5, 0.5))
     ablations.add_results(path, first)
     ablations.add_results(path, second)
     assert ablations.read_results(path) == first + second

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import msgspec
@@ -29,12 +28,6 @@ SETS = {
     "ai-generated-train/third": ("made", "third"),
 }
 SOURCES = ("site", "studio", "csvconf", "ols", "interfaces_cc0")
-
-
-@pytest.fixture(scope="module")
-def benchmarks():
-    """The parts of the benchmark."""
-    return SimpleNamespace(failures=failures, card=model_card, own=own_photographs, pictures=pictures)
 
 
 @pytest.fixture(scope="module")
@@ -75,14 +68,14 @@ def detector(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def bench(benchmarks, data, detector):
-    return benchmarks.pictures.Bench(data, detector, n_jobs=1)
+def bench(data, detector):
+    return pictures.Bench(data, detector, n_jobs=1)
 
 
 @pytest.fixture(scope="module")
-def card(benchmarks, bench, tmp_path_factory):
+def card(bench, tmp_path_factory):
     folder = tmp_path_factory.mktemp("card")
-    return folder, benchmarks.card.card(bench, folder, lambda stage: None, n_draws=20)
+    return folder, model_card.card(bench, folder, n_draws=20)
 
 
 def cells(text: str, first: str) -> list[list[str]]:
@@ -91,8 +84,8 @@ def cells(text: str, first: str) -> list[list[str]]:
     return [line[1:] for line in lines]
 
 
-def test_the_collection_keeps_what_is_measured_apart_from_what_is_fitted(benchmarks, data):
-    found = benchmarks.pictures.collect(data)
+def test_the_collection_keeps_what_is_measured_apart_from_what_is_fitted(data):
+    found = pictures.collect(data)
     assert set(found.fitted) == {"site", "studio"}
     assert set(found.held_out) == {"csvconf", "ols", "interfaces_cc0"}
     assert set(found.trained) == {"known", "third"}
@@ -102,8 +95,8 @@ def test_the_collection_keeps_what_is_measured_apart_from_what_is_fitted(benchma
     assert len(measured) == 48 and all("evaluation" in path.parts for path in measured)
 
 
-def test_a_trial_takes_at_most_so_many_files_of_each_set(benchmarks, data):
-    for groups in vars(benchmarks.pictures.collect(data, 5)).values():
+def test_a_trial_takes_at_most_so_many_files_of_each_set(data):
+    for groups in vars(pictures.collect(data, 5)).values():
         assert all(4 <= len(files) <= 5 for files in groups.values())
 
 
@@ -130,9 +123,9 @@ def test_the_mean_over_unknown_generators_holds_those_alone(card):
     assert [[cell.split()[0] for cell in row] for row in cells(card[1], "mean of other")] == measured[:4]
 
 
-def test_generators_of_a_family_that_was_shown_do_not_count_as_unknown(benchmarks, bench):
-    assert benchmarks.card.familiar(bench) == ["known-2"]
-    assert benchmarks.card.foreign(bench) == ["other"]
+def test_generators_of_a_family_that_was_shown_do_not_count_as_unknown(bench):
+    assert model_card.familiar(bench) == ["known-2"]
+    assert model_card.foreign(bench) == ["other"]
 
 
 def test_the_false_alarm_rate_is_judged_by_its_number(card):
@@ -155,20 +148,20 @@ def test_own_photographs_are_each_measured_once(card):
     assert [row[0] for row in enough] == ["one-class, before", "binary, before"]  # six cannot calibrate
 
 
-def test_a_fit_on_own_photographs_is_calibrated_on_those_that_it_did_not_learn_from(benchmarks, bench):
-    own = benchmarks.own.scored(bench, bench.cut(bench.collection.held_out)["csvconf"], 112)
-    road = benchmarks.own.fit_on_own(bench, own)
+def test_a_fit_on_own_photographs_is_calibrated_on_those_that_it_did_not_learn_from(bench):
+    own = own_photographs.scored(bench, bench.cut(bench.collection.held_out)["csvconf"], 112)
+    road = own_photographs.fit_on_own(bench, own)
     scores = road.head(own.found)
     assert road.calibration.n_held_out == 13  # 0.3 of 44
     assert np.isin(np.float64(road.calibration.calibration), scores).all()
 
 
-def test_the_typology_angle_is_that_of_its_formula(benchmarks):
+def test_the_typology_angle_is_that_of_its_formula():
     colours = np.array(
         [[224, 172, 105], [141, 85, 36], [255, 219, 172], [128, 128, 128], [90, 100, 160]], np.uint8
     )
     crops = np.broadcast_to(colours[:, None, None], (5, 224, 224, 3))
-    angles = benchmarks.failures.typology_angles(crops)
+    angles = failures.typology_angles(crops)
     for colour, angle in zip(colours[:3], angles[:3], strict=True):
         lightness, _, yellow = cv2.cvtColor(np.float32([[colour / 255]]), cv2.COLOR_RGB2LAB)[0, 0].tolist()
         assert angle == pytest.approx(math.degrees(math.atan((lightness - 50) / yellow)), abs=0.1)
@@ -176,16 +169,16 @@ def test_the_typology_angle_is_that_of_its_formula(benchmarks):
     assert np.isnan(angles[3:]).all()  # grey and blue have no skin colour
 
 
-def test_the_typology_angle_is_taken_between_eyes_and_mouth(benchmarks):
+def test_the_typology_angle_is_taken_between_eyes_and_mouth():
     crops = np.full((1, 224, 224, 3), (224, 172, 105), np.uint8)
     around = crops.copy()
     around[:, :100] = around[:, 150:] = (10, 20, 200)
-    assert benchmarks.failures.typology_angles(around) == benchmarks.failures.typology_angles(crops)
+    assert failures.typology_angles(around) == failures.typology_angles(crops)
 
 
-def test_filters_and_hard_pictures_keep_shape_and_change_what_they_promise(benchmarks):
+def test_filters_and_hard_pictures_keep_shape_and_change_what_they_promise():
     crops = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), np.uint8)
-    made = benchmarks.failures.FILTERS | benchmarks.failures.HARD
+    made = failures.FILTERS | failures.HARD
     for name, change in made.items():
         changed = change(crops)
         assert changed.shape == crops.shape and changed.dtype == np.uint8
@@ -195,8 +188,7 @@ def test_filters_and_hard_pictures_keep_shape_and_change_what_they_promise(bench
     assert made["face of 32 px"](crops).std() < made["face of 64 px"](crops).std() < crops.std()
 
 
-def test_a_share_has_its_interval_and_of_nothing_there_is_none(benchmarks):
-    assert benchmarks.pictures.percent(None) == "-"
-    share = benchmarks.pictures.share_of(np.array([True, False, False, False]))
+def test_a_share_has_its_interval_and_of_nothing_there_is_none():
+    share = pictures.share_of(np.array([True, False, False, False]))
     assert share.value == 0.25 and share.low < 0.01 and share.high > 0.8
-    assert benchmarks.pictures.share_of(np.zeros(0, bool)) is None
+    assert pictures.share_of(np.zeros(0, bool)) is None

@@ -38,12 +38,6 @@ def test_every_stage_of_a_picture_with_a_face_takes_time(face, tmp_path):
     assert min(found.values()) > 0
 
 
-def test_rounds_take_turns_and_the_first_is_not_counted():
-    order = []
-    found = speed.best(2, {"a": lambda: order.append("a"), "b": lambda: order.append("b")})
-    assert order == ["a", "b"] * 3 and set(found) == {"a", "b"}
-
-
 FOUND = {
     "machine": {"cpu": "c", "cores": 2, "python": "3", "packages": {"numpy": "1"}},
     "stages_ms": {

@@ -67,3 +67,8 @@ def test_whether_growth_is_seen():
     rising = [(n, 1000 + n, 20 + n // 100) for n in range(0, 1001, 10)]
     assert soak.growth(flat) == (0, 0)
     assert min(soak.growth(rising)) > soak.MOST_GROWTH
+
+
+def test_a_tenth_without_a_sample_has_that_of_the_nearest():
+    assert soak.tenth([(0, 1, 1), (500, 5, 50), (1000, 9, 90)], 1) == (1, 1)
+    assert soak.tenth([(0, 1, 1), (500, 5, 50), (1000, 9, 90)], 4) == (5, 50)

