@@ -1,8 +1,8 @@
 """The processes of a cluster, as `bladescan.scanning.cluster` uses them, behind joblib's backend for each.
 
-joblib's backends are used without its ``Parallel``, which would hand out chunks as fast as they finish instead
-of as fast as their rows are taken, scan in this process where the cluster has one slot, and wait for ever on a
-chunk that its scheduler gives up.
+joblib's backends are used without its ``Parallel``, which would hand out chunks as fast as they finish
+instead of as fast as their rows are taken, scan in this process where the cluster has one slot, and wait for
+ever on a chunk that its scheduler gives up.
 """
 
 from __future__ import annotations
