@@ -1,12 +1,128 @@
 """bladescan: tell AI-generated faces from photographs, in batches.
 
-Implements BLADES (Zou et al., "Bi-Level Optimization for Self-Supervised AI-Generated Face
-Detection", ICCV 2025). The command is ``bladescan``; ``bladescan.scanning.pipeline`` is its library door.
+Implements BLADES (Zou et al., "Bi-Level Optimization for Self-Supervised AI-Generated Face Detection", ICCV
+2025). The command is ``bladescan``; the names below are what Python programs may rely on, see
+docs/python-api.md. Each is loaded when it is first used: ``import bladescan`` alone costs next to nothing.
 """
 
+from __future__ import annotations
+
 import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bladescan.base.errors import (
+        BackendError,
+        BladescanError,
+        BucketError,
+        DataError,
+        DetectorError,
+        DeviceUnavailableError,
+        ImageError,
+        MissingDependencyError,
+        OutputError,
+        RecipeError,
+        TooManyErrorsError,
+        UnknownNameError,
+        UsageError,
+    )
+    from bladescan.base.records import (
+        Cost,
+        FaceBox,
+        FaceCrop,
+        FaceVerdict,
+        ImageRecord,
+        Reason,
+        Scores,
+        Verdict,
+    )
+    from bladescan.images.limits import Limits
+    from bladescan.outputs.run import RunInfo, RunSummary
+    from bladescan.runtimes.backend import Backend, BackendPlugin, BackendSettings, BackendStatus
+    from bladescan.scanning.decoder_process import DecoderSettings
+    from bladescan.scanning.job import OutputOptions, run_scan, scan
+    from bladescan.scanning.listener import BrokenOff, Listener, Listeners
+    from bladescan.scanning.scanner import Decision, Scanner, ScanOptions
+    from bladescan.scanning.tally import Tally
+    from bladescan.sources.query import SourceQuery
+    from bladescan.sources.source import Source
 
 # onnxruntime keeps usage records for its maker unless told not to. What is scanned here is nobody's business.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
+
+_ROOMS = {
+    "base.errors": "BackendError BladescanError BucketError DataError DetectorError DeviceUnavailableError "
+    "ImageError MissingDependencyError OutputError RecipeError TooManyErrorsError UnknownNameError "
+    "UsageError",
+    "base.records": "Cost FaceBox FaceCrop FaceVerdict ImageRecord Reason Scores Verdict",
+    "images.limits": "Limits",
+    "outputs.run": "RunInfo RunSummary",
+    "runtimes.backend": "Backend BackendPlugin BackendSettings BackendStatus",
+    "scanning.decoder_process": "DecoderSettings",
+    "scanning.job": "OutputOptions run_scan scan",
+    "scanning.listener": "BrokenOff Listener Listeners",
+    "scanning.scanner": "Decision ScanOptions Scanner",
+    "scanning.tally": "Tally",
+    "sources.query": "SourceQuery",
+    "sources.source": "Source",
+}
+_HOMES = {name: module for module, names in _ROOMS.items() for name in names.split()}
+"""The module of each public name."""
+
+__all__ = [
+    "Backend",
+    "BackendError",
+    "BackendPlugin",
+    "BackendSettings",
+    "BackendStatus",
+    "BladescanError",
+    "BrokenOff",
+    "BucketError",
+    "Cost",
+    "DataError",
+    "Decision",
+    "DecoderSettings",
+    "DetectorError",
+    "DeviceUnavailableError",
+    "FaceBox",
+    "FaceCrop",
+    "FaceVerdict",
+    "ImageError",
+    "ImageRecord",
+    "Limits",
+    "Listener",
+    "Listeners",
+    "MissingDependencyError",
+    "OutputError",
+    "OutputOptions",
+    "Reason",
+    "RecipeError",
+    "RunInfo",
+    "RunSummary",
+    "ScanOptions",
+    "Scanner",
+    "Scores",
+    "Source",
+    "SourceQuery",
+    "Tally",
+    "TooManyErrorsError",
+    "UnknownNameError",
+    "UsageError",
+    "Verdict",
+    "run_scan",
+    "scan",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bladescan' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"bladescan.{_HOMES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

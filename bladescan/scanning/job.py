@@ -185,4 +185,4 @@ def scan(given: Given, options: ScanOptions = ScanOptions()) -> Iterator[ImageRe
         BladescanError: something cannot be had or read; when the first record is asked for.
     """
     with Scanner(options) as scanner:
-        yield from scanner.scan(sources_of(given))
+        yield from scanner.scan(given)

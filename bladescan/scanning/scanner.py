@@ -28,6 +28,7 @@ from bladescan.scanning.discovery import flag_by_discovery_rate
 from bladescan.scanning.judging import choose_head
 from bladescan.scanning.pipeline import Pipeline, ScanSettings
 from bladescan.scanning.workers import scan_in_processes
+from bladescan.sources.given import Given, sources_of
 from bladescan.sources.source import Source
 
 if TYPE_CHECKING:
@@ -115,15 +116,18 @@ class Scanner:
             self._cluster = self._join(options.cluster, options)
             self.notices.append(self._cluster.notice)
 
-    def scan(self, sources: Iterable[Source]) -> Iterator[ImageRecord]:
-        """Scan sources; yield a record for each, in order.
+    def scan(self, given: Given) -> Iterator[ImageRecord]:
+        """Scan files, folders or buckets; yield a record for each image, in order.
 
         Under a false-discovery rate the first comes after the last was scanned.
+
+        Args:
+            given: what to scan.
 
         Raises:
             TooManyErrorsError: the limit of unreadable sources is passed, after their records.
         """
-        return self.judged_together(self.judged_alone(sources))
+        return self.judged_together(self.judged_alone(sources_of(given)))
 
     def judged_alone(self, sources: Iterable[Source]) -> Iterator[ImageRecord]:
         """Scan sources without looking at the batch: flagged at the false-alarm rate, whatever ``fdr`` says.

