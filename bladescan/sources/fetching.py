@@ -19,7 +19,7 @@ from bladescan.base.records import Reason
 from bladescan.sources import retries
 from bladescan.sources.addresses import is_url, parse_url, without_url
 from bladescan.sources.buckets import open_store
-from bladescan.sources.retries import TransientError, announce_retry, in_thread
+from bladescan.sources.retries import TransientError, in_thread, retry_async
 from bladescan.sources.stored_objects import StoredObject, TooLargeError, check_size
 
 if TYPE_CHECKING:
@@ -144,15 +144,11 @@ class Fetcher:
             raise ImageError(Reason.TIMEOUT, f"not fetched within {longest:g} s") from exc
 
     async def _with_retries(self, name: str, listed: StoredObject | None, limit: int) -> bytes:
-        for pause in (*retries.BACKOFF_S, None):
-            try:
-                return await self._once(name, listed, limit)
-            except TransientError as exc:
-                if pause is None:
-                    times = 1 + len(retries.BACKOFF_S)
-                    raise ImageError(exc.reason, f"{exc.detail}; tried {times} times") from exc
-                await asyncio.sleep(announce_retry(pause, name, exc))
-        raise AssertionError("the last attempt answers or raises")
+        try:
+            return await retry_async(lambda: self._once(name, listed, limit), name)
+        except TransientError as exc:
+            times = 1 + len(retries.BACKOFF_S)
+            raise ImageError(exc.reason, f"{exc.detail}; tried {times} times") from exc
 
     async def _once(self, name: str, listed: StoredObject | None, limit: int) -> bytes:
         try:

@@ -10,7 +10,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from bladescan.base.records import Reason
@@ -39,8 +39,27 @@ class TransientError(Exception):
         self.reason = reason
 
 
+class _Pauses:
+    """The pauses between attempts at one thing, growing, and random so that not all come at once.
+
+    Args:
+        name: the URL that it is about.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name, self._left = name, iter(BACKOFF_S)
+
+    def after(self, exc: TransientError) -> float:
+        """Say that there will be another attempt; the seconds until then. Without one, raise what failed."""
+        pause = next(self._left, None)
+        if pause is None:
+            raise exc
+        _retries.tell(self._name, exc.detail)
+        return pause * random.uniform(0.5, 1.0)
+
+
 def retry(action: Callable[[], _T], name: str) -> _T:
-    """The action's answer, tried again with growing pauses.
+    """Try an action again, with growing pauses, until it goes well; its answer.
 
     Args:
         action: may raise `TransientError`.
@@ -49,18 +68,22 @@ def retry(action: Callable[[], _T], name: str) -> _T:
     Raises:
         TransientError: it never went well.
     """
-    for pause in BACKOFF_S:
+    pauses = _Pauses(name)
+    while True:
         try:
             return action()
         except TransientError as exc:
-            time.sleep(announce_retry(pause, name, exc))
-    return action()
+            time.sleep(pauses.after(exc))
 
 
-def announce_retry(pause: float, name: str, exc: TransientError) -> float:
-    """Say that there will be another attempt; the seconds to wait, random so that not all come at once."""
-    _retries.tell(name, exc.detail)
-    return pause * random.uniform(0.5, 1.0)
+async def retry_async(action: Callable[[], Awaitable[_T]], name: str) -> _T:
+    """Do as `retry`, but let other tasks run meanwhile."""
+    pauses = _Pauses(name)
+    while True:
+        try:
+            return await action()
+        except TransientError as exc:
+            await asyncio.sleep(pauses.after(exc))
 
 
 class _Retries:
