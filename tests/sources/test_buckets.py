@@ -313,14 +313,13 @@ def object_in(bucket: str, name: str = "sub/&<y>.JPG") -> tuple[Source, bytes]:
 
 
 @pytest.mark.parametrize("kind", ["reset", "cut", "stuck", "shortened", "503", "500", "mute"])
-def test_what_goes_wrong_for_a_moment_is_tried_again_and_said(kind, bucket, proxy, capsys):
+def test_what_goes_wrong_for_a_moment_is_tried_again_and_said(kind, bucket, proxy, caplog):
     source, data = object_in(bucket)
     proxy.faults = [Fault("%3Cy%3E", kind, times=2)]
     assert fetch(source, timeout_s=1) == [data]
-    notes = capsys.readouterr().err.splitlines()
-    assert len(notes) == 2
-    assert all(note.startswith(f"bladescan: note: {source.name}: ") for note in notes)
-    assert all(note.endswith("; trying again") for note in notes)
+    told = [record for record in caplog.records if record.name.startswith("bladescan.")]
+    assert [(record.event, record.source) for record in told] == 2 * [("retry", source.name)]
+    assert all(record.getMessage().endswith("; trying again") for record in told)
 
 
 @pytest.mark.parametrize(
