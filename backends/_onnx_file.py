@@ -64,7 +64,7 @@ def read_onnx(data: bytes, *, where: str) -> OnnxFile:
         where: its name, for the error.
 
     Raises:
-        DetectorError: it is not a whole ONNX model.
+        DetectorError: it is not a complete ONNX model.
     """
     try:
         fields = list(_fields(memoryview(data)))
@@ -76,7 +76,7 @@ def read_onnx(data: bytes, *, where: str) -> OnnxFile:
             has_external_data=_is_external(memoryview(data), "model", 0),
         )
     except (ValueError, IndexError, TypeError) as exc:
-        raise DetectorError(f"{where}: not a whole ONNX model ({exc})") from exc
+        raise DetectorError(f"{where}: not a complete ONNX model ({exc})") from exc
 
 
 def _domains(fields: list[tuple[int, memoryview | int]]) -> frozenset[str]:

@@ -159,7 +159,7 @@ def _cuda_index(asked: str, providers: list[str]) -> int | None:
         raise UsageError(f"unknown device {asked!r}: expected auto, cpu, cuda or cuda:N")
     if _CUDA not in providers:
         raise DeviceUnavailableError(
-            f"device {asked!r} cannot be had: this onnxruntime has no CUDA provider: {_INSTALL_CUDA}, "
+            f"device {asked!r} is not available: this onnxruntime has no CUDA provider: {_INSTALL_CUDA}, "
             "or use --backend pytorch, or --device cpu"
         )
     return int(index or 0)
@@ -179,7 +179,7 @@ def _session(data: bytes, index: int | None, settings: BackendSettings, *, where
 
 
 def _no_cuda(device: str, why: str) -> DeviceUnavailableError:
-    return DeviceUnavailableError(f"device {device!r} cannot be had: {why}; use --device cpu")
+    return DeviceUnavailableError(f"device {device!r} is not available: {why}; use --device cpu")
 
 
 def _check_graph(session: Any, manifest: Manifest, *, where: str) -> None:

@@ -156,7 +156,7 @@ def _check_device(asked: str) -> None:
     if kind != "cuda" or (index and not index.isdigit()):
         raise UsageError(f"unknown device {asked!r}: expected auto, cpu, cuda or cuda:N")
     raise DeviceUnavailableError(
-        f"device {asked!r} cannot be had: the openvino backend computes on the CPU; "
+        f"device {asked!r} is not available: the openvino backend computes on the CPU; "
         "use --backend onnx or pytorch"
     )
 

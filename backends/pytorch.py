@@ -286,7 +286,7 @@ def _device(asked: str) -> str:
         raise UsageError(f"unknown device {asked!r}: expected auto, cpu, cuda or cuda:N")
     if int(index or 0) >= n_cuda:
         raise DeviceUnavailableError(
-            f"device {asked!r} cannot be had: torch {torch.__version__} sees {n_cuda} CUDA devices here; "
+            f"device {asked!r} is not available: torch {torch.__version__} finds {n_cuda} CUDA devices; "
             "use --device cpu or a CUDA build of torch"
         )
     return f"cuda:{int(index or 0)}"

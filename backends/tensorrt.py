@@ -316,7 +316,7 @@ def _heads(file: EngineFile, *, where: str) -> Any:
         return None
     found = read_onnx(file.heads, where=where)
     if found.has_external_data or found.domains - DOMAINS:
-        raise DetectorError(f"{where}: its heads need what is not in the file")
+        raise DetectorError(f"{where}: its heads need data that is not in the file")
     session = open_heads(file.heads, where=where)
     wanted = {HEAD_OUTPUTS[head] for head in file.manifest.heads}
     if {output.name for output in session.get_outputs()} != wanted:

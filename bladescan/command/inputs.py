@@ -60,7 +60,7 @@ def check_apart(**files: str | Path | None) -> None:
             continue
         other = taken.setdefault(os.path.realpath(path), option)
         if other != option:
-            raise UsageError(f"{path}: is the file of both --{other} and --{option}; give each its own")
+            raise UsageError(f"{path}: --{other} and --{option} name the same file; give each its own")
 
 
 def raw_stdin() -> Any:
@@ -75,7 +75,7 @@ def check_output(path: Path, suffix: str) -> None:
     if path.suffix.lower() != suffix:
         raise UsageError(f"--output {path}: expected a name that ends in {suffix}")
     if not path.parent.is_dir():
-        raise UsageError(f"--output {path}: no folder {path.parent}")
+        raise UsageError(f"--output {path}: there is no folder {path.parent}; make it first")
     if path.is_dir():
         raise UsageError(f"--output {path}: is a folder; give the name of a file")
 
@@ -94,7 +94,7 @@ def calibrated_detector(detector: Path | None, output: Path) -> Path:
         raise UsageError(f"--output {output}: expected a name that ends in {' or '.join(forms)}")
     path = detector or forms[suffix]
     if path.suffix.lower() != suffix:
-        raise UsageError(f"--output {output}: expected {path.suffix}, which {path.name} is")
+        raise UsageError(f"--output {output}: expected a name that ends in {path.suffix}, like {path.name}")
     check_output(output, suffix)
     return path
 
@@ -113,7 +113,7 @@ def check_rate(rate: float) -> float:
 def check_new_folder(path: Path) -> None:
     """Make the folder of an output, or fail now where that cannot be or would mix it with something else."""
     if not path.parent.is_dir():
-        raise UsageError(f"--output {path}: no folder {path.parent}")
+        raise UsageError(f"--output {path}: there is no folder {path.parent}; make it first")
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UsageError(f"--output {path}: expected a new or empty folder")

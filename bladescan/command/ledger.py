@@ -162,7 +162,7 @@ def export(
             sink.finish(tally.summary())
         stale = sum(count.n for count in reader.counts() if not count.current)
     if stale:
-        _logger.warning(f"{stale} entries of other settings are left out")
+        _logger.warning(f"{stale} entries with other settings are left out")
 
 
 def _run_info(fields: dict[str, Any], started: int) -> RunInfo:

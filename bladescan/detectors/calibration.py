@@ -175,7 +175,7 @@ def hold_out(
         np.arange(n) if groups is None else np.asarray(groups), return_inverse=True, return_counts=True
     )
     if len(counts) < 2:
-        raise DataError("nothing can be held out: the photographs are fewer than two groups")
+        raise DataError("nothing can be held out: the photographs form fewer than two groups")
     held = np.zeros(len(counts), np.bool_)
     room = share * n
     for group in rng.permutation(len(counts)):
@@ -218,7 +218,8 @@ def _allowed_rank(n: int, rate: float) -> int:
     if k == 0:
         raise UsageError(
             f"a false-alarm rate of {rate:g} needs at least {needed_photographs(rate)} held-out "
-            f"photographs, the detector has {n}: ask for {1 / (n + 1):.2g} or more, or fit on more"
+            f"photographs, the detector has {n}: ask for {1 / (n + 1):.2g} or more, or calibrate "
+            "on more photographs"
         )
     return k
 

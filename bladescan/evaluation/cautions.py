@@ -47,12 +47,12 @@ def duplicate_cautions(facts: Mapping[str, list[FileFacts]]) -> list[str]:
     copies = {name: len(part) - len({fact.digest for fact in part}) for name, part in facts.items()}
     return [
         *(
-            f"{n} of the files of {name} are among the photographs as well: no number about {name} holds"
+            f"{n} of the files of {name} are also among the photographs: ignore all numbers about {name}"
             for name, n in shared.items()
             if n
         ),
         *(
-            f"{n} of the files of {name} are copies of others there: intervals count them as one file"
+            f"{n} of the files of {name} are copies of each other: intervals count them as one file"
             for name, n in copies.items()
             if n
         ),
@@ -79,15 +79,15 @@ def baseline_cautions(
             beaten = [name for name, area in areas if area.value >= measured[name].auc.value]
             if beaten:
                 cautions.append(
-                    f"{_BASELINE_SEES[baseline]} alone reach the AUC of the {head} head or more on "
+                    f"{_BASELINE_SEES[baseline]} alone reach the AUC of the {head} head on "
                     f"{', '.join(beaten)}: {_consequence(baseline, matched)}"
                 )
     if cautions and matched is None:
-        cautions.append("the classes differ in more than their faces: look at them with --match as well")
+        cautions.append("the classes differ in more than their faces: evaluate them with --match as well")
     return cautions
 
 
 def _consequence(baseline: str, matched: CropMatch | None) -> str:
     if baseline == "files" and matched is not None:
-        return "the sets differ that much as files, of which the matched crops should show nothing"
-    return "there its score is no evidence that it sees faces"
+        return "the sets differ that much as files, which the matched crops should hide"
+    return "there its score does not show that it sees faces"

@@ -111,7 +111,7 @@ def run_evaluation(
         BladescanError: the detector, the backend or the face finder cannot be had.
     """
     if not ai_generated or PHOTOGRAPHS in ai_generated:
-        raise UsageError(f"an evaluation needs generators by name, none of them called {PHOTOGRAPHS!r}")
+        raise UsageError(f"an evaluation needs named generators, none of them called {PHOTOGRAPHS!r}")
     with contextlib.closing(_open_backend(options)) as backend:
         manifest = backend.manifest
         rate = manifest.default_false_alarm if options.false_alarm is None else options.false_alarm
@@ -153,7 +153,7 @@ def _open_backend(options: EvaluateOptions) -> Backend:
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "no such file"
         raise DetectorError(
-            f"{path}: {what}; expected a detector (.onnx or .safetensors), or none for what ships"
+            f"{path}: {what}; expected a detector (.onnx or .safetensors), or none for the shipped one"
         )
     return choose_plugin(options.backend, path).open(path, options.runtime)
 

@@ -89,7 +89,9 @@ def _exported(detector: Path) -> bytes:
         from bladescan.exporting.onnx import export_onnx
         from bladescan.heads.detector import load_detector
     except ImportError as exc:
-        raise MissingDependencyError("exporting it", "torch", "pip install 'bladescan[train]'") from exc
+        raise MissingDependencyError(
+            "exporting a .safetensors detector", "torch", "pip install 'bladescan[train]'"
+        ) from exc
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "detector.onnx")
         export_onnx(load_detector(detector), path)
@@ -116,5 +118,5 @@ def _cut(photographs: Iterable[Source], pool: DecoderPool, seen: Callable[[int],
             break
     if n_faces < FEWEST_CROPS:
         without = ", ".join(f"{n} {why}" for why, n in skipped.most_common()) or "no other image"
-        raise DataError(f"{n_faces} faces found ({without}): 8-bit integers take at least {FEWEST_CROPS}")
+        raise DataError(f"{n_faces} faces found ({without}): int8 needs at least {FEWEST_CROPS}")
     return np.concatenate(parts)

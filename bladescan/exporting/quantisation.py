@@ -217,7 +217,7 @@ def judge(report: QuantisationReport, least_same: float = LEAST_SAME, *, where: 
         if share < least_same:
             raise DetectorError(
                 f"{where}: in 8-bit integers {share:.1%} of {report.n_compared} photographs keep the verdict "
-                f"of the {head} head, at least {least_same:.0%} have to; nothing was written"
+                f"of the {head} head; at least {least_same:.0%} must; nothing was written"
             )
 
 

@@ -204,8 +204,8 @@ def _capabilities(library: Library, device: DeviceInfo | None) -> tuple[str, ...
     listed = listed_capabilities(library)
     if device is None and not listed:
         raise DeviceUnavailableError(
-            f"{library.name} builds an engine on the CUDA device that it is for, and none is here: export "
-            "where the scan will run (with cuda-bindings installed)"
+            f"{library.name} builds an engine on the device that will run it, and this machine has none: "
+            "export where the scan will run (with cuda-bindings installed)"
         )
     if device is None:
         return tuple(listed)

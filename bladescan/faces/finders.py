@@ -61,7 +61,7 @@ def open_face_detector(name: str, *, min_face: int = 32) -> FaceDetector:
         BackendError: its weights are missing or not what they should be.
     """
     if min_face < 1:
-        raise UsageError(f"the smallest face must have at least 1 pixel, got {min_face}")
+        raise UsageError(f"the smallest face must be at least 1 pixel, got {min_face}")
     kind, _, model = name.partition(":")
     if kind not in FACE_FINDERS or (model and kind != "insightface"):
         raise UnknownNameError("face finder", name, FACE_FINDERS)

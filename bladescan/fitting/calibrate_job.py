@@ -109,7 +109,9 @@ def save_calibrated(detector: Path, manifest: Manifest, output: Path) -> None:
     try:
         from bladescan.heads.detector import load_detector, save_detector
     except ImportError as exc:
-        raise MissingDependencyError("calibrating it", "torch", "pip install 'bladescan[train]'") from exc
+        raise MissingDependencyError(
+            "calibrating a .safetensors detector", "torch", "pip install 'bladescan[train]'"
+        ) from exc
     save_detector(replace(load_detector(detector), manifest=manifest), output)
 
 
@@ -154,7 +156,7 @@ def _calibrated(old: Manifest, faces: _Faces, finder: str, options: CalibrateOpt
     if n < needed:
         raise DataError(
             f"{n} faces in {faces.n_images} photographs, but a false-alarm rate of {rate:g} needs at least "
-            f"{needed}"
+            f"{needed}: give more photographs"
         )
     heads, compared = {}, {}
     for name, head in old.heads.items():
@@ -195,7 +197,7 @@ def _with_manifest(data: bytes, manifest: Manifest) -> bytes:
     try:
         import onnx
     except ImportError as exc:
-        raise MissingDependencyError("calibrating an export", "onnx", "pip install onnx") from exc
+        raise MissingDependencyError("calibrating an .onnx detector", "onnx", "pip install onnx") from exc
     model = onnx.load_from_string(data)
     for entry in model.metadata_props:
         if entry.key == METADATA_KEY:

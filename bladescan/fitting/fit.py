@@ -172,7 +172,7 @@ def _check_held_out(n_held_out: int, settings: FitSettings) -> None:
     needed = needed_photographs(settings.false_alarm)
     if n_held_out < needed:
         raise DataError(
-            f"{n_held_out} photographs are held out, a false-alarm rate of {settings.false_alarm:g} needs at "
+            f"{n_held_out} photographs are held out; a false-alarm rate of {settings.false_alarm:g} needs at "
             f"least {needed}: give about {round(needed / settings.held_out)} photographs or more"
         )
 
@@ -183,7 +183,7 @@ def _check_binary(n_photographs: int, ai_generated: NDArray[Any] | None) -> None
         return
     for name, n in (("photographic", n_photographs), ("AI-generated", len(ai_generated))):
         if n < FEWEST:
-            raise DataError(f"{n} {name} faces are too few for the binary head: at least {FEWEST}")
+            raise DataError(f"{n} {name} faces: the binary head needs at least {FEWEST}")
 
 
 def _one_class_head(fit: MixtureFit, scores: NDArray[np.float64]) -> Head:

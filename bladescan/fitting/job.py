@@ -60,7 +60,7 @@ def load_encoder(encoder: str) -> Detector:
     path = SAFETENSORS if encoder == DEFAULT_ENCODER else Path(encoder)
     if path.suffix.lower() == ".onnx":
         raise DetectorError(
-            f"{path}: an export holds no weights to build on; give the .safetensors detector or the run"
+            f"{path}: an export has no weights to build on; give the .safetensors detector or the encoder run"
         )
     if not path.is_dir():
         detector = load_detector(path)

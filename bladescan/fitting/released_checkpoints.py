@@ -171,8 +171,8 @@ def run_import(
         return Imported(options.out, manifest, tuple(_notices(found)))
     if not found.classifier:
         raise UsageError(
-            f"{options.checkpoint}: holds no binary head to calibrate: import it without photographs, then "
-            "bladescan fit --encoder the run --photos them"
+            f"{options.checkpoint}: has no binary head to calibrate: import it without --photos, then run "
+            "bladescan fit --encoder RUN --photos PHOTOS"
         )
     detector = _calibrated(manifest, found, photographs, options, seen)
     save_detector(detector, options.out)
@@ -287,7 +287,7 @@ def _check_place(out: Path, *, detector: bool) -> None:
         if not detector and out.exists() and any(out.iterdir()):
             raise UsageError(f"{out}: is not empty: choose another folder")
     except OSError as exc:
-        raise OutputError(f"{out}: cannot be made: {exc.strerror or exc}") from exc
+        raise OutputError(f"{out}: cannot be created: {exc.strerror or exc}") from exc
 
 
 def _write_run(out: Path, manifest: Manifest, found: Checkpoint) -> None:
@@ -298,7 +298,7 @@ def _write_run(out: Path, manifest: Manifest, found: Checkpoint) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
-        raise OutputError(f"{out}: cannot be made: {exc.strerror or exc}") from exc
+        raise OutputError(f"{out}: cannot be created: {exc.strerror or exc}") from exc
     write_file(out / ENCODER_FILE, save(solid, metadata={METADATA_KEY: encode_manifest(manifest)}))
 
 
@@ -318,8 +318,8 @@ def _calibrated(
     n, needed = len(features.embeddings), needed_photographs(options.false_alarm)
     if n < needed:
         raise DataError(
-            f"{n} faces calibrate, a false-alarm rate of {options.false_alarm:g} needs at least {needed}: "
-            "give more photographs"
+            f"{n} faces to calibrate on, but a false-alarm rate of {options.false_alarm:g} needs at least "
+            f"{needed}: give more photographs"
         )
     scores = binary_scores(found.classifier, features.embeddings)
     head = Head(compress_calibration(scores), n, {"hidden": _HIDDEN, "fitted_by": "the authors"})
@@ -345,5 +345,5 @@ def _notices(found: Checkpoint, *, calibrated: bool = False) -> list[str]:
             "again with --photos, to a .safetensors detector"
         )
     if found.passed_over:
-        lines.append(f"{len(found.passed_over)} tensors of CLIP's text side were left out: nothing uses them")
+        lines.append(f"{len(found.passed_over)} tensors of CLIP's text side are left out: nothing uses them")
     return lines

@@ -143,7 +143,7 @@ def fit_classifier(
     """
     for name, part in (("photographic", photographic), ("AI-generated", ai_generated)):
         if len(part) < FEWEST:
-            raise DataError(f"{len(part)} {name} faces are too few for the binary head: at least {FEWEST}")
+            raise DataError(f"{len(part)} {name} faces: the binary head needs at least {FEWEST}")
     rng = np.random.default_rng(random_state)
     with one_thread():
         held_p = hold_out(len(photographic), _VALIDATION, rng, groups)

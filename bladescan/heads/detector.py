@@ -218,7 +218,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str]:
     except OSError as exc:
         raise DetectorError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
     except SafetensorError as exc:
-        raise DetectorError(f"{path.name}: not a whole safetensors file: {exc}") from exc
+        raise DetectorError(f"{path.name}: not a complete safetensors file: {exc}") from exc
 
 
 def _all_tensors(detector: Detector) -> dict[str, Tensor]:

@@ -52,9 +52,9 @@ class EarlierOptions:
         if self.show not in SHOW:
             raise UnknownNameError("choice of --show", self.show, SHOW)
         if self.show == "new" and self.ledger is None:
-            raise UsageError("--show new needs --ledger FILE, which tells what is new")
+            raise UsageError("--show new needs --ledger FILE")
         if self.resume and self.output is None:
-            raise UsageError("--resume goes on with an output file: give -o FILE")
+            raise UsageError("--resume needs an output file: give -o FILE")
 
 
 class _Listed(NamedTuple):

@@ -60,7 +60,7 @@ def mapped_errors(path: str, noun: str) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as exc:
         if getattr(exc, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
-            raise UsageError(f"{path}: is not a {noun}; give its name, or that of a new file") from exc
+            raise UsageError(f"{path}: is not a {noun}; give the name of one, or of a new file") from exc
         way_out = _WAYS_OUT.get(getattr(exc, "sqlite_errorcode", 0) & 0xFF, "")
         raise OutputError(f"{noun} {path}: {exc}{way_out}") from exc
 
@@ -197,7 +197,7 @@ def check_kind(db: sqlite3.Connection, path: str, kind: FileKind) -> None:
     application_id = db.execute("PRAGMA application_id").fetchone()[0]
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if application_id == kind.application_id and version > SCHEMA_VERSION:
-        raise UsageError(f"{path}: a {kind.noun} of a later version of bladescan; use that version")
+        raise UsageError(f"{path}: a {kind.noun} of a later version of bladescan; upgrade it, or use another file")
     is_new = not (application_id or version or db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
     if application_id != kind.application_id and not is_new:
         raise UsageError(f"{path}: is not a {kind.noun} but another program's database")

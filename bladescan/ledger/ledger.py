@@ -227,7 +227,7 @@ def _check_place(path: str) -> None:
     if os.path.isdir(place):
         raise UsageError(f"ledger {path!r}: is a folder; give a file name in it")
     if os.path.exists(place) and not os.path.isfile(place):
-        raise UsageError(f"ledger {path}: is a device or a pipe; give the name of a file, or of a new one")
+        raise UsageError(f"ledger {path}: is a device or a pipe; give the name of a file")
 
 
 def _lock(path: str) -> FileLock:

@@ -177,7 +177,7 @@ def check_tensors(
                 f"expected {list(wanted[key])}"
             )
         if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
-            raise DetectorError(f"{where}: tensor {prefix + key!r} holds values that are not finite numbers")
+            raise DetectorError(f"{where}: tensor {prefix + key!r} has values that are not finite")
 
 
 def with_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -96,9 +96,9 @@ def _canonical(found: Weights, name: str, *, where: str) -> dict[str, Tensor]:
     elif TOKEN_TABLE in given:
         family, state = "clip", _without(given, _OPENAI_PASSED_OVER)
     else:
-        raise DetectorError(f"{where}: holds no text encoder of a layout known here (GPT-2, CLIP or a run's)")
+        raise DetectorError(f"{where}: has no text encoder of a known layout (GPT-2, CLIP or a run's)")
     if family != name:
-        raise DetectorError(f"{where}: holds the text encoder {family!r}, the recipe asks for {name!r}")
+        raise DetectorError(f"{where}: has the text encoder {family!r}, the recipe asks for {name!r}")
     return state
 
 

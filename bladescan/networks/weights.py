@@ -53,7 +53,7 @@ def read_weights(path: Path) -> Weights:
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise DetectorError(f"{path}: has {size} bytes, at most {MAX_BYTES} are read")
+            raise DetectorError(f"{path}: has {size} bytes; the limit is {MAX_BYTES}")
         with path.open("rb") as file:
             start = file.read(9)
             file.seek(0)
@@ -89,12 +89,12 @@ def fetch(name: str) -> Path:
         except LocalEntryNotFoundError as exc:
             if not offline:
                 raise DetectorError(
-                    f"{name}: is not in the cache and the hub cannot be reached: give a file instead"
+                    f"{name}: is not in the cache, and the hub cannot be reached: give a file instead"
                 ) from exc
         except EntryNotFoundError:
             continue
         except Exception as exc:  # the hub's, the HTTP client's and the validator's, which share no base
-            raise DetectorError(f"{name}: cannot be had: {_one_line(exc)}") from exc
+            raise DetectorError(f"{name}: cannot be downloaded: {_one_line(exc)}") from exc
     raise DetectorError(f"{name}: has neither {' nor '.join(_HUB_FILES)}")
 
 
@@ -112,7 +112,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except OSError as exc:
         raise DetectorError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
     except SafetensorError as exc:
-        raise DetectorError(f"{path}: not a whole safetensors file: {exc}") from exc
+        raise DetectorError(f"{path}: not a complete safetensors file: {exc}") from exc
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
@@ -128,7 +128,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             content = content[key]
             break
     if not isinstance(content, Mapping) or not content:
-        raise DetectorError(f"{path}: holds no state dict but {type(content).__name__}")
+        raise DetectorError(f"{path}: expected a state dict, found {type(content).__name__}")
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise DetectorError(f"{path}: holds {key!r} ({type(value).__name__}), expected tensors by name")
@@ -143,9 +143,9 @@ def _check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as exc:
-        raise DetectorError(f"{path}: not a whole PyTorch file: {exc}") from exc
+        raise DetectorError(f"{path}: not a complete PyTorch file: {exc}") from exc
     if size > MAX_BYTES:
-        raise DetectorError(f"{path}: would unpack to {size} bytes, at most {MAX_BYTES} are read")
+        raise DetectorError(f"{path}: would unpack to {size} bytes; the limit is {MAX_BYTES}")
 
 
 def _why_not(exc: Exception) -> str:
@@ -156,7 +156,7 @@ def _why_not(exc: Exception) -> str:
         return f"holds {found[1]} besides tensors; nothing of it was run: save the bare state dict instead"
     if "Weights only load failed" in text:
         return "holds something else than tensors and plain containers; nothing of it was run"
-    return f"not a whole PyTorch file: {_one_line(exc)}"
+    return f"not a complete PyTorch file: {_one_line(exc)}"
 
 
 def _one_line(exc: Exception) -> str:

@@ -74,7 +74,7 @@ def choose_format(path: str | None, format: str, terminal: bool) -> str:
         if format not in FORMATS:
             raise UnknownNameError("format", format, [*FORMATS, "auto"])
         if format == "parquet" and terminal:
-            raise UsageError("parquet is not for a terminal: give -o FILE.parquet")
+            raise UsageError("Parquet cannot be shown on a terminal: give -o FILE.parquet")
         return format
     if path is None:
         return "table" if terminal else "csv"

@@ -186,7 +186,7 @@ class PhotographIndex:
         with self._open() as db:
             row = db.execute(query, (digest, self.finder)).fetchone()
         if row is None or row[0] is None:
-            raise DataError(f"{self.path}: holds neither face nor patch of the photograph {digest[:12]}")
+            raise DataError(f"{self.path}: has neither a face nor a patch of the photograph {digest[:12]}")
         png, x0, y0, x1, y1, marks, tags, camera = row
         bgr = np.asarray(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR), np.uint8)
         pixels = np.ascontiguousarray(bgr[..., ::-1])
@@ -234,7 +234,7 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
     )
     tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if application == APPLICATION_ID and version > SCHEMA_VERSION:
-        raise DataError(f"{path}: an index of a later version of bladescan; use that version or another file")
+        raise DataError(f"{path}: made by a later version of bladescan; upgrade it, or use another file")
     if application == APPLICATION_ID:
         return int(version)
     if not tables and not application and not version:

@@ -123,7 +123,7 @@ def cuda_index(asked: str, n_devices: int) -> int:
         raise UsageError(f"unknown device {asked!r}: expected auto, cuda or cuda:N")
     if asked == "cpu" or int(index or 0) >= n_devices:
         raise DeviceUnavailableError(
-            f"device {asked!r} cannot be had: TensorRT computes on CUDA devices, of which {n_devices} are "
-            "here; scan with an .onnx detector instead"
+            f"device {asked!r} is not available: TensorRT needs a CUDA device, and this machine has "
+            f"{n_devices}; scan with an .onnx detector instead"
         )
     return int(index or 0)

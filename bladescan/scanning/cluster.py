@@ -130,7 +130,7 @@ def _as_named_here(record: ImageRecord, name: str) -> ImageRecord:
 
 def _refuse_problems(found: Sequence[Inspection], name: str) -> None:
     if not found:
-        raise BackendError(f"cluster {name}: its workers left before they could be asked")
+        raise BackendError(f"cluster {name}: its workers left before they could be checked")
     problems = [f"{one.worker}: {one.problem}" for one in found if one.problem]
     if problems:
         more = f" (and {len(problems) - 1} more workers)" if len(problems) > 1 else ""

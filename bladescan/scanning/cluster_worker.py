@@ -122,7 +122,7 @@ def differences(task: WorkerTask) -> str:
     found = [(name, here.get(name, "none"), wanted) for name, wanted in task.expected]
     told = [f"{name} {have}, expected {wanted}" for name, have, wanted in found if have != wanted]
     if any(name == "detector" and have != wanted for name, have, wanted in found) and not task.shipped:
-        told.append("--model must lie under the same path on every worker: a shared folder or the same image")
+        told.append("--model must be at the same path on every worker: a shared folder or the same image")
     return "; ".join(told)
 
 
@@ -163,7 +163,7 @@ def scan_for_cluster(
         BackendError: this machine is not like the one that asked, or the scan has ended.
     """
     for why in filter(None, map(_why_closed, buckets)):
-        raise BackendError(f"the worker {whoami()} cannot open what this machine can: {why}")
+        raise BackendError(f"the worker {whoami()} cannot open what this machine opens: {why}")
     with _KEPT.lent(task) as scanner:
         return list(scanner.scan(sources))
 

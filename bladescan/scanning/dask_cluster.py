@@ -149,7 +149,7 @@ class DaskCluster(Cluster):
                 continue
             alone_since = alone_since or time.monotonic()
             if time.monotonic() - alone_since > self._patience_s:
-                raise BackendError(f"cluster {self.name} has no workers any more")
+                raise BackendError(f"cluster {self.name} no longer has workers")
 
     def _gone(self) -> BackendError:
         return BackendError(f"cluster {self.name}: the scheduler is gone")

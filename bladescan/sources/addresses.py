@@ -59,10 +59,10 @@ def parse_url(url: str) -> Address:
     if scheme not in SCHEMES:
         raise UnknownNameError("URL scheme", scheme, SCHEMES)
     if without_password(url) != url:
-        raise UsageError(
-            f"{without_password(url)}: a password in a URL would end up in the output; leave it out"
-        )
+        raise UsageError(f"{without_password(url)}: leave the password out: it would end up in the output")
     bucket, _, key = url[match.end() :].partition("/")
     if not bucket:
-        raise UsageError(f"{url}: names no {'server' if SCHEMES[scheme].is_web else 'bucket'}")
+        raise UsageError(
+            f"{url}: the name of the {'server' if SCHEMES[scheme].is_web else 'bucket'} is missing"
+        )
     return Address(scheme, f"{scheme}://{bucket}", url if SCHEMES[scheme].is_web else key)

@@ -47,7 +47,7 @@ def list_sources(query: SourceQuery, *, stdin: BinaryIO | None) -> Iterator[Sour
         if is_url(path) and not parse_url(path).is_web:
             first_object(parse_url(path))
     if [*query.paths, query.files_from].count("-") > 1:
-        raise UsageError("standard input can be read once: give - once")
+        raise UsageError("standard input can be read only once: give - only once")
     if stdin is None and "-" in (*query.paths, query.files_from):
         raise UsageError("- reads names from standard input, which is closed")
     listed = query.files_from

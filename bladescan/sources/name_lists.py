@@ -39,7 +39,7 @@ def read_names(stream: BinaryIO, null_separated: bool) -> Iterator[bytes]:
     for block in _blocks(stream):
         *names, rest = (rest + block).split(separator)
         if len(rest) > LONGEST_NAME:
-            raise UsageError(f"this is no list of names: {LONGEST_NAME} bytes without {separator!r}")
+            raise UsageError(f"not a list of names: {LONGEST_NAME} bytes without {separator!r}")
         yield from _without_blanks(names, null_separated)
     yield from _without_blanks([rest], null_separated)
 

@@ -54,7 +54,7 @@ class ObstoreBucket:
         import obstore
 
         if not can_be_named(key):
-            raise BucketError(f"{self.root}/{key}: such a key cannot be asked for from this kind of store")
+            raise BucketError(f"{self.root}/{key}: this kind of store cannot read such a key")
         try:
             return _found_by_obstore(_run(lambda: obstore.head_async(self._store, key), LISTING_STALL_S))
         except ImageError as exc:
@@ -194,7 +194,7 @@ def _trouble(exc: Exception) -> Exception:
         return TransientError(detail) if again else ImageError(Reason.READ_ERROR, detail)
     if _TIMED_OUT.search(str(exc)):
         return TransientError("the server does not answer in time", Reason.TIMEOUT)
-    return TransientError("the connection breaks or cannot be made")
+    return TransientError("the connection failed")
 
 
 def _answer_in(exc: Exception) -> str:

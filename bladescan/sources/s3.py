@@ -62,7 +62,7 @@ class S3Bucket:
             page, token = retry(lambda asked=asked: self._page(asked), self.root)  # type: ignore[misc]
             if page:
                 if last and page[0].key <= last:
-                    raise TransientError(f"the listing goes round in circles at {page[0].key!r}")
+                    raise TransientError(f"the listing repeats itself at {page[0].key!r}")
                 last = page[-1].key
                 yield page
             if not token:
@@ -84,7 +84,7 @@ class S3Bucket:
             answer = self._client.list_objects_v2(Bucket=self._bucket, **asked)
         token = answer.get("NextContinuationToken")
         if answer.get("IsTruncated") and not token:
-            raise TransientError("the listing says that there is more, but not where")
+            raise TransientError("the listing says that there is more, but not how to continue")
         return [_found(item) for item in answer.get("Contents", ())], token if answer["IsTruncated"] else None
 
     def _read_plainly(self, key: str, listed: StoredObject | None, max_bytes: int, stall_s: float) -> bytes:
@@ -179,12 +179,10 @@ class S3Bucket:
         except (b.ReadTimeoutError, b.ConnectTimeoutError) as exc:
             raise TransientError("the server does not answer in time", Reason.TIMEOUT) from exc
         except b.ParamValidationError as exc:
-            raise BucketError(f"{self.root}: not the name of a bucket") from exc
+            raise BucketError(f"{self.root}: not a valid bucket name") from exc
         except (b.BotoCoreError, OSError) as exc:
             # Read errors of urllib3 are OSErrors or come wrapped; all of them are of the moment.
-            raise TransientError(
-                f"the connection to {_endpoint(self._client)} breaks or cannot be made"
-            ) from exc
+            raise TransientError(f"the connection to {_endpoint(self._client)} failed") from exc
 
     def _refusal(self, exc: Any, missing: Reason) -> Exception:
         status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

@@ -42,7 +42,7 @@ class WebFiles:
 
     def pages(self, prefix: str) -> Iterator[list[StoredObject]]:
         """Nothing is listed: raises BucketError."""
-        raise BucketError(f"{prefix}: a web server lists nothing; name the files one by one")
+        raise BucketError(f"{prefix}: a web server has no listing; name the files one by one")
 
     async def read(self, key: str, listed: StoredObject | None, max_bytes: int, stall_s: float) -> bytes:
         """The whole file, in one attempt."""
@@ -130,12 +130,12 @@ def _web_trouble(exc: Exception) -> Exception:
     if isinstance(cause, u.TimeoutError) and not isinstance(cause, u.NewConnectionError):
         return TransientError("the server does not answer in time", Reason.TIMEOUT)
     if isinstance(cause, u.ResponseError):
-        return ImageError(Reason.READ_ERROR, "the server sends from one address to another without end")
+        return ImageError(Reason.READ_ERROR, "the server redirects too often")
     if isinstance(cause, u.SSLError):
         return ImageError(Reason.READ_ERROR, "no secure connection: the server's certificate is not accepted")
     if isinstance(cause, u.DecodeError):
-        return ImageError(Reason.READ_ERROR, "the server compresses, and wrongly")
-    return TransientError("the connection breaks or cannot be made")
+        return ImageError(Reason.READ_ERROR, "the server's compressed answer is damaged")
+    return TransientError("the connection failed")
 
 
 def _told_length(answer: BaseHTTPResponse) -> int | None:

@@ -307,17 +307,20 @@ def contradictions(recipe: Recipe) -> list[str]:
     ]
     if recipe.manipulations.pairs and recipe.inner.batch_size % 2:
         found.append(
-            f"inner.batch_size: got {recipe.inner.batch_size}; manipulations.pairs needs an even one"
+            f"inner.batch_size: got {recipe.inner.batch_size}; manipulations.pairs needs an even number"
         )
     if 0 < recipe.losses.gamma < 1:
-        found.append(f"losses.gamma: got {recipe.losses.gamma}; between 0 and 1 its gradient is infinite")
+        found.append(
+            f"losses.gamma: got {recipe.losses.gamma}; between 0 and 1 its gradient is infinite: give "
+            "0, or at least 1"
+        )
     if recipe.primary not in recipe.tasks:
-        found.append(f"primary: {recipe.primary!r} is none of tasks: {', '.join(recipe.tasks)}")
+        found.append(f"primary: {recipe.primary!r} is not one of tasks: {', '.join(recipe.tasks)}")
     if recipe.head == "scalar":
         found += _not_scalar(recipe)
     if recipe.manipulations.pairs and (recipe.outer.batch_size or 0) % 2:
         found.append(
-            f"outer.batch_size: got {recipe.outer.batch_size}; manipulations.pairs needs an even one"
+            f"outer.batch_size: got {recipe.outer.batch_size}; manipulations.pairs needs an even number"
         )
     return found + _unread(recipe) + _odd_heads(recipe.text)
 
@@ -343,5 +346,5 @@ def _not_scalar(recipe: Recipe) -> list[str]:
     odd = [n for n in recipe.tasks if n != COARSE and TASKS[n].kind is not TaskKind.ORDINAL]
     found = [f"tasks: {n}: head scalar has ordinal tags and {COARSE} only" for n in odd]
     if recipe.losses.ordinal.target != "ranking":
-        found.append("losses.ordinal.target: head scalar can only rank")
+        found.append("losses.ordinal.target: head scalar supports only ranking")
     return found

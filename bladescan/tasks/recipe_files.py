@@ -125,7 +125,7 @@ def _override(tree: dict[str, Any], override: str, mistakes: list[str]) -> None:
     for parent in parents:
         tree = tree.setdefault(parent, {})
         if not isinstance(tree, dict):
-            mistakes.append(f"--set {override}: {parent!r} holds a value, not keys")
+            mistakes.append(f"--set {override}: {parent!r} has a value, not keys")
             return
     try:
         tree[last] = yaml.safe_load(text)

@@ -52,7 +52,7 @@ class World(NamedTuple):
         """
         each, rest = divmod(len(items), self.size)
         if rest:
-            raise UsageError(f"{len(items)} photographs cannot be shared by {self.size} processes")
+            raise UsageError(f"{len(items)} photographs cannot be divided among {self.size} processes")
         return items[self.rank * each : (self.rank + 1) * each]
 
     def gather(self, own: Tensor) -> Tensor:

@@ -164,8 +164,7 @@ def _check_finite(names: Sequence[str], losses: Tensor, weights: Tensor) -> None
     if not all(finite):
         bad = ", ".join(name for name, good in zip(names, finite, strict=True) if not good)
         raise DataError(
-            f"training diverged: the loss of {bad} is not a finite number: "
-            f"lower inner.lr or set inner.clip_norm"
+            f"training diverged: the loss of {bad} is not finite: lower inner.lr or set inner.clip_norm"
         )
 
 
@@ -219,7 +218,7 @@ def train(
     parts = split(recipe, entries)
     photographs = split_digest(parts, index.finder)
     if recipe.data.held_out and not parts.held_out:
-        say("nothing is held out to measure on: data.held_out_by=content, or more photographs")
+        say("nothing is held out to measure the tasks on: set data.held_out_by=content, or add photographs")
     tags = [e.tags for e in parts.train]
     state = new_training_state(recipe, world.device, tags, resumed=runs.has_checkpoint(out_dir), say=say)
     share_batch_norms(state.model, world)

@@ -82,7 +82,7 @@ def check_shares(recipe: Recipe, world: World) -> None:
     for key, size in sizes.items():
         if photographs_per_batch(recipe, size) % world.size:
             whole = ", pairs whole" if recipe.manipulations.pairs else ""
-            raise UsageError(f"{key}: {size} examples cannot be shared by {world.size} processes{whole}")
+            raise UsageError(f"{key}: {size} examples cannot be divided among {world.size} processes{whole}")
 
 
 def _counts(recipe: Recipe, entry: IndexEntry) -> bool:
@@ -137,12 +137,12 @@ def _check(
             else ""
         )
         raise DataError(
-            f"{len(train)} photographs to learn from ({kept_out} kept out), but a minibatch takes {needed}: "
+            f"{len(train)} photographs to learn from ({kept_out} kept out), but a minibatch needs {needed}: "
             f"add photographs or lower inner.batch_size{hint}"
         )
     if recipe.bilevel and not validation:
         raise DataError(
-            f"no photograph for the outer loop with the truth of {recipe.primary}: add photographs, "
+            f"no photograph for the outer loop with a label for {recipe.primary}: add photographs, "
             f"raise outer.share, or set outer.enabled=false"
         )
 

@@ -113,16 +113,18 @@ def prepare(out_dir: Path, recipe: Recipe, *, resume: bool) -> None:
         out_dir.mkdir(parents=True, exist_ok=True)
         names = {path.name for path in out_dir.iterdir()}
     except OSError as exc:
-        raise OutputError(f"{out_dir}: cannot be made: {exc.strerror or exc}") from exc
+        raise OutputError(f"{out_dir}: cannot be created: {exc.strerror or exc}") from exc
     saved = out_dir / RECIPE_FILE
     if names <= {RECIPE_FILE}:
         _write_text(saved, dump_recipe(recipe))
     elif not resume:
         raise UsageError(f"{out_dir}: is not empty: choose another folder, or --resume the run in it")
     elif RECIPE_FILE not in names:
-        raise UsageError(f"{out_dir}: holds no run to resume: choose another folder")
+        raise UsageError(f"{out_dir}: has no run to resume: leave --resume out, or choose another folder")
     elif recipe_digest(load_recipe(str(saved))) != recipe_digest(recipe):
-        raise UsageError(f"{out_dir}: was started with another recipe (see {saved}): it cannot go on")
+        raise UsageError(
+            f"{out_dir}: was started with another recipe (see {saved}): give that one, or another folder"
+        )
 
 
 def has_checkpoint(out_dir: Path) -> bool:

@@ -150,7 +150,7 @@ def _cuts(name: str, values: Sequence[float], n_levels: int) -> list[float]:
     """Numbers between different values of a tag that part it into levels, each cut as even as can be."""
     places = [i for i in range(1, len(values)) if values[i - 1] < values[i]]
     if not places:
-        raise DataError(f"no two photographs differ in {name}: take it out of tasks")
+        raise DataError(f"all photographs have the same {name}: remove it from tasks")
     wanted = [len(values) * k / n_levels for k in range(1, n_levels)]
     chosen = [min(places, key=lambda place: abs(place - goal)) for goal in wanted]
     return [(values[i - 1] + values[i]) / 2 for i in chosen]

@@ -174,7 +174,7 @@ def test_contract_a_device_that_cannot_be_had_is_refused(name, files):
         open_or_skip(name, files, device="gpu")
     if any(device.startswith("cuda") for device in status.devices):
         pytest.skip("a CUDA device can be had here")
-    with pytest.raises(DeviceUnavailableError, match="'cuda:0' cannot be had"):
+    with pytest.raises(DeviceUnavailableError, match="'cuda:0' is not available"):
         open_or_skip(name, files, device="cuda:0")
     assert open_or_skip(name, files, device="auto").device == "cpu"
 
@@ -505,7 +505,7 @@ def test_onnx_files_that_are_no_detector_get_one_line(name, files, tmp_path, cap
 def test_a_truncated_onnx_file_is_told(files, tmp_path, share):
     data = (files / "d.onnx").read_bytes()
     (tmp_path / "t.onnx").write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(DetectorError, match="^t.onnx: not a whole ONNX model"):
+    with pytest.raises(DetectorError, match="^t.onnx: not a complete ONNX model"):
         get_plugin("onnx").open(tmp_path / "t.onnx", BackendSettings(device="cpu"))
 
 

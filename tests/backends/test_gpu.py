@@ -75,7 +75,7 @@ def test_half_precision_is_near_on_cuda(files, precision):
 def test_a_device_that_is_not_there_is_refused(name, files):
     on_cuda(name, files).close()
     suffix = {"onnx": ".onnx", "pytorch": ".safetensors", "tensorrt": ".engine"}[name]
-    with pytest.raises(BladescanError, match="'cuda:99' cannot be had") as caught:
+    with pytest.raises(BladescanError, match="'cuda:99' is not available") as caught:
         get_plugin(name).open(files / f"d{suffix}", BackendSettings("cuda:99"))
     assert "\n" not in str(caught.value)
 

@@ -234,7 +234,7 @@ def test_copies_of_a_file_are_one_file(tmp_path, folders, as_found):
         for copy in "ab":
             (twice / f"{copy}{path.name}").write_bytes(path.read_bytes())
     found = run({**folders, "twice": twice}, "twice").report
-    assert "10 of the files of twice are copies of others there: intervals count them as one file" in (
+    assert "10 of the files of twice are copies of each other: intervals count them as one file" in (
         found.warnings
     )
     measured = found.heads["one-class"].variants["none"].mean
@@ -276,7 +276,7 @@ def test_the_side_of_a_face_is_that_of_its_box_also_where_the_crop_was_cut_short
 
 def test_a_file_in_both_classes_is_told(folders, as_found):
     found = run({**folders, "same": folders["photographs"]}, "same").report
-    assert found.warnings[0].startswith("12 of the files of same are among the photographs as well")
+    assert found.warnings[0].startswith("12 of the files of same are also among the photographs")
     assert found.heads["one-class"].variants["none"].mean.auc.value == pytest.approx(0.5)
     assert not any("as well: no number" in line for line in as_found.report.warnings)
 

@@ -130,7 +130,9 @@ def test_a_url_of_a_list_that_is_none_is_hashed_too(scan, folder):
     (folder.parent / "names").write_text(names)
     done = scan("--files-from", "names", "--log-paths", "hashed", "-o", "urls.csv")
     said = done.stderr.decode()
-    assert "not-found: names no bucket" in said and "not-found: a password in a URL" in said
+    assert (
+        "not-found: the name of the bucket is missing" in said and "not-found: leave the password out" in said
+    )
     assert "jane" not in said and "word@" not in said
 
 

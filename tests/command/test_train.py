@@ -151,7 +151,7 @@ def test_two_processes_write_one_run_and_learn_what_one_does(portraits, run):
         (["--set", "inner.lr=fast"], b"inner.lr: got 'fast'"),
         (["--set", "text.weights=nowhere.safetensors"], b"nowhere.safetensors"),
         (["--set", "encoder.weights=nowhere.safetensors"], b"nowhere.safetensors"),
-        (["--set", "inner.batch_size=64"], b"but a minibatch takes 32"),
+        (["--set", "inner.batch_size=64"], b"but a minibatch needs 32"),
         (["--index", "{folder}"], b"index"),
     ],
 )

@@ -271,14 +271,16 @@ def test_a_calibrated_bc_checkpoint_scans_as_the_authors_code_computes(detector,
 
 
 def test_too_few_photographs_for_the_false_alarm_rate_are_refused(tmp_path, bc, photographs):
-    with pytest.raises(DataError, match="2 faces calibrate, a false-alarm rate of 0.3 needs at least 3"):
+    with pytest.raises(
+        DataError, match="2 faces to calibrate on, but a false-alarm rate of 0.3 needs at least 3"
+    ):
         run_import(options(bc[0], tmp_path / "x.safetensors"), photographs[:2])
     assert not (tmp_path / "x.safetensors").exists()
 
 
 def test_photographs_for_a_checkpoint_without_a_binary_head_are_refused(tmp_path, flat, photographs):
     path = saved(published("oc", flat), tmp_path / "OC.pth")
-    with pytest.raises(UsageError, match="holds no binary head to calibrate: .* bladescan fit"):
+    with pytest.raises(UsageError, match="has no binary head to calibrate: .* bladescan fit"):
         run_import(options(path, tmp_path / "x.safetensors"), photographs)
 
 

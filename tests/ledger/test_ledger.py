@@ -324,7 +324,7 @@ def test_two_outputs_are_not_one_file(bladescan, scan, pictures, command):
     before = (pictures.parent / "ledger").read_bytes()
     done = bladescan(*command, cwd=pictures.parent)
     assert done.returncode == ExitCode.FAILED
-    assert b"ledger: is the file of both --" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert b"name the same file" in done.stderr and len(done.stderr.splitlines()) == 1
     assert (pictures.parent / "ledger").read_bytes() == before
 
 

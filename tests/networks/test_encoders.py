@@ -90,7 +90,7 @@ def test_weights_survive_a_file(tmp_path):
         (lambda s: s.pop("fc.bias"), "tensor 'fc.bias' is missing"),
         (lambda s: s.update(extra=torch.zeros(1)), "unexpected tensor 'extra'"),
         (lambda s: s.update({"fc.bias": torch.zeros(6)}), r"'fc.bias' has shape \[6\], expected \[5\]"),
-        (lambda s: s["fc.bias"].fill_(float("nan")), "'fc.bias' holds values that are not finite"),
+        (lambda s: s["fc.bias"].fill_(float("nan")), "'fc.bias' has values that are not finite"),
     ],
 )
 def test_wrong_weights_are_named(change, message):

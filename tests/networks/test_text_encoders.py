@@ -318,7 +318,7 @@ def with_tensor(key: str, value: Tensor) -> Callable[[dict[str, Tensor]], None]:
     ("spoil", "message"),
     [
         (without("ln_final.bias"), "tensor 'ln_final.bias' is missing"),
-        (without("token_embedding.weight"), "holds no text encoder of a layout known here"),
+        (without("token_embedding.weight"), "has no text encoder of a known layout"),
         (with_tensor("extra", torch.zeros(1)), "unexpected tensor 'extra'"),
         (with_tensor("ln_final.bias", torch.zeros(3)), r"shape \[3\], expected \[32\]"),
         (with_tensor("ln_final.bias", torch.full((32,), torch.nan)), "not finite"),
@@ -344,5 +344,5 @@ def test_a_tensor_that_does_not_fit_is_named_in_one_line(tmp_path, spoil, messag
 
 def test_weights_of_the_other_family_are_refused(tmp_path):
     torch.save(openai_state(small("clip")), tmp_path / "clip.pth")
-    with pytest.raises(DetectorError, match="holds the text encoder 'clip', the recipe asks for 'gpt2'"):
+    with pytest.raises(DetectorError, match="has the text encoder 'clip', the recipe asks for 'gpt2'"):
         load_text_weights(small("gpt2"), str(tmp_path / "clip.pth"))

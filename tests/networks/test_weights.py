@@ -76,8 +76,8 @@ def test_a_bare_pickle_that_runs_code_is_refused_before_it_runs(tmp_path, protoc
         ({"model": STATE, "args": argparse.Namespace(lr=1.0)}, "holds argparse.Namespace besides tensors"),
         ({"model": STATE | {"n": 3}}, "holds 'n' .int., expected tensors by name"),
         ({1: STATE["a.weight"]}, "holds 1 .Tensor., expected tensors by name"),
-        ([STATE["a.weight"]], "holds no state dict but list"),
-        ({}, "holds no state dict but dict"),
+        ([STATE["a.weight"]], "expected a state dict, found list"),
+        ({}, "expected a state dict, found dict"),
     ],
 )
 def test_what_is_no_state_dict_is_told_in_one_line(tmp_path, content, message):
@@ -105,7 +105,7 @@ def test_a_file_cut_off_is_refused(tmp_path, kind, share):
         save_file(state, tmp_path / "x")
     data = (tmp_path / "x").read_bytes()
     (tmp_path / "x").write_bytes(data[: int(share * len(data))])
-    with pytest.raises(DetectorError, match=r"not a whole (PyTorch|safetensors) file") as caught:
+    with pytest.raises(DetectorError, match=r"not a complete (PyTorch|safetensors) file") as caught:
         read_weights(tmp_path / "x")
     assert "\n" not in str(caught.value)
 
@@ -130,7 +130,7 @@ def test_a_file_and_an_archive_out_of_bounds_are_refused_unread(tmp_path, monkey
         archive.writestr("x/data.pkl", bytes(1_000_000))
     assert (tmp_path / "bomb.pth").stat().st_size < 10_000
     monkeypatch.setattr(weights, "MAX_BYTES", 100_000)
-    with pytest.raises(DetectorError, match="at most 100000 are read"):
+    with pytest.raises(DetectorError, match="the limit is 100000"):
         read_weights(tmp_path / "big.pth")
     with pytest.raises(DetectorError, match="would unpack to 1000000 bytes"):
         read_weights(tmp_path / "bomb.pth")
@@ -179,6 +179,6 @@ def test_a_hub_out_of_reach_is_told_in_one_line_with_the_way_out(hub):
 
 
 def test_a_name_that_no_repository_can_have_is_told_in_one_line(hub):
-    with pytest.raises(DetectorError, match="hub:a/b/c: cannot be had: Repo id") as caught:
+    with pytest.raises(DetectorError, match="hub:a/b/c: cannot be downloaded: Repo id") as caught:
         fetch("hub:a/b/c")
     assert "\n" not in str(caught.value)

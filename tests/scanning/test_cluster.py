@@ -265,7 +265,7 @@ def test_a_worker_without_credentials_ends_the_scan_where_its_parent_has_some(tm
         (tmp_path / "names").write_text("s3://uploads/a.jpg\n")
         none = run(scan_on(cluster.address, "--files-from", tmp_path / "names"), **nothing)
     assert found.returncode == 2
-    assert b"cannot open what this machine can: s3://uploads: no credentials found" in found.stderr
+    assert b"cannot open what this machine opens: s3://uploads: no credentials found" in found.stderr
     assert none.returncode == 3
     assert b"s3://uploads/a.jpg,unreadable,read-error" in none.stdout
 

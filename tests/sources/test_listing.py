@@ -206,5 +206,5 @@ def test_lists_that_cannot_be_read_are_usage_errors(tmp_path):
             list_sources(SourceQuery((), **options), stdin=None)
     with pytest.raises(UsageError, match="once"):
         list_sources(SourceQuery(("-", "-")), stdin=io.BytesIO())
-    with pytest.raises(UsageError, match="no list of names"):
+    with pytest.raises(UsageError, match="not a list of names"):
         listed(files_from="/dev/zero")

@@ -113,7 +113,7 @@ def test_set_changes_one_key_and_keeps_the_rest():
         ("inner.lr", "expected dotted.key=value"),
         ("=3", "expected dotted.key=value"),
         ("inner.rl=3", "unknown key 'inner.rl'"),
-        ("seed.x=3", "'seed' holds a value"),
+        ("seed.x=3", "'seed' has a value"),
         ("seed=[", "not YAML"),
     ],
 )
@@ -126,7 +126,7 @@ def test_a_wrong_set_says_what_is_wrong(override, message):
     ("text", "message"),
     [
         ("augmentation: {jpeg_quality: [90, 50]}", "smallest 90 is above largest 50"),
-        ("tasks: {fine_manipulation: 1.0}", "primary: 'coarse_manipulation' is none of tasks"),
+        ("tasks: {fine_manipulation: 1.0}", "primary: 'coarse_manipulation' is not one of tasks"),
         ("losses: {gamma: 0.5}", "its gradient is infinite"),
         ("head: scalar", "tasks: make: head scalar has ordinal tags and coarse_manipulation only"),
         ("text: {width: 10, heads: 4}", "4 do not divide text.width 10"),
@@ -137,7 +137,7 @@ def test_a_wrong_set_says_what_is_wrong(override, message):
         ("outer: {minimum: .nan}", "outer.minimum: got nan: expected a finite number"),
         ("manipulations: {pairs: true}\nouter: {batch_size: 3}", "outer.batch_size: got 3"),
         ("extends: 3", "expected another recipe's name or file"),
-        ("manipulations: {pairs: true}\ninner: {batch_size: 7}", "manipulations.pairs needs an even one"),
+        ("manipulations: {pairs: true}\ninner: {batch_size: 7}", "manipulations.pairs needs an even number"),
         ("- a list", "expected keys and values"),
         ("inner: 3", "inner: expected keys and values, got 3"),
         ("a: [", "not YAML"),

@@ -79,7 +79,7 @@ def test_a_world_of_one_changes_nothing():
 def test_a_minibatch_is_shared_out_in_order_or_not_at_all():
     parts = [World(rank, 3).share(list(range(6))) for rank in range(3)]
     assert parts == [[0, 1], [2, 3], [4, 5]]
-    with pytest.raises(UsageError, match="7 photographs cannot be shared by 3 processes"):
+    with pytest.raises(UsageError, match="7 photographs cannot be divided among 3 processes"):
         World(0, 3).share(range(7))
 
 

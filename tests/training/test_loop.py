@@ -245,7 +245,7 @@ def test_other_photographs_or_another_face_finder_cannot_go_on_with_a_run(finish
 def test_a_start_that_failed_may_be_mended(photographs, tmp_path):
     index, entries = photographs
     large = dataclasses.replace(TINY, inner=dataclasses.replace(TINY.inner, batch_size=512))
-    with pytest.raises(DataError, match="but a minibatch takes 256"):
+    with pytest.raises(DataError, match="but a minibatch needs 256"):
         train(large, index, entries, tmp_path / "run")
     one = dataclasses.replace(TINY, inner=dataclasses.replace(TINY.inner, epochs=1))
     train(one, index, entries, tmp_path / "run")
@@ -255,7 +255,7 @@ def test_a_start_that_failed_may_be_mended(photographs, tmp_path):
 def test_a_folder_that_is_no_run_cannot_be_resumed(photographs, tmp_path):
     index, entries = photographs
     (tmp_path / "diary.txt").write_text("dear diary")
-    with pytest.raises(UsageError, match="holds no run to resume"):
+    with pytest.raises(UsageError, match="has no run to resume"):
         train(TINY, index, entries, tmp_path, resume=True)
     assert [path.name for path in tmp_path.iterdir()] == ["diary.txt"]
 
@@ -276,7 +276,7 @@ def test_a_photograph_that_left_the_index_is_one_clear_line(photographs, tmp_pat
     index, entries = photographs
     gone = [dataclasses.replace(e, digest=e.digest[:-1] + "f") for e in entries]
     recipe = dataclasses.replace(TINY, workers=1)
-    with pytest.raises(DataError, match=r"^[^\n]*holds neither face nor patch[^\n]*$"):
+    with pytest.raises(DataError, match=r"^[^\n]*has neither a face nor a patch[^\n]*$"):
         train(recipe, index, gone, tmp_path / "run")
 
 

@@ -103,7 +103,7 @@ def test_patches_incomplete_and_useless_photographs_come_in_only_where_asked():
 
 def test_too_few_photographs_say_how_many_and_what_would_help():
     with pytest.raises(
-        DataError, match=r"photographs to learn from \(.* kept out\), but a minibatch takes 16"
+        DataError, match=r"photographs to learn from \(.* kept out\), but a minibatch needs 16"
     ):
         split(RECIPE, faces(10))
     incomplete = with_data(require_all_tags=True)
@@ -113,7 +113,7 @@ def test_too_few_photographs_say_how_many_and_what_would_help():
 
 def test_an_outer_loop_without_photographs_says_so():
     recipe = dataclasses.replace(RECIPE, primary="make")
-    with pytest.raises(DataError, match="no photograph for the outer loop with the truth of make"):
+    with pytest.raises(DataError, match="no photograph for the outer loop with a label for make"):
         split(recipe, faces(100, tags={"aperture": 2.0}))
 
 
@@ -182,17 +182,17 @@ def test_processes_share_a_minibatch_out_in_order():
     train = [key for share in shares for key in share[:8]]
     validation = [key for share in shares for key in share[8:]]
     assert [*train, *validation] == whole
-    with pytest.raises(UsageError, match="cannot be shared by 3 processes"):
+    with pytest.raises(UsageError, match="cannot be divided among 3 processes"):
         keys(RECIPE, entries, 2, World(0, 3))
 
 
 def test_sizes_that_cannot_be_shared_are_found_before_the_work():
     check_shares(RECIPE, World(0, 8))
-    with pytest.raises(UsageError, match="inner.batch_size: 16 examples cannot be shared by 3 processes"):
+    with pytest.raises(UsageError, match="inner.batch_size: 16 examples cannot be divided among 3 processes"):
         check_shares(RECIPE, World(0, 3))
     odd = dataclasses.replace(RECIPE, outer=OuterRecipe(batch_size=6))
-    with pytest.raises(UsageError, match="outer.batch_size: 6 examples cannot be shared by 4"):
+    with pytest.raises(UsageError, match="outer.batch_size: 6 examples cannot be divided among 4"):
         check_shares(odd, World(0, 4))
     pairs = dataclasses.replace(RECIPE, manipulations=ManipulationRecipe(pairs=True))
-    with pytest.raises(UsageError, match="16 examples cannot be shared by 16 processes, pairs whole"):
+    with pytest.raises(UsageError, match="16 examples cannot be divided among 16 processes, pairs whole"):
         check_shares(pairs, World(0, 16))
