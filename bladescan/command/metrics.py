@@ -47,9 +47,7 @@ class MetricsFile(Listener):
     def __init__(self, path: Path) -> None:
         self._path = path
         if path.suffix != ".prom":
-            raise UsageError(
-                f"--metrics {path}: expected a name that ends in .prom"
-            )
+            raise UsageError(f"--metrics {path}: expected a name that ends in .prom")
         if is_special(str(path)):  # to open a pipe would wait for a reader
             raise UsageError(f"--metrics {path}: is a device or a pipe; give the name of a file")
         open_output(str(path)).discard()

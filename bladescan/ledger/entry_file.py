@@ -197,7 +197,7 @@ def check_kind(db: sqlite3.Connection, path: str, kind: FileKind) -> None:
     application_id = db.execute("PRAGMA application_id").fetchone()[0]
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if application_id == kind.application_id and version > SCHEMA_VERSION:
-        raise UsageError(f"{path}: a {kind.noun} of a later version of bladescan; upgrade it, or use another file")
+        raise UsageError(f"{path}: a {kind.noun} of a later version of bladescan; upgrade it")
     is_new = not (application_id or version or db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
     if application_id != kind.application_id and not is_new:
         raise UsageError(f"{path}: is not a {kind.noun} but another program's database")
