@@ -8,9 +8,8 @@ docs/python-api.md. Each is loaded when it is first used: ``import bladescan`` a
 from __future__ import annotations
 
 import os
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # for type checkers that of `typing`, whose import costs more than all else here
 if TYPE_CHECKING:
     from bladescan.base.errors import (
         BackendError,
@@ -117,9 +116,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'bladescan' has no attribute {name!r}")
+    from importlib import import_module
+
     value = globals()[name] = getattr(import_module(f"bladescan.{_HOMES[name]}"), name)
     return value
 

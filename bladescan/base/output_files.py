@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -134,7 +133,7 @@ class AtomicFile:
 def _new_file(folder: str) -> tuple[int, str]:
     """A new file, locked for as long as this process has it open: its descriptor and its path."""
     while True:
-        path = os.path.join(folder, f".bladescan-{secrets.token_hex(8)}.tmp")
+        path = os.path.join(folder, f".bladescan-{os.urandom(8).hex()}.tmp")
         # os.open and not tempfile: the kernel applies the umask, as for any new file.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         with suppress(OSError):  # a file system without locks, where nobody tidies up either
