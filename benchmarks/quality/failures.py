@@ -26,7 +26,7 @@ from benchmarks.quality.pictures import (
 )
 from benchmarks.tables import cell, percent, table
 from bladescan.base.records import CROP_SIZE
-from bladescan.detectors.manifest import HeadName
+from bladescan.detectors.manifest import FACE_RULE, HeadName
 from bladescan.evaluation.degradations import degrade, match
 from bladescan.evaluation.metrics import Sample
 
@@ -80,7 +80,7 @@ FILTERS: Mapping[str, Callable[[Crops], Crops]] = {
 }
 
 
-def shrunk(face_px: int, crop_scale: float = 1.3) -> Callable[[Crops], Crops]:
+def shrunk(face_px: int, crop_scale: float = FACE_RULE.scale) -> Callable[[Crops], Crops]:
     """Crops as if the face had that side in its picture."""
     side = round(face_px * crop_scale)
     return _image(

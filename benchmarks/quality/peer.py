@@ -127,8 +127,7 @@ def cut(
     """The highest-scored face of every file, as found, matched and as a PNG file; and the side matched to."""
     with decoder_pool(2, decoder) as pool:
         found = {
-            name: cut_faces([Source(str(path)) for path in files], pool, decoder.crop_scale)
-            for name, files in groups.items()
+            name: cut_faces([Source(str(path)) for path in files], pool) for name, files in groups.items()
         }
     side = match_side(faces.crop_sides for faces in found.values())
     sets: dict[str, Faces] = {}

@@ -139,7 +139,7 @@ class Bench:
         self.backend: Backend = choose_plugin("auto", detector).open(detector, BackendSettings())
         self.manifest = self.backend.manifest
         rule = self.manifest.face_rule
-        self.decoder = DecoderSettings(faces=rule.finder, crop_scale=rule.scale, crop_resize=rule.resize)
+        self.decoder = DecoderSettings(faces=rule.finder, face_rule=rule)
         order: tuple[HeadName, ...] = ("one-class", "binary")
         self.heads = [head for head in order if head in self.manifest.heads]
         self._cut: dict[tuple[Path, ...], dict[str, Cut]] = {}
@@ -155,8 +155,7 @@ class Bench:
     def _cut_now(self, groups: Groups) -> dict[str, Cut]:
         with decoder_pool(self.n_jobs, self.decoder) as pool:
             found = {
-                name: cut_faces([Source(str(path)) for path in files], pool, self.decoder.crop_scale)
-                for name, files in groups.items()
+                name: cut_faces([Source(str(path)) for path in files], pool) for name, files in groups.items()
             }
         return {name: _as_cut(faces) for name, faces in found.items() if len(faces.crops)}
 

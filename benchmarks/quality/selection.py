@@ -36,7 +36,7 @@ from torch.nn.functional import normalize
 
 from benchmarks.quality.pictures import HELD_OUT_SOURCES
 from benchmarks.tables import heading, parser, row
-from bladescan.detectors.manifest import Preprocessing
+from bladescan.detectors.manifest import FACE_RULE, Preprocessing
 from bladescan.heads.mixture_fit import MixtureShape, fit_mixture
 from bladescan.heads.threads import one_thread
 from bladescan.photographs.cutting import square
@@ -116,7 +116,7 @@ def matched(photographs: Iterable[Photograph], match: str) -> Images:
     crops = []
     for photograph in photographs:
         assert photograph.box is not None, "a face"
-        crop = square(photograph.pixels, photograph.box, 1.3)
+        crop = square(photograph.pixels, photograph.box, FACE_RULE.scale)
         small = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
         jpeg = cv2.imencode(".jpg", small[..., ::-1].copy(), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
         decoded = np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), np.uint8)

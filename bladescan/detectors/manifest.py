@@ -43,6 +43,10 @@ class FaceRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     resize: Resize = "antialias"
 
 
+FACE_RULE = FaceRule()
+"""The rule for a detector of one's own."""
+
+
 class Encoder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The vision encoder: torchvision-layout ResNet ``name`` with stem ``width``, then fc."""
 
@@ -99,7 +103,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     encoder: Encoder
     preprocessing: Preprocessing = Preprocessing()
-    face_rule: FaceRule = FaceRule()
+    face_rule: FaceRule = FACE_RULE
     text: Text | None = None
     heads: dict[HeadName, Head] = {}
     default_head: HeadName | None = None

@@ -78,7 +78,7 @@ def cut_image_sets(
     with decoder_pool(n_decoders, decoder) as pool:
         ready = pool.start()
         for name, images in sources.items():
-            sets[name] = cut_faces(images, pool, decoder.crop_scale, progress=progress)
+            sets[name] = cut_faces(images, pool, progress=progress)
             facts[name] = _facts(sets[name], decoder.limits)
             _check_enough(name, sets[name], facts[name])
     sides = {name: _face_sides(faces) for name, faces in sets.items()}

@@ -164,8 +164,7 @@ def _cut(
     sources: Mapping[str, Iterable[Source]],
     seen: Callable[[int], None],
 ) -> ImageSets:
-    rule = manifest.face_rule
-    decoder = msgspec.structs.replace(options.decoder, crop_scale=rule.scale, crop_resize=rule.resize)
+    decoder = options.decoder.for_detector(manifest)
     images = cut_image_sets(sources, decoder, options.n_decoders, progress=seen)
     return match_crops(images) if options.match else images
 

@@ -75,7 +75,7 @@ def cut_faces(
     Raises:
         DataError: there are too few.
     """
-    settings = msgspec.structs.replace(decoder, crop_scale=rule.scale, crop_resize=rule.resize)
+    settings = msgspec.structs.replace(decoder, face_rule=rule)
     with decoder_pool(n_decoders, settings) as pool:
         return _cut(photographs, pool, seen)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bladescan.base.records import CROP_SIZE, FaceBox
-from bladescan.detectors.manifest import Resize
+from bladescan.detectors.manifest import FACE_RULE, FaceRule, Resize
 
 Pixels = NDArray[np.uint8]
 AnyImage = Image.Image | Pixels
@@ -23,42 +23,47 @@ Corners = tuple[float, float, float, float]
 def crop_face(
     image: AnyImage,
     box: FaceBox,
+    rule: FaceRule = FACE_RULE,
     *,
-    scale: float = 1.3,
     size: int = CROP_SIZE,
-    resize: Resize = "antialias",
 ) -> Pixels:
-    """The square crop ``[size, size, 3]`` of one face; see `crop_square` for where it is cut.
+    """Cut out the square crop ``[size, size, 3]`` of one face; see `crop_square` for where.
 
-    With ``antialias`` every pixel of the square counts. With ``bilinear`` a pixel of the crop is mixed from
-    four of the image however large the square is, as the authors of BLADES resize a tensor of pixels: for
-    encoders that learned so.
+    With the rule's ``antialias`` every pixel of the square counts. With ``bilinear`` a pixel of the crop is
+    mixed from four of the image however large the square is, as the authors of BLADES resize a tensor of
+    pixels: for encoders that learned so.
     """
-    return _RESAMPLE[resize](image, crop_square(box, *image_size(image), scale=scale), size)
+    return _RESAMPLE[rule.resize](image, crop_square(box, *image_size(image), rule), size)
 
 
-def crop_square(box: FaceBox, width: int, height: int, *, scale: float = 1.3) -> Corners:
-    """Corners (x0, y0, x1, y1) of the square cut around a face, inside an image of ``width`` x ``height``.
+def crop_square(box: FaceBox, width: int, height: int, rule: FaceRule = FACE_RULE) -> Corners:
+    """Place the square of a face inside an image of ``width`` x ``height``: its corners (x0, y0, x1, y1).
 
-    The square is centred on the box with side ``scale * max(box width, box height)``. Where it would leave
-    the image it is moved back inside, and made smaller only if it is larger than the image: a clipped
-    rectangle stretched to a square would distort the face, and padding would add an edge that no camera
-    made; both would tell where in its image a face stood.
+    It is centred on the box with side ``rule.scale * max(box width, box height)``. Where it would leave the
+    image it is moved back inside, and made smaller only if it is larger than the image: a clipped rectangle
+    stretched to a square would distort the face, and padding would add an edge that no camera made; both
+    would tell where in its image a face stood.
     """
-    side = min(max(scale * box.side, 1.0), float(width), float(height))
+    side = crop_side(box, width, height, rule)
     x0 = min(max((box.x0 + box.x1 - side) / 2, 0.0), width - side)
     y0 = min(max((box.y0 + box.y1 - side) / 2, 0.0), height - side)
     return x0, y0, min(x0 + side, float(width)), min(y0 + side, float(height))
 
 
-def whole_crop(image: AnyImage, *, size: int = CROP_SIZE, resize: Resize = "antialias") -> Pixels:
-    """The whole image as one crop ``[size, size, 3]``; one that is not square is squeezed."""
+def crop_side(box: FaceBox | None, width: int, height: int, rule: FaceRule = FACE_RULE) -> float:
+    """Measure the side of that square, in pixels of the image; without a box the image is a crop itself."""
+    longest = float(min(width, height))
+    return longest if box is None else min(max(rule.scale * box.side, 1.0), longest)
+
+
+def whole_crop(image: AnyImage, rule: FaceRule = FACE_RULE, *, size: int = CROP_SIZE) -> Pixels:
+    """Take the whole image as one crop ``[size, size, 3]``; one that is not square is squeezed."""
     width, height = image_size(image)
-    return _RESAMPLE[resize](image, (0.0, 0.0, float(width), float(height)), size)
+    return _RESAMPLE[rule.resize](image, (0.0, 0.0, float(width), float(height)), size)
 
 
 def image_size(image: AnyImage) -> tuple[int, int]:
-    """Width and height."""
+    """Give width and height."""
     return image.size if isinstance(image, Image.Image) else (image.shape[1], image.shape[0])
 
 

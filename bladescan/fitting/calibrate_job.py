@@ -84,14 +84,13 @@ def run_calibrate(
 
 
 def _settings(options: CalibrateOptions, backend: str, manifest: Manifest) -> ScanSettings:
-    rule = manifest.face_rule
     return ScanSettings(
         detector=options.detector,
         backend=backend,
         head=choose_head(manifest, "auto"),
         false_alarm=manifest.default_false_alarm,
         runtime=options.runtime,
-        decoder=msgspec.structs.replace(options.decoder, crop_scale=rule.scale, crop_resize=rule.resize),
+        decoder=options.decoder.for_detector(manifest),
         n_decoders=options.n_decoders,
     )
 

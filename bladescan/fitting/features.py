@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from bladescan.base.errors import DataError
 from bladescan.base.records import CROP_SIZE
+from bladescan.detectors.manifest import FaceRule
+from bladescan.faces.crops import crop_side
 from bladescan.fitting.degraded_copies import degraded_copies
 from bladescan.heads.detector import Detector, save_detector
 from bladescan.runtimes.backend import Backend, BackendSettings
@@ -73,7 +75,6 @@ class Faces:
 def cut_faces(
     sources: Iterable[Source],
     pool: DecoderPool,
-    scale: float,
     *,
     progress: Callable[[int], None] = lambda n: None,
 ) -> Faces:
@@ -82,7 +83,6 @@ def cut_faces(
     Args:
         sources: the images.
         pool: who decodes; its settings hold the face finder and the crop rule.
-        scale: of that rule.
         progress: called with the number of images just done.
     """
     pixels = bytearray()
@@ -92,7 +92,7 @@ def cut_faces(
     skipped: Counter[str] = Counter()
     for source, decoded in _with_faces(sources, pool, skipped, progress):
         pixels += decoded.crops
-        sides += [_crop_side(face, decoded, scale) for face in decoded.faces]
+        sides += [_crop_side(face, decoded, pool.settings.face_rule) for face in decoded.faces]
         names.append(source.name)
         found.append(msgspec.structs.replace(decoded, crops=b""))
     crops = np.frombuffer(pixels, np.uint8).reshape(-1, CROP_SIZE, CROP_SIZE, 3)
@@ -100,9 +100,8 @@ def cut_faces(
     return Faces(crops, np.asarray(sides, np.float64), images, names, found, dict(skipped))
 
 
-def _crop_side(face: Face, decoded: Decoded, scale: float) -> float:
-    shorter = min(decoded.width or 0, decoded.height or 0)
-    return shorter if face.box is None else min(scale * face.box.side, shorter)
+def _crop_side(face: Face, decoded: Decoded, rule: FaceRule) -> float:
+    return crop_side(face.box, decoded.width or 0, decoded.height or 0, rule)
 
 
 def embed_images(

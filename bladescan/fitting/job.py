@@ -99,8 +99,7 @@ def run_fit(
     if options.group_by not in GROUPINGS:
         raise UnknownNameError("grouping", options.group_by, GROUPINGS)
     encoder = load_encoder(options.encoder)
-    rule = encoder.manifest.face_rule
-    decoder = msgspec.structs.replace(options.decoder, crop_scale=rule.scale, crop_resize=rule.resize)
+    decoder = options.decoder.for_detector(encoder.manifest)
 
     def embed(sources: Iterable[Source], n_copies: int) -> Features:
         return embed_images(
@@ -136,7 +135,7 @@ def run_fit(
         detector.manifest,
         name=options.name,
         licence=options.licence or encoder.manifest.licence,
-        face_rule=msgspec.structs.replace(rule, finder=photographic.finder),
+        face_rule=msgspec.structs.replace(encoder.manifest.face_rule, finder=photographic.finder),
     )
     return Detector(manifest, detector.vision, detector.mixture, detector.classifier)
 

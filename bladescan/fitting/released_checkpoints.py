@@ -259,7 +259,7 @@ def _manifest(found: Checkpoint, options: ImportOptions) -> Manifest:
         name=options.name or f"{kind.title} (authors' weights)",
         encoder=Encoder("resnet50", 64, _EMBEDDING_DIM, normalise=kind.normalise),
         # Their test images are whole, cropped faces, and their resize knows no antialiasing.
-        face_rule=FaceRule(finder="none", scale=1.3, resize="bilinear"),
+        face_rule=FaceRule(finder="none", resize="bilinear"),
         text=text,
         licence=kind.licence,
         provenance={
@@ -310,8 +310,7 @@ def _calibrated(
     seen: Callable[[int], None],
 ) -> Detector:
     """The binary head with its scores of the photographs, none of which it was fitted on."""
-    rule = manifest.face_rule
-    decoder = msgspec.structs.replace(options.decoder, crop_scale=rule.scale, crop_resize=rule.resize)
+    decoder = options.decoder.for_detector(manifest)
     encoder = Detector(msgspec.structs.replace(manifest, text=None), found.vision)
     with open_encoder(encoder, options.backend, options.runtime) as backend:
         features = embed_images(photographs, backend, decoder, n_decoders=options.n_decoders, progress=seen)
@@ -329,7 +328,7 @@ def _calibrated(
         heads={"binary": head},
         default_head="binary",
         default_false_alarm=options.false_alarm,
-        face_rule=msgspec.structs.replace(rule, finder=features.finder),
+        face_rule=msgspec.structs.replace(manifest.face_rule, finder=features.finder),
         provenance={**manifest.provenance, "features_by": options.backend, "calibration": counts},
     )
     return Detector(calibrated, found.vision, None, found.classifier)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from bladescan.base.records import CROP_SIZE
+from bladescan.detectors.manifest import FACE_RULE
 from bladescan.faces.crops import whole_crop
 from bladescan.photographs.cutting import BLOCK, MIN_TEXTURED_SHARE, square, textured_blocks
 from bladescan.photographs.index import PhotographIndex
@@ -31,9 +32,7 @@ PATCH = "patch"
 UNKNOWN_CLASS = -1
 """Truth of a softmax task that an example says nothing of; elsewhere it is NaN."""
 
-_PATCH_BOX = (
-    CROP_SIZE / 1.3
-)  # a square of 1.3 sides, the crop of a scan, is cut at the patch's own resolution
+_PATCH_BOX = CROP_SIZE / FACE_RULE.scale  # so that the crop of a scan keeps the patch's own resolution
 _PATCH_TRIES = 4
 _INTERPOLATIONS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
 

@@ -17,7 +17,7 @@ import msgspec
 
 from bladescan.base.errors import ImageError
 from bladescan.base.records import Cost, FaceBox, FaceCrop, Reason
-from bladescan.detectors.manifest import Resize
+from bladescan.detectors.manifest import FACE_RULE, FaceRule, Manifest
 from bladescan.images.decoding import decode_image
 from bladescan.images.files import read_file
 from bladescan.images.limits import Limits
@@ -28,14 +28,24 @@ if TYPE_CHECKING:
 
 
 class DecoderSettings(msgspec.Struct, frozen=True):
-    """What the process is told once, at its start."""
+    """What the process is told once, at its start.
+
+    Attributes:
+        faces, min_face: see `bladescan.faces.finders.open_face_detector`.
+        face_rule: how a box becomes a crop; its finder says nothing here.
+        limits: of images.
+        timeout_s: longest time for one image.
+    """
 
     faces: str = "auto"
     min_face: int = 32
-    crop_scale: float = 1.3
-    crop_resize: Resize = "antialias"
+    face_rule: FaceRule = FACE_RULE
     limits: Limits = Limits()
     timeout_s: float = 30.0
+
+    def for_detector(self, manifest: Manifest) -> DecoderSettings:
+        """Cut faces out as the detector's own were cut."""
+        return msgspec.structs.replace(self, face_rule=manifest.face_rule)
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -126,7 +136,7 @@ def _decode(data: bytes, settings: DecoderSettings, finder: FaceDetector) -> Dec
     image = decode_image(data, settings.limits)
     crops: list[FaceCrop] = []
     for index, picture in image.pictures:
-        crops += face_crops(picture, finder, index, scale=settings.crop_scale, resize=settings.crop_resize)
+        crops += face_crops(picture, finder, index, settings.face_rule)
     return Decoded(
         format=image.format,
         width=image.width,

@@ -266,7 +266,7 @@ def _n_threads(n_workers: int) -> int:
 
 
 def _settings(options: ScanOptions, backend: Backend, n_workers: int) -> ScanSettings:
-    decision, manifest, rule = options.decision, backend.manifest, backend.manifest.face_rule
+    decision, manifest = options.decision, backend.manifest
     path = _detector_file(options)
     return ScanSettings(
         detector=path,
@@ -274,7 +274,7 @@ def _settings(options: ScanOptions, backend: Backend, n_workers: int) -> ScanSet
         head=choose_head(manifest, decision.head),
         false_alarm=manifest.default_false_alarm if decision.false_alarm is None else decision.false_alarm,
         runtime=replace(options.runtime, threads=_n_threads(n_workers)),
-        decoder=msgspec.structs.replace(options.decoder, crop_scale=rule.scale, crop_resize=rule.resize),
+        decoder=options.decoder.for_detector(manifest),
         batch_size=options.batch_size or _batch_size(options.runtime.device, backend.device),
         n_decoders=n_cores() if n_workers == 1 else 1,
     )

