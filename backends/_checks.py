@@ -1,4 +1,4 @@
-"""What the built-in backends ask of an installation and of scores. Not a backend."""
+"""Checks that the built-in backends share: of installations and of scores. It is no backend."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bladescan.base.records import Scores
 def check_finite(scores: Scores, name: str) -> Scores:
     """Return the scores, or raise BackendError if one is not a finite number.
 
-    A score that is not a number would compare as photographic in every verdict.
+    A score that is not a number would count as photographic in every verdict.
     """
     for values in scores:
         if values is not None and not np.isfinite(values).all():
@@ -22,7 +22,7 @@ def check_finite(scores: Scores, name: str) -> Scores:
 
 
 def installed(*packages: str) -> str | None:
-    """Version of the first of some packages that is there, None without one."""
+    """Return the version of the first of some packages that is installed, None if none is."""
     for package in packages:
         try:
             return version(package)

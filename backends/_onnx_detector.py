@@ -1,4 +1,4 @@
-"""What the backends that open ``.onnx`` detectors share: the file is checked before a runtime sees it."""
+"""``.onnx`` detectors, checked before a runtime sees them. It is shared by backends, and is none itself."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ HEAD_OUTPUTS = {"one-class": "log_likelihood", "binary": "p_ai_generated"}
 
 
 def read_onnx_detector(path: Path) -> tuple[bytes, Manifest]:
-    """The file's bytes and manifest.
+    """Read a detector file and check it.
+
+    Returns:
+        Its bytes and its manifest.
 
     Raises:
-        DetectorError: no detector, one in several files, or one that needs foreign code.
+        DetectorError: it is no detector, it refers to other files, or it needs custom operators.
     """
     if path.is_dir():
         raise DetectorError(f"{path}: is a folder, expected a detector file (.onnx)")
@@ -40,7 +43,7 @@ def read_onnx_detector(path: Path) -> tuple[bytes, Manifest]:
 
 
 def open_heads(graph: bytes, *, where: str) -> Any:
-    """The graph from embedding to scores, float64, in an onnxruntime session on one thread.
+    """Load the graph from embedding to scores, float64, in an onnxruntime session on one thread.
 
     Raises:
         DetectorError: onnxruntime cannot load it.

@@ -1,7 +1,7 @@
 """A look into an ONNX file without the onnx package: metadata, operator domains, external data.
 
-It walks the protobuf wire format along the few fields that matter, so that a file is refused before a
-runtime acts on it. It checks no graph: that is the runtime's work.
+It follows the protobuf wire format along the few fields that matter, so that a bad file is refused before a
+runtime acts on it. It does not check the graph: the runtime does.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _WIRE_FIXED = {1: 8, 5: 4}  # wire type -> bytes
 
 @dataclass(frozen=True, slots=True)
 class OnnxFile:
-    """What the walk found.
+    """What a walk through an ONNX file found.
 
     Attributes:
         metadata: ``metadata_props``.
@@ -57,7 +57,7 @@ class OnnxFile:
 
 
 def read_onnx(data: bytes, *, where: str) -> OnnxFile:
-    """Walk an ONNX model.
+    """Walk through an ONNX model without loading it.
 
     Args:
         data: the file.
@@ -104,7 +104,7 @@ def _is_external(message: memoryview, kind: str, depth: int) -> bool:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:
-    """Field number and value (bytes or integer) of every field of a protobuf message."""
+    """Yield number and value (bytes or integer) of every field of a protobuf message."""
     at = 0
     while at < len(message):
         key, at = _varint(message, at)

@@ -1,6 +1,6 @@
 """A backend without a model, for tests of scans and plugins: scores from pixel statistics.
 
-It is not registered; nothing it says of a face means anything.
+It is not registered, and its scores mean nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _GRID = 16
 
 
 def fake_manifest() -> Manifest:
-    """A manifest with both heads, calibrated on 99 evenly spaced scores each."""
+    """Make a manifest with both heads, each calibrated on 99 evenly spaced scores."""
     return Manifest(
         name="fake",
         encoder=Encoder("none", width=1, embedding_dim=3 * _GRID * _GRID),
@@ -45,7 +45,7 @@ class FakeBackend:
         self._closed = False
 
     def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """See `bladescan.runtimes.backend.Backend.embed`."""
+        """Embed crops, as `bladescan.runtimes.backend.Backend.embed` promises."""
         self._check(crops)
         n, side = len(crops), crops.shape[1] // _GRID
         blocks = crops.reshape(n, _GRID, side, _GRID, side, 3).mean((2, 4))
@@ -54,7 +54,7 @@ class FakeBackend:
         return unit
 
     def score(self, crops: NDArray[np.uint8]) -> Scores:
-        """See `bladescan.runtimes.backend.Backend.score`."""
+        """Score crops, as `bladescan.runtimes.backend.Backend.score` promises."""
         embedding = self.embed(crops)
         pixels = crops.reshape(len(crops), crops[0].size if len(crops) else 0).astype(np.float64)
         if not len(crops):

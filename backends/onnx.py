@@ -32,10 +32,10 @@ _INSTALL = "pip install onnxruntime"
 _INSTALL_CUDA = "pip install onnxruntime-gpu (instead of onnxruntime)"
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu")
 _CUDA = "CUDAExecutionProvider"
-# By default every size of a batch that is new costs a search among all kernels, and float32 becomes TF32.
+# By default each new batch size costs a search among all kernels, and float32 becomes TF32.
 _CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
 _MOST = 4096
-"""Crops in one run, until the device says that it has no room, in one of these ways."""
+"""Crops in one run, until the device reports, in one of these ways, that its memory is full."""
 _NO_ROOM = ("failed to allocate memory", "out of memory", "cudaerrormemoryallocation")
 _TYPES = {
     "log_likelihood": ("tensor(double)", 1),
@@ -61,11 +61,11 @@ class OnnxBackend:
         self._outputs = tuple(output.name for output in session.get_outputs())
 
     def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """See `bladescan.runtimes.backend.Backend.embed`."""
+        """Embed crops, as `bladescan.runtimes.backend.Backend.embed` promises."""
         return self._run(crops, ("embedding",)).embedding
 
     def score(self, crops: NDArray[np.uint8]) -> Scores:
-        """See `bladescan.runtimes.backend.Backend.score`."""
+        """Score crops, as `bladescan.runtimes.backend.Backend.score` promises."""
         return self._run(crops, self._outputs)
 
     def close(self) -> None:
@@ -86,7 +86,7 @@ class OnnxBackend:
         return check_finite(scores, "onnx")
 
     def _in_batches(self, crops: NDArray[np.uint8], outputs: tuple[str, ...]) -> list[list[NDArray[Any]]]:
-        """Outputs for batches of the crops; one that the device has no room for is halved."""
+        """Run the crops in batches; one that does not fit into the device's memory is halved."""
         found: list[list[NDArray[Any]]] = []
         start = 0
         while start < len(crops):
@@ -102,7 +102,7 @@ class OnnxBackend:
         return found
 
     def _empty(self, outputs: tuple[str, ...]) -> Scores:
-        """No rows, without the runtime: not every kernel takes an empty batch."""
+        """Make scores without rows, without the runtime: not every kernel accepts an empty batch."""
         import numpy as np
 
         return Scores(
@@ -119,7 +119,7 @@ class OnnxPlugin:
     suffixes: tuple[str, ...] = (".onnx",)
 
     def status(self) -> BackendStatus:
-        """See `bladescan.runtimes.backend.BackendPlugin.status`."""
+        """Report what is installed, as `bladescan.runtimes.backend.BackendPlugin.status` promises."""
         try:
             import onnxruntime
         except Exception as exc:  # a broken install raises whatever its loader raises
@@ -129,7 +129,7 @@ class OnnxPlugin:
         return BackendStatus(installed(*_PACKAGES) or onnxruntime.__version__, ("cpu", *cuda))
 
     def open(self, path: Path, settings: BackendSettings) -> OnnxBackend:
-        """See `bladescan.runtimes.backend.BackendPlugin.open`."""
+        """Load a detector, as `bladescan.runtimes.backend.BackendPlugin.open` promises."""
         try:
             import onnxruntime
         except ImportError as exc:
@@ -151,7 +151,7 @@ plugin = OnnxPlugin()
 
 
 def _cuda_index(asked: str, providers: list[str]) -> int | None:
-    """The CUDA device to try, None for the CPU; a device that this build cannot have is refused."""
+    """Read the number of the CUDA device, None for the CPU; refuse a device that this build cannot use."""
     kind, _, index = asked.partition(":")
     if asked == "cpu" or (asked == "auto" and _CUDA not in providers):
         return None

@@ -51,11 +51,11 @@ class OpenVinoBackend:
         self._heads = heads
 
     def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """See `bladescan.runtimes.backend.Backend.embed`."""
+        """Embed crops, as `bladescan.runtimes.backend.Backend.embed` promises."""
         return check_finite(Scores(None, None, self._embed(crops)), "openvino").embedding
 
     def score(self, crops: NDArray[np.uint8]) -> Scores:
-        """See `bladescan.runtimes.backend.Backend.score`."""
+        """Score crops, as `bladescan.runtimes.backend.Backend.score` promises."""
         embedding = self._embed(crops)
         return check_finite(Scores(*self._judge(embedding), embedding), "openvino")
 
@@ -81,7 +81,7 @@ class OpenVinoBackend:
     def _judge(
         self, embedding: NDArray[np.float32]
     ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
-        """Log-likelihood and P(AI-generated), each None where the detector lacks that head."""
+        """Compute log-likelihood and P(AI-generated); each is None if the detector lacks that head."""
         if self._heads is None:
             return None, None
         import numpy as np
@@ -105,7 +105,7 @@ class OpenVinoPlugin:
     suffixes: tuple[str, ...] = (".onnx",)
 
     def status(self) -> BackendStatus:
-        """See `bladescan.runtimes.backend.BackendPlugin.status`."""
+        """Report what is installed, as `bladescan.runtimes.backend.BackendPlugin.status` promises."""
         try:
             installed = version("openvino")
         except PackageNotFoundError:
@@ -119,7 +119,7 @@ class OpenVinoPlugin:
         return BackendStatus(installed, ("cpu",))
 
     def open(self, path: Path, settings: BackendSettings) -> OpenVinoBackend:
-        """See `bladescan.runtimes.backend.BackendPlugin.open`."""
+        """Load a detector, as `bladescan.runtimes.backend.BackendPlugin.open` promises."""
         try:
             import onnx
             import openvino
@@ -139,10 +139,10 @@ plugin = OpenVinoPlugin()
 
 @cache
 def _core() -> Any:
-    """The one of this process, kept to its end.
+    """Make OpenVINO's core, once in a process, and keep it to the end.
 
-    Each puts a stack for signals in place of the one before, and puts that back when it goes: of two, the
-    second puts back the first one's, which is gone, and the next signal kills the process.
+    Each core replaces the process's signal stack and restores the old one when it is destroyed: of two, the
+    second restores the first one's stack, which is gone, and the next signal kills the process.
     """
     import openvino
 
@@ -170,13 +170,13 @@ def _check_precision(asked: str, capabilities: list[str]) -> None:
 
 
 def _compile(core: Any, data: bytes, manifest: Manifest, settings: BackendSettings, *, where: str) -> Any:
-    """The graph from crops to embedding alone, ready to run."""
+    """Compile the part of the graph from crops to embedding."""
     import openvino
 
     options: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": _HINTS[settings.precision],
-        "PERFORMANCE_HINT": "LATENCY",  # one request that has all the threads
-        "ENABLE_CPU_PINNING": False,  # several scan workers would sit on the same cores
+        "PERFORMANCE_HINT": "LATENCY",  # one request uses all threads
+        "ENABLE_CPU_PINNING": False,  # several scan workers would be pinned to the same cores
     }
     if settings.threads:
         options["INFERENCE_NUM_THREADS"] = settings.threads
@@ -202,7 +202,7 @@ def _check_graph(model: Any, manifest: Manifest, *, where: str) -> None:
 
 
 def _heads(data: bytes, manifest: Manifest, *, where: str) -> Any:
-    """The graph from embedding to scores, in an onnxruntime session; None where there is no head."""
+    """Load the part of the graph from embedding to scores into onnxruntime; None if there is no head."""
     if not manifest.heads:
         return None
     import onnx
@@ -216,5 +216,5 @@ def _heads(data: bytes, manifest: Manifest, *, where: str) -> Any:
 
 
 def _last_line(exc: Exception) -> str:
-    """OpenVINO says where in its own source first, and what the matter is last."""
+    """Return the last line, where OpenVINO says what went wrong, after the places in its own source."""
     return (str(exc).strip().splitlines() or [type(exc).__name__])[-1].strip()

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _INSTALL = "pip install 'bladescan[train]'"
 _PRECISIONS = ("fp32", "bf16", "fp16")
 _MOST_CUDA, _MOST_CPU = 256, 4096
-"""Crops in one run, until the device says that it has no room."""
+"""Crops in one run, until the device reports that its memory is full."""
 _WARM_UPS = 3
 _NO_ROOM = ("out of memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
 
@@ -48,7 +48,7 @@ class _Outputs(NamedTuple):
 
 
 class PyTorchBackend:
-    """A detector module on one device. A batch that the device has no room for is halved.
+    """A detector module on one device. A batch that does not fit into its memory is halved.
 
     Args:
         module: the detector, already on ``device``, its encoder in the precision asked for.
@@ -67,11 +67,11 @@ class PyTorchBackend:
         )
 
     def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """See `bladescan.runtimes.backend.Backend.embed`."""
+        """Embed crops, as `bladescan.runtimes.backend.Backend.embed` promises."""
         return self._run(crops, heads=False).embedding
 
     def score(self, crops: NDArray[np.uint8]) -> Scores:
-        """See `bladescan.runtimes.backend.Backend.score`."""
+        """Score crops, as `bladescan.runtimes.backend.Backend.score` promises."""
         return self._run(crops, heads=True)
 
     def close(self) -> None:
@@ -94,7 +94,7 @@ class PyTorchBackend:
     def _in_batches(
         self, runner: _Eager | _Graphs, crops: NDArray[np.uint8], *, heads: bool
     ) -> list[_Outputs]:
-        """What the runner gives for batches of the crops, the results still on the device."""
+        """Run the crops in batches; the results stay on the device."""
         found: list[_Outputs] = []
         start = 0
         while start < len(crops) or not found:
@@ -117,7 +117,7 @@ class PyTorchBackend:
 
 
 def _is_out_of_memory(exc: BaseException) -> bool:
-    """Whether the device had no room, also where a library or a failed capture says so in its own way."""
+    """Tell whether the device's memory is full, in the words of PyTorch, a library or a failed capture."""
     import torch
 
     if isinstance(exc, torch.OutOfMemoryError) or any(words in str(exc) for words in _NO_ROOM):
@@ -135,14 +135,14 @@ class _Eager:
         return _compute(self._module, _tensor(crops), heads=heads)
 
     def forget(self) -> None:
-        """It holds no memory."""
+        """Do nothing: it holds no memory."""
 
 
 class _Graphs:
     """A module on a CUDA device as CUDA graphs, one for each power of two of crops.
 
-    The encoder is many small kernels: launched one by one they leave the device idle. A batch is filled up
-    to the next power of two with what is there; rows do not depend on each other.
+    The encoder is many small kernels: launched one by one, they leave the device idle. A batch is padded to
+    the next power of two with whatever the memory holds; rows do not depend on each other.
     """
 
     def __init__(self, module: DetectorModule, device: str) -> None:
@@ -160,14 +160,14 @@ class _Graphs:
             if key not in self._captured:
                 self._captured[key] = self._capture(*key)
             graph, pixels, outputs = self._captured[key]
-            # Page-locked memory that a copy still reads from is not handed out again, so while one batch is
-            # on its way the next is laid beside it.
+            # Page-locked memory is not reused while a copy still reads it, so the next batch can be prepared
+            # while this one is being copied.
             pixels[:n].copy_(_tensor(crops).pin_memory(), non_blocking=True)
             graph.replay()
             return _rows(outputs, n)
 
     def forget(self) -> None:
-        """Give back the memory that the graphs hold."""
+        """Free the memory that the graphs hold."""
         import torch
 
         self._captured.clear()
@@ -180,7 +180,9 @@ class _Graphs:
         pixels = torch.zeros((n, size, size, 3), dtype=torch.uint8, device=self._device)
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # libraries choose their kernels at first runs, which no graph may hold
+        with torch.cuda.stream(
+            side
+        ):  # libraries choose kernels in their first runs, which no graph may contain
             for _ in range(_WARM_UPS):
                 _compute(self._module, pixels, heads=heads)
         torch.cuda.current_stream().wait_stream(side)
@@ -191,7 +193,7 @@ class _Graphs:
 
 
 def _rows(outputs: _Outputs, n: int) -> _Outputs:
-    """The first rows, copied: the next batch is written over them."""
+    """Copy the first rows, which the next batch would overwrite."""
     likelihood, probability, embedding = outputs
     return _Outputs(
         None if likelihood is None else likelihood[:n].clone(),
@@ -214,7 +216,7 @@ def _tensor(crops: NDArray[np.uint8]) -> Tensor:
 
 
 def _joined(parts: list[_Outputs]) -> Scores:
-    """All rows as arrays; here the device is waited for."""
+    """Join all rows into arrays; this waits for the device."""
     import torch
 
     def column(rows: tuple[Tensor | None, ...]) -> NDArray[Any] | None:
@@ -233,7 +235,7 @@ class PyTorchPlugin:
     suffixes: tuple[str, ...] = (".safetensors",)
 
     def status(self) -> BackendStatus:
-        """See `bladescan.runtimes.backend.BackendPlugin.status`."""
+        """Report what is installed, as `bladescan.runtimes.backend.BackendPlugin.status` promises."""
         try:
             installed = version("torch")
         except PackageNotFoundError:
@@ -247,7 +249,7 @@ class PyTorchPlugin:
         return BackendStatus(installed, ("cpu", *cuda))
 
     def open(self, path: Path, settings: BackendSettings) -> PyTorchBackend:
-        """See `bladescan.runtimes.backend.BackendPlugin.open`."""
+        """Load a detector, as `bladescan.runtimes.backend.BackendPlugin.open` promises."""
         try:
             import torch
 
@@ -273,7 +275,7 @@ plugin = PyTorchPlugin()
 
 
 def _device(asked: str) -> str:
-    """The device to compute on; anything but ``auto`` is had or refused."""
+    """Choose the device to compute on; refuse one that is named but not available."""
     import torch
 
     kind, _, index = asked.partition(":")
@@ -294,7 +296,7 @@ def _device(asked: str) -> str:
 
 @contextmanager
 def _threads(n: int) -> Iterator[None]:
-    """Set torch's thread count for one call: it is the process's, so it is put back."""
+    """Set torch's number of threads, which is the process's, for one call."""
     import torch
 
     before = torch.get_num_threads()
@@ -309,7 +311,7 @@ def _threads(n: int) -> Iterator[None]:
 
 
 def _exact(device: str) -> AbstractContextManager[None]:
-    """On a CUDA device: float32 is no TF32; the quickest kernels are looked for, once a shape."""
+    """On a CUDA device, keep float32 from becoming TF32, and search for the fastest kernels once a shape."""
     import torch
 
     if not device.startswith("cuda"):

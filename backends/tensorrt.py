@@ -1,7 +1,7 @@
 """The ``tensorrt`` backend: an engine of ``bladescan export --to tensorrt`` on its CUDA device.
 
-The engine gives the embedding; the heads stay in onnxruntime, in float64. An engine is machine code: run
-those alone that you built. Importing this module imports no TensorRT.
+The engine computes the embedding; the heads stay in onnxruntime, in float64. An engine is machine code: run
+only engines that you built. Importing this module imports no TensorRT.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ _PACKAGES = ("tensorrt", "tensorrt-rtx")
 
 
 class _Slot:
-    """Room for one batch on its way: page-locked memory here, memory there, and when it is done with.
+    """Memory for one batch being processed: page-locked on the host, plain on the device, and the events.
 
     Args:
         cuda: the runtime.
         n: most crops.
-        crop: their shape.
-        embedding_dim: numbers that come back for each.
+        crop: shape of one.
+        embedding_dim: numbers that are returned for each.
     """
 
     def __init__(self, cuda: Cuda, n: int, crop: tuple[int, ...], embedding_dim: int) -> None:
@@ -80,7 +80,7 @@ class _Slot:
         return address
 
     def free(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         while self._pinned:
             self._pinned.pop().free()
         while self._device:
@@ -88,7 +88,7 @@ class _Slot:
 
 
 class _Encoder:
-    """An engine and its execution: while one batch is computed the next is copied.
+    """An engine and its execution: while one batch is computed, the next is copied.
 
     Args:
         cuda: the runtime.
@@ -98,7 +98,7 @@ class _Encoder:
         embedding_dim: of the output.
 
     Raises:
-        BackendError: the device has no room even for one crop.
+        BackendError: the device has too little memory even for one crop.
     """
 
     def __init__(self, cuda: Cuda, engine: Any, index: int, size: int, embedding_dim: int) -> None:
@@ -131,10 +131,10 @@ class _Encoder:
         self._slots = slots
 
     def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Embeddings ``[n, d]`` of crops ``[n, size, size, 3]``, n at least 1."""
+        """Embed crops ``[n, size, size, 3]``, n at least 1, as float32 ``[n, d]``."""
         import numpy as np
 
-        self._cuda.call("cudaSetDevice", self._index)  # it is the thread's, and threads come and go
+        self._cuda.call("cudaSetDevice", self._index)  # the device is set for each thread
         embedding = np.empty((len(crops), self._dim), np.float32)
         try:
             for start, slot in zip(range(0, len(crops), self._most), cycle(self._slots), strict=False):
@@ -148,7 +148,7 @@ class _Encoder:
         return embedding
 
     def _abandon(self) -> None:
-        """Forget what is under way, once the device no longer writes to it."""
+        """Drop the batches under way, once the device no longer writes to them."""
         for slot in self._slots:
             slot.rows = slice(0, 0)
         self._cuda.call("cudaDeviceSynchronize")
@@ -179,7 +179,7 @@ class _Encoder:
             embedding[rows] = slot.embedding.array[: rows.stop - rows.start]
 
     def close(self) -> None:
-        """Give everything back."""
+        """Free everything."""
         self._cuda.call("cudaSetDevice", self._index)
         self._cuda.call("cudaDeviceSynchronize")
         self._context = None
@@ -208,16 +208,16 @@ class TensorRTBackend:
         self._heads = heads
 
     def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """See `bladescan.runtimes.backend.Backend.embed`."""
+        """Embed crops, as `bladescan.runtimes.backend.Backend.embed` promises."""
         return check_finite(Scores(None, None, self._embed(crops)), "tensorrt").embedding
 
     def score(self, crops: NDArray[np.uint8]) -> Scores:
-        """See `bladescan.runtimes.backend.Backend.score`."""
+        """Score crops, as `bladescan.runtimes.backend.Backend.score` promises."""
         embedding = self._embed(crops)
         return check_finite(Scores(*self._judge(embedding), embedding), "tensorrt")
 
     def close(self) -> None:
-        """Give the device's memory back; closing twice is fine."""
+        """Free the device's memory; closing twice is fine."""
         encoder, self._encoder = self._encoder, None
         if encoder is not None:
             encoder.close()
@@ -235,7 +235,7 @@ class TensorRTBackend:
     def _judge(
         self, embedding: NDArray[np.float32]
     ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
-        """Log-likelihood and P(AI-generated), each None where the detector lacks that head."""
+        """Compute log-likelihood and P(AI-generated); each is None if the detector lacks that head."""
         import numpy as np
 
         names = [HEAD_OUTPUTS[head] for head in self.manifest.heads]
@@ -256,7 +256,7 @@ class TensorRTPlugin:
     suffixes: tuple[str, ...] = (SUFFIX,)
 
     def status(self) -> BackendStatus:
-        """See `bladescan.runtimes.backend.BackendPlugin.status`."""
+        """Report what is installed, as `bladescan.runtimes.backend.BackendPlugin.status` promises."""
         try:
             library, cuda = find_library(), Cuda()
         except MissingDependencyError as exc:
@@ -269,8 +269,8 @@ class TensorRTPlugin:
         return BackendStatus(f"{library.name} {library.version}", devices, hint)
 
     def open(self, path: Path, settings: BackendSettings) -> TensorRTBackend:
-        """See `bladescan.runtimes.backend.BackendPlugin.open`."""
-        find_library()  # without any, that is the thing to say
+        """Load a detector, as `bladescan.runtimes.backend.BackendPlugin.open` promises."""
+        find_library()  # without any, report that first
         cuda = Cuda()
         file = read_engine(path)
         if settings.precision not in ("fp32", file.build.precision):
@@ -311,7 +311,7 @@ def _check_engine(engine: Any, manifest: Manifest, *, where: str) -> None:
 
 
 def _heads(file: EngineFile, *, where: str) -> Any:
-    """The graph from embedding to scores, in an onnxruntime session; None where there is no head."""
+    """Load the graph from embedding to scores into onnxruntime; None if there is no head."""
     if not file.manifest.heads:
         return None
     found = read_onnx(file.heads, where=where)

@@ -11,10 +11,10 @@ VARIABLE = "SOURCE_DATE_EPOCH"
 
 
 def now() -> datetime:
-    """The time, UTC, to the second.
+    """Return the time, UTC, to the second.
 
     Raises:
-        UsageError: ``SOURCE_DATE_EPOCH`` is set and is no time.
+        UsageError: ``SOURCE_DATE_EPOCH`` is set to something that is no time.
     """
     stopped = os.environ.get(VARIABLE)
     if not stopped:
@@ -26,5 +26,5 @@ def now() -> datetime:
 
 
 def is_stopped() -> bool:
-    """Whether what is written must not depend on the time."""
+    """Tell whether ``SOURCE_DATE_EPOCH`` is set, so that output must not depend on the time."""
     return bool(os.environ.get(VARIABLE))

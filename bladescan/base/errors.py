@@ -9,7 +9,7 @@
     ├── DetectorError               a detector or run that is wrong, truncated, foreign or newer
     ├── BackendError                a runtime that failed
     │   ├── MissingDependencyError  names the ``pip install`` to run
-    │   └── DeviceUnavailableError  the device asked for cannot be had
+    │   └── DeviceUnavailableError  the device asked for is not available
     ├── BucketError                 a bucket or server that cannot be listed or reached
     ├── DataError                   too little or unusable data to learn from
     ├── OutputError                 verdicts or files that cannot be written
@@ -27,7 +27,7 @@ from bladescan.base.records import Reason
 
 
 class BladescanError(Exception):
-    """Base of every error that bladescan raises on purpose; ``str()`` is one line for the user."""
+    """Base of every error that bladescan raises on purpose; its text is one line for the user."""
 
 
 class UsageError(BladescanError):
@@ -73,7 +73,7 @@ class MissingDependencyError(BackendError):
     Args:
         what: the capability that needs it.
         package: the import that failed.
-        install: the command that mends it, for example ``pip install 'bladescan[train]'``.
+        install: the command that installs it, for example ``pip install 'bladescan[train]'``.
     """
 
     def __init__(self, what: str, package: str, install: str) -> None:
@@ -85,7 +85,7 @@ class MissingDependencyError(BackendError):
 
 
 class DeviceUnavailableError(BackendError):
-    """The device or execution provider asked for cannot be had; there is no silent fallback."""
+    """The device or execution provider asked for is not available; there is no silent fallback."""
 
 
 class BucketError(BladescanError):
@@ -109,7 +109,7 @@ class ImageError(BladescanError):
 
     Args:
         reason: the code of the row.
-        detail: one line for a person.
+        detail: one line for people.
     """
 
     def __init__(self, reason: Reason, detail: str) -> None:
@@ -122,5 +122,5 @@ class ImageError(BladescanError):
 
 
 def first_line(exc: Exception) -> str:
-    """Say in one line what a foreign exception says."""
+    """Return the first line of a foreign exception's text."""
     return (str(exc).strip().splitlines() or [type(exc).__name__])[0]

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the command answers its shell; `MEANINGS` says what each means."""
+    """The exit code of the command; `MEANINGS` explains each."""
 
     CLEAN = 0
     FLAGGED = 1

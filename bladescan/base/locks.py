@@ -1,6 +1,6 @@
-"""Locks that die with their process, whatever ends it: `flock` on a file of its own.
+"""Locks that end with their process, whatever ends it: `flock` on a file made for the lock.
 
-Never on a SQLite file: on some network file systems SQLite's own locks would be in its way.
+A SQLite file is never locked so: on some network file systems that would clash with SQLite's own locks.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from bladescan.base import clock
 
 
 class LockHeldError(Exception):
-    """Another process has the lock; the text says which, and since when. Never leaves this package's edge."""
+    """Another process has the lock; the text says which, and since when. Callers map it."""
 
 
 def try_lock(descriptor: int) -> bool:
     """Lock an open file, unless another process has locked it.
+
+    Returns:
+        Whether it is locked now by this process.
 
     Raises:
         OSError: the file system has no locks.
@@ -30,7 +33,7 @@ def try_lock(descriptor: int) -> bool:
 
 
 def is_still_at(descriptor: int, path: str) -> bool:
-    """Whether an open file is what its path names."""
+    """Tell whether a path still names this open file."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False))
     except FileNotFoundError:
@@ -38,7 +41,7 @@ def is_still_at(descriptor: int, path: str) -> bool:
 
 
 class FileLock:
-    """A lock file, held from its making to `release`, which removes it.
+    """A lock file, held from when it is made until `release` removes it.
 
     Raises:
         LockHeldError: another process holds it.
@@ -52,26 +55,26 @@ class FileLock:
             pass
 
     def release(self) -> None:
-        """Let others have it. Releasing twice is fine."""
+        """Release the lock. Releasing twice is fine."""
         if self._descriptor >= 0:
             with suppress(OSError):
-                os.unlink(self._path)  # before the lock goes: whoever waits sees that the name is gone
+                os.unlink(self._path)  # before the unlock: who waits sees that the name is gone
             os.close(self._descriptor)
             self._descriptor = -1
 
     def _acquire(self) -> bool:
-        holder = f"process {os.getpid()}, since {clock.now().isoformat()}"  # first: it may raise
+        holder = f"process {os.getpid()}, since {clock.now().isoformat()}"  # may raise: before opening
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             self._lock(descriptor)
-            if not is_still_at(descriptor, self._path):  # its last holder removed it in this moment
+            if not is_still_at(descriptor, self._path):  # its last holder has just removed it
                 os.close(descriptor)
                 return False
         except BaseException:
             os.close(descriptor)
             raise
         self._descriptor = descriptor
-        with suppress(OSError):  # a full disk: the lock holds, only nobody can read whose it is
+        with suppress(OSError):  # on a full disk the lock holds, but does not say whose it is
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, holder.encode(), 0)
         return True
@@ -80,7 +83,7 @@ class FileLock:
     def _lock(descriptor: int) -> None:
         try:
             held = not try_lock(descriptor)
-        except OSError:  # a file system without locks: better unlocked than not at all
+        except OSError:  # a file system without locks: go on unlocked
             return
         if held:
             raise LockHeldError(os.pread(descriptor, 200, 0).decode(errors="replace"))

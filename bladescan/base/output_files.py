@@ -1,7 +1,7 @@
-"""Where bytes of an output go: standard output, a device, or a file that appears only when it is complete.
+"""Where the bytes of an output go: standard output, a device, or a file that appears only when complete.
 
-A file appears under its name when all of it is on the disk; until then the old one stays. What a killed
-process left unfinished is removed by the next that writes into the same folder.
+A file appears under its name when all of it is on the disk; until then the old one stays. Unfinished files of
+killed processes are removed by the next process that writes into the same folder.
 """
 
 from __future__ import annotations
@@ -22,19 +22,23 @@ UNFINISHED = re.compile(r"\.bladescan-[0-9a-f]{16}\.tmp")
 
 
 class Output(Protocol):
-    """Where bytes go. Foreign errors come out as OutputError, but for a BrokenPipeError."""
+    """Takes the bytes of one output. Foreign errors become OutputError, except BrokenPipeError."""
 
     def write(self, data: bytes) -> None:
-        """Take bytes."""
+        """Write bytes."""
 
     def commit(self) -> None:
-        """Make all of it durable and visible."""
+        """Make the output durable and visible."""
 
     def keep_partial(self) -> str | None:
-        """Make it visible though it is not complete, and never in the place of a complete file."""
+        """Make an incomplete output visible, but never in place of a complete file.
+
+        Returns:
+            The name of the file, None if the bytes are already out.
+        """
 
     def discard(self) -> None:
-        """Leave nothing behind where that can be done. Never raises."""
+        """Throw the output away, as far as that is possible. Never raises."""
 
 
 @contextmanager
@@ -49,39 +53,39 @@ def _mapped(name: str) -> Iterator[None]:
 
 
 class OutputStream:
-    """Standard output, a pipe or a device: every record goes out at once, nothing can be taken back."""
+    """Standard output, a pipe or a device: bytes go out at once and cannot be taken back."""
 
     def __init__(self, stream: BinaryIO, name: str, *, close: bool = False) -> None:
         self._stream, self._name, self._close = stream, name, close
 
     def write(self, data: bytes) -> None:
-        """See `Output`."""
+        """Write bytes and flush them."""
         if data:
             with _mapped(self._name):
                 self._stream.write(data)
                 self._stream.flush()
 
     def commit(self) -> None:
-        """See `Output`."""
+        """Flush, and close what was opened here."""
         with _mapped(self._name):
             self._stream.flush()
             if self._close:
                 self._stream.close()
 
     def keep_partial(self) -> str | None:
-        """See `Output`."""
+        """Flush: the bytes are out already."""
         self.commit()
         return None
 
     def discard(self) -> None:
-        """See `Output`."""
+        """Close what was opened here; what was written stays."""
         if self._close:
             with suppress(OSError):
                 self._stream.close()
 
 
 class AtomicFile:
-    """A file written beside its name and renamed when it is complete; a link's target is replaced."""
+    """A file written under another name and renamed when complete; a link's target is replaced."""
 
     def __init__(self, path: str) -> None:
         self._name = path
@@ -96,22 +100,22 @@ class AtomicFile:
                 os.fchmod(descriptor, mode)
 
     def write(self, data: bytes) -> None:
-        """See `Output`."""
+        """Write bytes to the unfinished file."""
         with _mapped(self._name):
             self._file.write(data)
 
     def commit(self) -> None:
-        """See `Output`."""
+        """Put the finished file in its place."""
         self._publish(self._path)
 
     def keep_partial(self) -> str | None:
-        """See `Output`."""
+        """Put the unfinished file beside its place, under `partial_name`."""
         shown = self._path if os.path.islink(self._name) else self._name
         self._publish(partial_name(self._path))
         return partial_name(shown)
 
     def discard(self) -> None:
-        """See `Output`."""
+        """Remove the unfinished file."""
         with suppress(OSError):
             self._file.close()
         with suppress(OSError):
@@ -131,20 +135,20 @@ class AtomicFile:
 
 
 def _new_file(folder: str) -> tuple[int, str]:
-    """A new file, locked for as long as this process has it open: its descriptor and its path."""
+    """Make a new file, locked while this process has it open; return its descriptor and its path."""
     while True:
         path = os.path.join(folder, f".bladescan-{os.urandom(8).hex()}.tmp")
         # os.open and not tempfile: the kernel applies the umask, as for any new file.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        with suppress(OSError):  # a file system without locks, where nobody tidies up either
+        with suppress(OSError):  # a file system without locks, where nothing is removed either
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if is_still_at(descriptor, path):
             return descriptor, path
-        os.close(descriptor)  # removed by one who tidied up between its making and its locking
+        os.close(descriptor)  # another process removed it before it was locked
 
 
 def _remove_unfinished(folder: str) -> None:
-    """Remove what killed processes left: the unfinished files that nobody has locked."""
+    """Remove what killed processes left: the unfinished files that no process has locked."""
     with suppress(OSError), os.scandir(folder) as entries:
         left = [entry.path for entry in entries if UNFINISHED.fullmatch(entry.name)]
         for path in left:
@@ -162,13 +166,13 @@ def _remove_if_unlocked(path: str) -> None:
 
 
 def partial_name(path: str) -> str:
-    """Where an interrupted output is kept."""
+    """Name the file that keeps an interrupted output: ``v.partial.csv`` for ``v.csv``."""
     stem, suffix = os.path.splitext(path)
     return f"{stem}.partial{suffix}"
 
 
 def _old_mode(path: str) -> int | None:
-    """Permissions of the file to be replaced; one that may not be written may not be replaced either."""
+    """Read the permissions of the file to be replaced; a file that may not be written may not be replaced."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
@@ -179,7 +183,7 @@ def _old_mode(path: str) -> int | None:
 
 
 def is_special(path: str) -> bool:
-    """Whether the path names a device, a pipe or a socket, which is written to and not replaced."""
+    """Tell whether a path names a device, a pipe or a socket, which is written to and not replaced."""
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
@@ -188,7 +192,7 @@ def is_special(path: str) -> bool:
 
 
 def open_output(path: str) -> Output:
-    """The target behind a path: a file to be replaced when complete, or a device or pipe to write to.
+    """Open the output at a path: a file to be replaced when complete, or a device or pipe to write to.
 
     Raises:
         OutputError: it cannot be written.
@@ -205,7 +209,7 @@ def open_output(path: str) -> Output:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a whole file, complete or not at all; what stood there stays if it fails.
+    """Write a whole file, or none of it: if that fails, an old file stays as it was.
 
     Raises:
         OutputError: it cannot be written.

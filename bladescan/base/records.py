@@ -1,4 +1,4 @@
-"""Frozen records that cross module borders. No behaviour, no heavy import at run time."""
+"""Frozen records that pass between rooms. They have no behaviour and need no heavy import."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CROP_SIZE = 224
 
 
 class Verdict(str, Enum):
-    """What a scan says of an image or of one face."""
+    """The verdict on an image or on one face."""
 
     PHOTOGRAPHIC = "photographic"
     AI_GENERATED = "ai-generated"
@@ -52,7 +52,7 @@ class FaceBox:
         x0, y0, x1, y1: corners in pixels of the oriented frame; may reach past its border.
         score: detection score in [0, 1].
         landmarks: five (x, y) points in pixels (left eye, right eye, nose tip, left and right mouth
-            corner, as seen in the image), or None where the face finder has none.
+            corner, as seen in the image), or None if the face finder gives none.
     """
 
     x0: float
@@ -84,7 +84,7 @@ class FaceCrop:
 
 
 class Scores(NamedTuple):
-    """What a backend says of ``n`` crops. A head that the detector lacks is None.
+    """The scores of ``n`` crops. Those of a head that the detector lacks are None.
 
     Attributes:
         log_likelihood: float64 ``[n]``; higher is more photographic.
@@ -106,7 +106,8 @@ class FaceVerdict:
         box: None for an image that is itself a crop.
         log_likelihood: one-class score, None without that head.
         p_ai_generated: binary score, None without that head.
-        p_value: share of held-out photographs that look less photographic to the head that decides.
+        p_value: conformal p-value of the head that decides: the share of held-out photographs that score as
+            low or lower, counting this face (`bladescan.detectors.calibration.p_values`).
         verdict: photographic or ai-generated.
     """
 
@@ -120,7 +121,7 @@ class FaceVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one image took, wherever that was. Seconds of several processes add up to more than the clock's.
+    """What one image cost, in whichever process. Summed over processes, seconds exceed the elapsed time.
 
     Attributes:
         n_bytes: read from the disk or the bucket.
@@ -140,14 +141,14 @@ class ImageRecord:
     """One source and its verdict.
 
     Attributes:
-        source: the name as listed; undecodable bytes are kept as surrogate escapes.
+        source: the name as listed; undecodable bytes are surrogate escapes.
         verdict: ai-generated if any face is.
         reason, detail: why it is unreadable, else None.
         format: container format as decoded (``"JPEG"``), None if unknown.
         width, height: oriented size in pixels, None if unknown.
         n_frames: frames in the file, None if unknown.
         faces: in order of frame, then of detection score, highest first.
-        cost: what this run spent on it, None if nothing; no part of what is said of the image.
+        cost: what this run spent on it, None if nothing; it is no part of the verdict.
     """
 
     source: str

@@ -1,9 +1,9 @@
-"""From scores to p-values and thresholds at an asked false-alarm rate. NumPy only; it fits no head.
+"""From scores to p-values, and to thresholds at a chosen false-alarm rate. NumPy only; it fits no head.
 
 Scores here are photographic scores: higher is more photographic (log-likelihoods, or -P(AI-generated)).
 A head stores the scores of ``n`` photographs held out from its fit. By exchangeability a new photograph's
 rank among them is uniform, so its conformal p-value falls at or below a rate with at most that probability.
-Every verdict is the one rule ``p_value <= rate``; thresholds are the same rule turned around.
+Every verdict follows the one rule ``p_value <= rate``; a threshold is the same rule solved for the score.
 """
 
 from __future__ import annotations
@@ -22,10 +22,17 @@ MAX_STORED = 4096
 
 
 def photographic_scores(scores: Scores, head: HeadName) -> NDArray[np.float64]:
-    """The scores that a head decides by, float64 ``[n]``: higher is more photographic.
+    """Return the scores that a head decides by.
+
+    Args:
+        scores: of ``n`` crops.
+        head: ``one-class`` decides by the log-likelihood, ``binary`` by -P(AI-generated).
+
+    Returns:
+        float64 ``[n]``; higher is more photographic.
 
     Raises:
-        UsageError: they are not among the scores.
+        UsageError: the detector has no such head.
     """
     found = scores.log_likelihood if head == "one-class" else scores.p_ai_generated
     if found is None:
@@ -34,10 +41,10 @@ def photographic_scores(scores: Scores, head: HeadName) -> NDArray[np.float64]:
 
 
 def compress_calibration(scores: ArrayLike, max_stored: int = MAX_STORED) -> tuple[float, ...]:
-    """Held-out scores as a manifest stores them: ascending, at most ``max_stored`` of them.
+    """Reduce held-out scores to what a manifest stores: ascending, at most ``max_stored`` of them.
 
-    The lowest half of the places keep the lowest scores one by one, for small false-alarm rates are decided
-    there; the rest are spread evenly over the other ranks.
+    Half of the places keep the lowest scores one by one, because small false-alarm rates are decided there;
+    the rest are spread evenly over the other ranks.
 
     Args:
         scores: photographic scores of held-out photographs, ``[n]``, finite.
@@ -54,11 +61,11 @@ def compress_calibration(scores: ArrayLike, max_stored: int = MAX_STORED) -> tup
 
 
 def p_values(head: Head, scores: ArrayLike) -> NDArray[np.float64]:
-    r"""Conformal p-values: how common so low a score is among held-out photographs.
+    r"""Compute conformal p-values: how common scores this low are among held-out photographs.
 
     .. math:: p(s) = \frac{1 + \#\{i : h_i \le s\}}{n + 1}
 
-    Between stored quantiles the count is rounded up, so a p-value is never too small.
+    Between stored quantiles the count is rounded up, so that a p-value is never too small.
 
     Args:
         head: its calibration and ``n_held_out``.
@@ -75,17 +82,17 @@ def p_values(head: Head, scores: ArrayLike) -> NDArray[np.float64]:
 
 
 def false_alarm_threshold(head: Head, rate: float) -> float:
-    """The score below which a face is AI-generated at that false-alarm rate: ``p_value(s) <= rate``.
+    """Compute the score below which a face is called AI-generated at a false-alarm rate.
 
     Args:
         head: its calibration and ``n_held_out``.
-        rate: asked share of photographs called AI-generated, in (0, 1).
+        rate: accepted share of photographs that are called AI-generated, in (0, 1).
 
     Returns:
         The threshold t: ``s < t`` exactly if ``p_values(head, s) <= rate``.
 
     Raises:
-        UsageError: the rate is out of range, or smaller than the held-out photographs can tell.
+        UsageError: the rate is out of range, or too small for the number of held-out photographs.
     """
     k = _allowed_rank(head.n_held_out, rate)
     ranks = _ranks(head.n_held_out, len(head.calibration))
@@ -93,22 +100,25 @@ def false_alarm_threshold(head: Head, rate: float) -> float:
 
 
 def needed_photographs(rate: float) -> int:
-    """The fewest held-out photographs with which a p-value can be as small as ``rate``."""
+    """Compute how many held-out photographs are needed for a p-value as small as ``rate``."""
     return math.ceil(1.0 / rate - 1.0 - 1e-9)
 
 
 def benjamini_hochberg(p_values: ArrayLike, q: float) -> float:
-    """The p-value at or below which a batch is flagged at false-discovery rate ``q``.
+    """Compute the p-value at or below which images are flagged at false-discovery rate ``q``.
 
     Args:
         p_values: of the batch, ``[m]``; m may be 0.
-        q: asked share of photographs among the flagged, in (0, 1).
+        q: accepted share of photographs among the flagged, in (0, 1).
 
     Returns:
         The largest p at rank i with p <= i q / m, or 0.0 (below every p-value) if there is none.
 
     Raises:
         UsageError: ``q`` is out of range.
+
+    References:
+        Benjamini and Hochberg, J. R. Stat. Soc. B 57 (1995), 289-300.
     """
     _check_rate(q, "false-discovery rate")
     ordered = np.sort(np.asarray(p_values, np.float64))
@@ -117,14 +127,14 @@ def benjamini_hochberg(p_values: ArrayLike, q: float) -> float:
 
 
 def false_alarm_interval(n: int, rate: float, confidence: float = 0.95) -> tuple[float, float]:
-    """Where the realised false-alarm rate lies for a threshold calibrated on ``n`` photographs.
+    """Compute the interval of the realised false-alarm rate for a threshold calibrated on ``n`` photographs.
 
     The threshold is the k-th lowest of n held-out scores, k = floor(rate (n + 1)), so the share of all
     photographs below it follows Beta(k, n + 1 - k) over the draw of the held-out ones.
 
     Args:
         n: held-out photographs.
-        rate: asked false-alarm rate.
+        rate: the false-alarm rate that was asked for.
         confidence: probability of the central interval.
 
     Raises:
@@ -137,7 +147,7 @@ def false_alarm_interval(n: int, rate: float, confidence: float = 0.95) -> tuple
 
 
 def clopper_pearson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Exact confidence interval of a probability of which ``count`` of ``n`` trials were seen.
+    """Compute the exact confidence interval of a probability, after ``count`` successes in ``n`` trials.
 
     Raises:
         ValueError: ``count`` is not in [0, n], or n is 0.
@@ -154,16 +164,16 @@ def clopper_pearson(count: int, n: int, confidence: float = 0.95) -> tuple[float
 def hold_out(
     n: int, share: float, rng: np.random.Generator, groups: ArrayLike | None = None
 ) -> NDArray[np.bool_]:
-    """Draw the samples that a fit must not see; a group is never split.
+    """Draw the samples to keep out of a fit; a group is never split.
 
-    Groups come in random order and are held out while they fit into ``share`` of the samples; if none
-    fits, the smallest is.
+    Groups are taken in random order and held out while they fit into ``share`` of the samples; if none fits,
+    the smallest is held out.
 
     Args:
         n: samples.
         share: of them, in (0, 1).
-        rng: of the draw.
-        groups: ``[n]`` labels, None for samples that stand alone.
+        rng: random numbers for the draw.
+        groups: ``[n]`` labels, None if every sample is its own group.
 
     Returns:
         Bool ``[n]``, true for held out.
@@ -188,7 +198,7 @@ def hold_out(
 
 
 def check_calibration(head: Head, *, where: str) -> None:
-    """Raise DetectorError unless the stored calibration can be used: there, finite, ascending."""
+    """Raise DetectorError unless the stored calibration can be used: present, finite, ascending."""
     stored = np.asarray(head.calibration, np.float64)
     if not 0 < len(stored) <= MAX_STORED or head.n_held_out < len(stored):
         raise DetectorError(
@@ -200,7 +210,7 @@ def check_calibration(head: Head, *, where: str) -> None:
 
 
 def _ranks(n: int, n_stored: int) -> NDArray[np.int64]:
-    """Ranks (1 is the lowest score) that the stored scores have among the n held-out ones."""
+    """Compute the ranks (1 is the lowest score) of the stored scores among the n held-out ones."""
     if n_stored >= n:
         return np.arange(1, n + 1)
     low = n_stored // 2
@@ -210,7 +220,7 @@ def _ranks(n: int, n_stored: int) -> NDArray[np.int64]:
 
 
 def _allowed_rank(n: int, rate: float) -> int:
-    """The largest k with k / (n + 1) <= rate, compared as `p_values` computes it."""
+    """Find the largest k with k / (n + 1) <= rate, compared as `p_values` computes it."""
     _check_rate(rate, "false-alarm rate")
     k = math.floor(rate * (n + 1)) + 1
     while k > 0 and k / (n + 1.0) > rate:

@@ -1,6 +1,6 @@
-"""What a detector says of itself. The same JSON stands in the safetensors header and in the ONNX metadata.
+"""What a detector file says of itself: the same JSON in a safetensors header and in ONNX metadata.
 
-It is data only: reading a manifest never imports or runs what the file brought.
+It is data only: reading a manifest never imports or runs anything from the file.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class FaceRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a face box became a crop: a square of ``scale`` times the longer side of the box.
 
     Attributes:
-        finder: the face finder whose boxes the detector was fitted on; another one cuts faces differently,
-            so a scan with it prints a warning.
+        finder: the face finder whose boxes the detector was fitted on; a scan with another one, which cuts
+            faces differently, prints a warning.
         scale: side of the square over the longer side of the box.
         resize: how the square became a crop, see `bladescan.faces.crops`: ``antialias``, or ``bilinear``
-            without it, as the authors of the method resize.
+            without antialiasing, as the authors of the method do.
     """
 
     finder: str = "auto"
@@ -79,8 +79,8 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         calibration: ascending held-out photographic scores (at most 4,096 quantiles of them), where
             *higher is more photographic*: log-likelihoods, or for the binary head -P(AI-generated).
         n_held_out: how many photographs they stand for.
-        settings: how the head was fitted (covariance type, components, ...), for people.
-        paper_threshold: METHOD.md 5: the training log-likelihood at index int(0.05 n), for comparison.
+        settings: how the head was fitted (covariance type, components, ...), for people to read.
+        paper_threshold: the paper's: the training log-likelihood at index int(0.05 n), for comparison.
     """
 
     calibration: tuple[float, ...]
@@ -97,7 +97,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         heads: what the detector can decide with; empty for a bare encoder.
         default_head: the head of ``--head auto``.
         default_false_alarm: the false-alarm rate of a scan that names none.
-        provenance: recipe digest, data counts, versions, measured rates: for people, never for code.
+        provenance: recipe digest, data counts, versions, measured rates; read by people, never by code.
     """
 
     name: str
@@ -114,7 +114,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def encode_manifest(manifest: Manifest) -> str:
-    """The manifest as JSON text, keys in a fixed order."""
+    """Encode a manifest as JSON text, keys in a fixed order."""
     return msgspec.json.encode(manifest, order="deterministic").decode()
 
 
@@ -126,7 +126,7 @@ def decode_manifest(text: str | bytes, *, where: str) -> Manifest:
         where: the file's name, for the error.
 
     Raises:
-        DetectorError: not JSON, not a manifest, or one of a newer bladescan.
+        DetectorError: not JSON, not a manifest, or written by a newer bladescan.
     """
     try:
         version = msgspec.json.decode(text, type=dict[str, Any]).get("format_version")

@@ -1,8 +1,8 @@
-"""From an image file's bytes to raw EXIF fields. What the fields mean is `bladescan.exif.tags`'s to say.
+"""From an image file's bytes to raw EXIF fields. What the fields mean is known in `bladescan.exif.tags`.
 
-The bytes may be a stranger's. IFD0 and the Exif IFD are first reduced to the tags of `FIELDS` (`_pruned`), so
-that time and memory are bounded by the file's size and a broken neighbour spoils nothing; then piexif decodes
-them, and Pillow what piexif has not. XMP and the thumbnail's directory are not read.
+The bytes are not trusted. IFD0 and the Exif IFD are first reduced to the tags of `FIELDS` (`_pruned`), so
+that time and memory are bounded by the file's size and one broken tag spoils no other; then piexif decodes
+them, and Pillow decodes what piexif has not. XMP and the thumbnail's directory are not read.
 
 References:
     CIPA DC-008 / JEITA CP-3451 (Exif 2.32), section 4.6; exiftool's tag tables for Canon.
@@ -41,7 +41,7 @@ FIELDS = {
     0xA402: "exposuremode",
     0xA403: "whitebalance",
 }
-"""What is read: the tags by number, with the names that `bladescan.exif.tags` knows them by."""
+"""The tags that are read, by number, with the names that `bladescan.exif.tags` uses."""
 
 MAX_DECODED_PIXELS = 1 << 26
 """A PNG may carry its EXIF behind the pixels; larger ones are not decoded for it."""
@@ -61,18 +61,18 @@ def fields_in(data: bytes) -> dict[str, object]:
         data: an image file's bytes, whole or cut short.
 
     Returns:
-        Values as piexif or Pillow give them, texts as bytes; nothing for what is broken.
+        Values as piexif or Pillow give them, texts as bytes; what is broken is left out.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return _fields_of(_pruned(_exif_block(data)))
-        except Exception:  # whatever a decoder makes of hostile bytes
+        except Exception:  # a decoder may raise anything on hostile bytes
             return {}
 
 
 def _exif_block(data: bytes) -> bytes:
-    """The TIFF structure that holds the EXIF; ``b""`` if there is none."""
+    """Find the TIFF structure that holds the EXIF; ``b""`` if there is none."""
     if data[:2] == b"\xff\xd8":
         return _jpeg_block(data)
     if data[:2] in (b"II", b"MM"):
@@ -110,7 +110,7 @@ def _openers() -> Mapping[str, object]:
 
 
 def _pruned(tiff: bytes) -> bytes:
-    """The block with new directories behind it that hold only entries that are read here and lie inside.
+    """Append new directories with only the entries that are read here and lie inside the block.
 
     Nothing moves, so offsets stay true; IFD1 and all other directories become unreachable.
     """
@@ -128,7 +128,7 @@ def _order(tiff: bytes) -> str:
 
 
 def _entries(tiff: bytes, offset: int) -> tuple[list[bytes], int]:
-    """The entries to keep of the directory at ``offset``, and where its Exif IFD is (0: nowhere)."""
+    """Choose the entries to keep of the directory at ``offset``; also return its Exif IFD's offset, or 0."""
     order = _order(tiff)
     if not 8 <= offset <= len(tiff) - 2:
         return [], 0
@@ -151,7 +151,7 @@ def _directory(entries: Sequence[bytes], order: str) -> bytes:
 
 
 def _fits(tag: int, kind: int, count: int, value: int, size: int) -> bool:
-    """Whether an entry is of a known type, not absurdly long and inside the block."""
+    """Tell whether an entry is of a known type, not absurdly long, and inside the block."""
     n_bytes = count * _TYPE_SIZES.get(kind, 0)
     if not n_bytes or (count > _MAX_COUNT and tag != _MAKER_NOTE):
         return False
@@ -190,10 +190,10 @@ _MAX_CANON_ENTRIES = 256
 
 
 def _canon_fields(note: bytes, tiff: bytes) -> dict[str, object]:
-    """Metering and exposure mode from Canon's maker note: a directory of which entry 1 holds the settings.
+    """Read metering and exposure mode from Canon's maker note; its entry 1 holds the settings.
 
-    The settings begin with their own length in bytes, which is the proof that they were found: editors move
-    the note without mending its offsets (from the TIFF header), and change the byte order around it.
+    The settings begin with their own length in bytes, which proves that they were found: editors move the
+    note without correcting its offsets (from the TIFF header), and change the byte order around it.
     """
     for order in "<>":
         for n_bytes, offset in _canon_settings(note, order):
@@ -207,7 +207,7 @@ def _canon_fields(note: bytes, tiff: bytes) -> dict[str, object]:
 
 
 def _canon_settings(note: bytes, order: str) -> Iterator[tuple[int, int]]:
-    """Length in bytes and offset of what may be the array of settings."""
+    """Yield length in bytes and offset of what may be the array of settings."""
     (n_entries,) = struct.unpack_from(order + "H", note) if len(note) > 1 else (0,)
     for at in range(2, min(2 + 12 * min(n_entries, _MAX_CANON_ENTRIES), len(note)) - 11, 12):
         tag, kind, count, offset = struct.unpack_from(order + "HHLL", note, at)
@@ -216,7 +216,7 @@ def _canon_settings(note: bytes, order: str) -> Iterator[tuple[int, int]]:
 
 
 def _noted_offset(note: bytes, order: str) -> int:
-    """Where the note stood when the camera wrote it: its last four bytes, behind a TIFF header."""
+    """Return the note's offset when the camera wrote it: its last four bytes, after a TIFF header."""
     if note[-8:-4] not in (b"II*\x00", b"MM\x00*"):
         return 0
     (offset,) = struct.unpack(order + "L", note[-4:])

@@ -44,7 +44,7 @@ LIMITS: dict[str, tuple[float, float]] = {
 """Smallest and largest value that is believed, in ISO, f-number, seconds, millimetres."""
 
 SATURATED_ISO = 65535
-"""What a 16-bit tag says when the ISO does not fit: the 32-bit tags then hold it."""
+"""Value of a 16-bit tag when the ISO does not fit: the 32-bit tags then hold it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +133,12 @@ def _exposure_time(fields: Fields) -> float | None:
 
 
 def _apex(value: object) -> float | None:
-    """An APEX value; 0 is what software writes that does not know it."""
+    """Read an APEX value; None for 0, which software writes for an unknown one."""
     return as_number(value, signed=True) or None
 
 
 def _engraved(f_number: float | None) -> float | None:
-    """Two digits, as on lenses: so APEX 3 ranks as f/2.8, like the others, and not as f/2.828."""
+    """Round to two digits, as on lenses, so that APEX 3 ranks with f/2.8 and not as f/2.828."""
     return f_number and float(f"{f_number:.2g}")
 
 

@@ -1,4 +1,4 @@
-"""The colours of a decoded picture: any mode and any profile to RGB, as sRGB has it.
+"""The colours of a decoded picture: from any mode and any ICC profile to sRGB. It decodes nothing.
 
 ``docs/formats.md`` states every rule.
 """
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BACKGROUND = (255, 255, 255)
-"""What shows through transparent pixels."""
+"""Colour that shows through transparent pixels."""
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An RGB picture of any mode: deep grey scaled, transparency on white, colours brought to sRGB."""
+    """Convert a picture of any mode to sRGB: scale deep grey, and put transparency on white."""
     if image.mode.startswith("I") or image.mode == "F":
         return _grey_from_deep(image).convert("RGB")
     profile = image.info.get("icc_profile")
@@ -42,7 +42,7 @@ def _on_background(image: Image.Image) -> Image.Image:
 
 
 def _grey_from_deep(image: Image.Image) -> Image.Image:
-    """An 8-bit grey picture of one with 16 or 32 bits, integer or float, scaled and never clipped."""
+    """Scale a grey picture of 16 or 32 bits, integer or float, to 8 bits, without clipping."""
     values = np.asarray(image).astype(np.float64)
     finite = np.isfinite(values)
     values = np.where(finite, values, values[finite].min() if finite.any() else 0.0)
@@ -52,7 +52,7 @@ def _grey_from_deep(image: Image.Image) -> Image.Image:
 
 
 def _value_range(image: Image.Image, values: NDArray[np.float64]) -> tuple[float, float]:
-    """The values that are black and white: by the format where it says so, else by what occurs."""
+    """Find the values of black and white: from the format if it states them, else from the pixels."""
     if image.mode.startswith("I;16"):
         return 0.0, float((1 << _bits_per_sample(image)) - 1)
     if image.format == "PPM" and image.mode == "I":
@@ -66,7 +66,7 @@ def _value_range(image: Image.Image, values: NDArray[np.float64]) -> tuple[float
 
 
 def _bits_per_sample(image: Image.Image) -> int:
-    """16, or what a TIFF says of fewer: Pillow leaves 12-bit values as they are."""
+    """Return 16, or fewer if a TIFF says so: Pillow leaves 12-bit values as they are."""
     tags: Any = getattr(image, "tag_v2", {})
     bits = tags.get(ExifTags.Base.BitsPerSample, (16,))
     return int(bits[0]) if isinstance(bits, tuple) and 8 < bits[0] < 16 else 16
@@ -74,7 +74,7 @@ def _bits_per_sample(image: Image.Image) -> int:
 
 @functools.lru_cache(maxsize=32)
 def _to_srgb(profile: bytes, mode: str) -> Callable[[Image.Image], Image.Image] | None:
-    """The conversion from an ICC profile to sRGB; None if it is sRGB, HDR, broken, or of another space."""
+    """Make the conversion from an ICC profile to sRGB; None if it is sRGB, HDR, broken or unsuitable."""
     from PIL import ImageCms
 
     try:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
 MAX_PLAYED_FRAMES = 2_000
-"""Frames or pages that may have to be passed to reach the last one that is looked at."""
+"""Most frames or pages that are decoded to reach the last one that is looked at."""
 
 MAX_SCANS = 20
 """Passes of a JPEG of the largest size over its pixels; a smaller one may have more. Encoders write ten."""
@@ -63,7 +63,7 @@ class DecodedImage:
 
 
 def decode_image(data: bytes, limits: Limits) -> DecodedImage:
-    """Decode an image; its first frame now, the others when they are asked for.
+    """Decode an image: its first frame now, the others when they are asked for.
 
     Raises:
         ImageError: empty, too-many-bytes, not-an-image, format-not-allowed, too-many-pixels,
@@ -113,7 +113,7 @@ def _loaded(image: ImageFile) -> ImageFile:
 
 
 def _apart(picture: Image.Image, image: ImageFile, indices: list[int]) -> Image.Image:
-    """The picture, or a copy of it if it is the file's own and would turn into the next frame."""
+    """Return the picture, or a copy if it is the file's own and would turn into the next frame."""
     return picture.copy() if picture is image and len(indices) > 1 else picture
 
 
@@ -158,10 +158,10 @@ def _check_size(image: ImageFile, limits: Limits) -> None:
 
 
 def _check_scans(image: ImageFile, data: bytes, limits: Limits) -> None:
-    """A JPEG may go over its pixels thousands of times, in few bytes."""
+    """Refuse a JPEG that goes over its pixels too often: a few bytes suffice for thousands of scans."""
     if image.format not in ("JPEG", "MPO"):
         return
-    n_scans = data.count(b"\xff\xda")  # those of its previews too, which are few
+    n_scans = data.count(b"\xff\xda")  # includes the scans of its previews, which are few
     if n_scans * max(image.width * image.height, 1 << 16) > MAX_SCANS * limits.max_pixels:
         raise ImageError(
             Reason.TOO_MANY_PIXELS, f"JPEG: {n_scans} scans of {image.width} x {image.height} pixels"
@@ -176,7 +176,7 @@ def _check_pixels(width: int, height: int, limits: Limits) -> None:
 
 
 def _frames_to_look_at(image: ImageFile, n_frames: int, limits: Limits) -> list[int]:
-    """Indices of the frames to decode, ascending, spread evenly, with the first and the last.
+    """Choose the frames to decode: ascending indices, spread evenly, with the first and the last.
 
     The last is the last one within `MAX_PLAYED_FRAMES` and ``max_total_pixels``: to show a frame of an
     animation, all the frames before it have to be decoded. Pages of a TIFF stand alone, so only those
@@ -204,9 +204,9 @@ _TRANSPOSE = {
 
 
 def _orientation(image: ImageFile) -> int:
-    """The EXIF orientation, 1 to 8; 1 where there is none or it cannot be read.
+    """Read the EXIF orientation, 1 to 8; 1 if there is none or it cannot be read.
 
-    For AVIF Pillow puts the container's rotation in its place, so it too is applied once.
+    For AVIF, Pillow reports the container's rotation here, so that is applied once too.
     """
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)

@@ -138,7 +138,7 @@ def allowed_format(data: bytes, formats: frozenset[str]) -> str:
 
 
 def _sniff(data: bytes) -> str | None:
-    """The format that the content begins like, whatever the file is called."""
+    """Recognise the format by the content, whatever the file is called."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     if data[4:8] == b"ftyp":

@@ -9,7 +9,7 @@ from bladescan.base.records import Reason
 from bladescan.images.formats import DEFAULT_FORMATS, FORMATS
 
 MOST_BYTES = 4_000_000_000
-"""Largest value of ``Limits.max_bytes``: a message to a decoder process tells its length in 32 bits."""
+"""Largest value of ``Limits.max_bytes``: a message to a decoder process holds its length in 32 bits."""
 
 
 @dataclass(frozen=True, slots=True)

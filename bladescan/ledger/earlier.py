@@ -34,11 +34,11 @@ SHOW = ("all", "new")
 
 @dataclass(frozen=True, slots=True)
 class EarlierOptions:
-    """What the user asked to have remembered.
+    """What the user asked to be remembered.
 
     Attributes:
         output: the file that the verdicts go to; None for a stream, which has no journal.
-        resume: go on with a run that did not end.
+        resume: continue a run that did not end.
         ledger: file of a ledger.
         show: ``all`` rows, or those ``new`` to the ledger.
     """
@@ -70,8 +70,8 @@ class EarlierVerdicts:
 
     Args:
         options: what was asked.
-        settings: what decides what a record says.
-        holds_back: no row is written before the end.
+        settings: of this scan.
+        holds_back: whether all rows are held back to the end.
 
     Raises:
         BladescanError: the ledger cannot be used.
@@ -92,7 +92,7 @@ class EarlierVerdicts:
 
     @property
     def resumable(self) -> bool:
-        """Whether a later run could go on with this one."""
+        """Whether a later run could continue this one."""
         return self._options.output is not None and self._journal is not None
 
     def begin(self) -> list[str]:
@@ -116,7 +116,7 @@ class EarlierVerdicts:
         return [self._journal.notice] if self._journal.notice else []
 
     def look_up(self, sources: Iterable[Source]) -> Iterator[Source]:
-        """The same sources with their stamps, and what is known of them. Runs in the thread that lists."""
+        """Yield the same sources with stamps and known records. For the thread that lists."""
         if self._journal is None and self._ledger is None:
             yield from sources
             return
@@ -133,7 +133,7 @@ class EarlierVerdicts:
                     yield listed.source
 
     def keep(self, records: Iterable[ImageRecord]) -> Iterator[ImageRecord]:
-        """The same records, each kept before it is handed on, or once its row is out."""
+        """Yield the same records; keep each in the journal before, or in the ledger after, its row is out."""
         if self._journal is None and self._ledger is None:
             yield from records
             return
@@ -147,10 +147,10 @@ class EarlierVerdicts:
                 self._note(listed, record, self._ledger)
 
     def commit(self) -> None:
-        """The output is complete: its entries go into the ledger, and the journal goes.
+        """Move the entries of a complete output into the ledger, and remove the journal.
 
         Raises:
-            OutputError: the ledger cannot be written; a run with ``--resume`` does so again.
+            OutputError: the ledger cannot be written; a run with ``--resume`` tries it again.
         """
         if self._ledger is not None and self._journal is not None:
             self._ledger.absorb(self._journal)
@@ -160,7 +160,7 @@ class EarlierVerdicts:
             self._journal.remove()
 
     def close(self) -> None:
-        """Close both; a journal that was not committed stays."""
+        """Close both files; a journal that was not committed stays."""
         for file in (self._journal, self._ledger):
             if file is not None:
                 file.close()
@@ -185,10 +185,10 @@ class EarlierVerdicts:
 
 
 def _recognised(source: Source, journal: EntryLookup | None, ledger: EntryLookup | None) -> _Listed:
-    """A source with its stamp, and with its record where one of the two knows it.
+    """Give a source its stamp, and its record if one of the two has it.
 
-    The journal is asked first: what this output's unfinished run scanned is new to it, even where the run
-    had come as far as the ledger.
+    The journal is asked first: what this output's unfinished run scanned is new to the output, even if it
+    got as far as the ledger.
     """
     key, stamp = key_of(source.name), stamp_of(source)
     source = replace(source, stamp=stamp)

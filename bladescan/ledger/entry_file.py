@@ -38,7 +38,7 @@ COLUMNS = "key, size, mark, verdict, record, scanned_at"
 
 
 class FileKind(NamedTuple):
-    """Which of the two uses a file is for, and what it is called."""
+    """Which of the two uses a file is for: SQLite's application id, and what users call it."""
 
     application_id: int
     noun: str
@@ -113,7 +113,7 @@ class EntryFile:
             return int(self.db.execute("SELECT count(*) FROM entry").fetchone()[0])
 
     def begin_run(self, settings: VerdictSettings) -> None:
-        """Number a new run; what it puts is found by later ones only."""
+        """Start a new run; only later runs will find what it puts."""
         with self.mapped_errors(), transaction(self.db):
             self.db.execute("INSERT OR IGNORE INTO settings (digest, described) VALUES (?, ?)", settings)
             query = "SELECT id FROM settings WHERE digest = ?"
@@ -193,7 +193,7 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 
 def check_kind(db: sqlite3.Connection, path: str, kind: FileKind) -> None:
-    """Raise UsageError unless the file is new or of this kind, and of a version that is understood."""
+    """Raise UsageError unless the file is new or of this kind, and of a known version."""
     application_id = db.execute("PRAGMA application_id").fetchone()[0]
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if application_id == kind.application_id and version > SCHEMA_VERSION:
@@ -204,7 +204,7 @@ def check_kind(db: sqlite3.Connection, path: str, kind: FileKind) -> None:
 
 
 def _prepare(db: sqlite3.Connection, kind: FileKind) -> None:
-    with transaction(db):  # also shows that the file can be written
+    with transaction(db):  # this also shows that the file can be written
         if db.execute("PRAGMA user_version").fetchone()[0] == 0:
             for statement in _SCHEMA:
                 db.execute(statement)

@@ -1,6 +1,6 @@
-"""What a scan into a file has finished so far, beside that file, so that a killed one can go on.
+"""What a scan into a file has finished so far, kept beside that file, so that a killed scan can be resumed.
 
-It is there from the first record until the output is complete; a lock beside it says whose it is.
+The journal exists from the first record until the output is complete; a lock beside it says whose it is.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LONGEST = 200
 
 
 def journal_path(output: str) -> str:
-    """The journal of an output: hidden, in the same folder."""
+    """Return the path of an output's journal: hidden, in the same folder."""
     folder, name = os.path.split(os.path.realpath(output))
     if len(os.fsencode(name)) > _LONGEST:  # room for the suffixes
         name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
@@ -31,7 +31,7 @@ def journal_path(output: str) -> str:
 
 
 class Unfinished(NamedTuple):
-    """What an earlier run left: its settings, how many entries, and when the last was made; or damage."""
+    """What an earlier run left: its settings, the number of entries, the time of the last; or damage."""
 
     described: str = ""
     n: int = 0
@@ -45,10 +45,10 @@ class Journal(EntryFile):
     Args:
         output: the file that the verdicts go to.
         settings: of this scan.
-        resume: go on with what is there; else it is thrown away.
+        resume: continue what is there; else it is thrown away.
 
     Attributes:
-        found: entries of an earlier run that this one goes on with.
+        found: number of entries of an earlier run that this one continues.
         notice: one line on what was found, or empty.
 
     Raises:
@@ -73,12 +73,12 @@ class Journal(EntryFile):
         self._empty = not self.found
 
     def put(self, entry: LedgerEntry, *, at_once: bool = True) -> None:
-        """See `EntryFile`."""
+        """Keep an entry, as `EntryFile.put` does."""
         self._empty = False
         super().put(entry, at_once=at_once)
 
     def close(self) -> None:
-        """Keep it for `--resume`, if there is anything to keep."""
+        """Close the journal and keep it for ``--resume``; remove an empty one."""
         with suppress(BladescanError):
             self.flush()
         super().close()
@@ -87,7 +87,7 @@ class Journal(EntryFile):
         self._lock.release()
 
     def remove(self) -> None:
-        """The output is complete: nothing is left to go on with."""
+        """Remove the journal of a complete output."""
         self._empty = True
         super().close()
         _remove(self.path)
@@ -104,7 +104,7 @@ def _lock(path: str, output: str) -> FileLock:
 
 
 def _look(path: str) -> Unfinished:
-    """What is in a journal. Of one that cannot be read all through nothing is used: the scan begins again."""
+    """Look into a journal. If any of it cannot be read, none of it is used, and the scan starts again."""
     try:
         with closing(connect(path)) as db:
             check_kind(db, path, KIND)

@@ -1,6 +1,6 @@
-"""What was scanned, by which detector and with which verdict, for years and millions of sources.
+"""The ledger: what was scanned, by which detector and with which verdict, for years and millions of sources.
 
-One scan at a time writes a ledger, and says so with a lock beside it; anybody may read it meanwhile.
+One scan at a time writes a ledger, under a lock beside it; others may read it meanwhile.
 """
 
 from __future__ import annotations
@@ -65,7 +65,15 @@ class Ledger(EntryFile):
             self.db.execute("DETACH DATABASE journal")
 
     def prune(self, rule: PruneRule, *, dry_run: bool = False) -> int:
-        """Remove entries to which any part of the rule applies; returns how many."""
+        """Remove the entries to which any part of a rule applies.
+
+        Args:
+            rule: which entries to remove.
+            dry_run: count them only.
+
+        Returns:
+            Their number.
+        """
         n = 0
         with self.mapped_errors():
             current = _current_settings(self.db)
@@ -86,12 +94,12 @@ class Ledger(EntryFile):
 
 
 class PruneRule(NamedTuple):
-    """Which entries go.
+    """Which entries to remove.
 
     Attributes:
-        gone: those whose file is not there any more; of objects in buckets that is not asked.
+        gone: those whose file no longer exists; objects in buckets are not looked up.
         before: those made before a time, in seconds since 1970.
-        stale: those of other settings than the newest run's.
+        stale: those made with other settings than the newest run's.
     """
 
     gone: bool = False
@@ -107,7 +115,7 @@ class _Row(NamedTuple):
 
 
 def _chunks(db: sqlite3.Connection) -> Iterator[list[_Row]]:
-    """All entries, by and by, so that none is read while others are removed."""
+    """Yield all entries in chunks, so that none is read while others are removed."""
     last = -1
     query = "SELECT rowid, key, scanned_at, settings FROM entry WHERE rowid > ? ORDER BY rowid LIMIT 10000"
     while chunk := [_Row(*row) for row in db.execute(query, (last,))]:
@@ -128,7 +136,7 @@ def _is_gone(key: bytes) -> bool:
         os.stat(key)
     except (FileNotFoundError, NotADirectoryError):
         return True
-    except OSError:  # nobody can tell
+    except OSError:  # it cannot be told
         return False
     return False
 
@@ -142,7 +150,7 @@ def _current_settings(db: sqlite3.Connection) -> int:
 
 
 class EntryCount(NamedTuple):
-    """How many entries there are of one kind.
+    """How many entries there are with one verdict, by scans with the same settings.
 
     Attributes:
         settings: of the scans that made them, as JSON.
@@ -156,7 +164,7 @@ class EntryCount(NamedTuple):
 
 
 class DatedRecord(NamedTuple):
-    """An entry as people see it; ``scanned_at`` in seconds since 1970."""
+    """The record of an entry, and when it was made, in seconds since 1970."""
 
     record: ImageRecord
     scanned_at: int
@@ -169,12 +177,12 @@ class LedgerReader:
         self._db = db
 
     def runs(self) -> tuple[int, int]:
-        """How many runs wrote it, and when the last began, in seconds since 1970."""
+        """Count the runs that wrote it; also return when the last began, in seconds since 1970."""
         n, last = self._db.execute("SELECT count(*), max(started) FROM run").fetchone()
         return int(n), int(last or 0)
 
     def counts(self) -> list[EntryCount]:
-        """Entries by settings and verdict, the newest run's settings first."""
+        """Count entries by settings and verdict, the newest run's settings first."""
         current = _current_settings(self._db)
         rows = self._db.execute(
             "SELECT described, settings = ?, verdict, n FROM "
@@ -185,13 +193,13 @@ class LedgerReader:
         return [EntryCount(described, bool(now), Verdict(verdict), n) for described, now, verdict, n in rows]
 
     def current(self) -> str:
-        """Settings of the newest run, as JSON."""
+        """Return the settings of the newest run, as JSON."""
         query = "SELECT described FROM settings WHERE id = ?"
         row = self._db.execute(query, (_current_settings(self._db),)).fetchone()
         return row[0] if row else "{}"
 
     def entries(self, verdict: Verdict | None = None, *, only_current: bool = False) -> Iterator[DatedRecord]:
-        """Entries in order of their names' bytes, streamed."""
+        """Yield entries in the order of their names' bytes."""
         query = (
             "SELECT key, record, scanned_at FROM entry WHERE (? IS NULL OR verdict = ?) "
             "AND (? OR settings = ?) ORDER BY key"
@@ -206,7 +214,7 @@ class LedgerReader:
 
 @contextmanager
 def open_reader(path: str) -> Iterator[LedgerReader]:
-    """Open a ledger to read it.
+    """Open a ledger for reading.
 
     Raises:
         UsageError: there is none.

@@ -1,8 +1,8 @@
-"""The runtime plugin: its protocol. It is no runtime itself, and finds none.
+"""The protocol of a runtime plugin. It is no runtime itself, and finds none.
 
 A backend runs one detector file on one device. A package offers one by an entry point in the group
-``bladescan.backends`` that names a `BackendPlugin` instance (see CONTRIBUTING.md). The built-in ones
-come in by the same door.
+``bladescan.backends`` that names a `BackendPlugin` instance (see CONTRIBUTING.md). The built-in ones are
+found in the same way.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BackendSettings:
-    """What the user asked of a runtime.
+    """The user's choices for a runtime.
 
     Attributes:
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; anything but ``auto`` is had or refused.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; one that is named but not available is an error.
         threads: CPU threads for one model run; 0 lets the runtime choose.
-        precision: ``fp32``, or ``bf16``/``fp16`` where the runtime can compute in it.
+        precision: ``fp32``, or ``bf16``/``fp16`` if the runtime supports it.
     """
 
     device: str = "auto"
@@ -38,12 +38,12 @@ class BackendSettings:
 
 @dataclass(frozen=True, slots=True)
 class BackendStatus:
-    """What ``bladescan backends`` prints of a runtime, found without loading a detector.
+    """What ``bladescan backends`` prints about a runtime, found without loading a detector.
 
     Attributes:
         version: of the runtime, None if it cannot be imported.
-        devices: the values of ``--device`` that would be had.
-        hint: one line, the way to install it, empty when all is well.
+        devices: the values of ``--device`` that would work.
+        hint: one line on how to install it, empty if nothing is missing.
     """
 
     version: str | None
@@ -57,17 +57,33 @@ class Backend(Protocol):
 
     Attributes:
         device: where it runs, for example ``cpu`` or ``cuda:0``; never ``auto``.
-        manifest: what the file says of itself.
+        manifest: of the detector file.
     """
 
     device: str
     manifest: Manifest
 
     def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Embeddings ``[n, d]`` of RGB crops ``[n, 224, 224, 3]``; n may be 0."""
+        """Embed face crops.
+
+        Args:
+            crops: RGB, uint8 ``[n, 224, 224, 3]``; n may be 0.
+
+        Returns:
+            float32 ``[n, d]``.
+
+        Raises:
+            BackendError: as for `score`.
+        """
 
     def score(self, crops: NDArray[np.uint8]) -> Scores:
-        """Scores of RGB crops ``[n, 224, 224, 3]``; n may be 0. A row never depends on its batch.
+        """Score face crops. A row never depends on the others of its batch.
+
+        Args:
+            crops: RGB, uint8 ``[n, 224, 224, 3]``; n may be 0.
+
+        Returns:
+            Rows in the order of the crops.
 
         Raises:
             BackendError: the runtime failed, or ``crops`` has another shape or dtype.
@@ -90,14 +106,14 @@ class BackendPlugin(Protocol):
     suffixes: tuple[str, ...]
 
     def status(self) -> BackendStatus:
-        """Whether the runtime is there, without loading a detector. Never raises."""
+        """Report whether the runtime can be used, without loading a detector. Never raises."""
 
     def open(self, path: Path, settings: BackendSettings) -> Backend:
         """Load a detector.
 
         Raises:
             MissingDependencyError: the runtime is not installed.
-            DeviceUnavailableError: the device cannot be had.
+            DeviceUnavailableError: the device is not available.
             DetectorError: the file is not a detector, or not one of this runtime.
         """
 

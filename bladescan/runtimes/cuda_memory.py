@@ -18,7 +18,7 @@ INSTALL = "pip install 'bladescan[tensorrt]'"
 
 
 class OutOfDeviceMemoryError(BackendError):
-    """The device has no room for so much; less may fit."""
+    """The device has too little free memory; a smaller batch may fit."""
 
 
 class DeviceInfo(NamedTuple):
@@ -34,7 +34,7 @@ class DeviceInfo(NamedTuple):
 
 
 class Cuda:
-    """The CUDA runtime; what it answers with an error code is an exception.
+    """The CUDA runtime; its error codes become exceptions.
 
     Raises:
         MissingDependencyError: cuda-bindings is not installed.
@@ -48,10 +48,10 @@ class Cuda:
         self._api: Any = runtime
 
     def call(self, name: str, *arguments: Any) -> Any:
-        """The value of a function of the runtime API, None if it has none.
+        """Call a function of the runtime API and return its value, None if it has none.
 
         Raises:
-            OutOfDeviceMemoryError: there is no room.
+            OutOfDeviceMemoryError: too little memory is free.
             BackendError: it failed otherwise.
         """
         error, *values = getattr(self._api, name)(*arguments)
@@ -63,21 +63,21 @@ class Cuda:
         return values[0] if values else None
 
     def n_devices(self) -> int:
-        """Devices that can be had; none without a driver."""
+        """Count the available devices; 0 without a driver."""
         try:
             return int(self.call("cudaGetDeviceCount"))
         except BackendError:
             return 0
 
     def describe(self, index: int) -> DeviceInfo:
-        """Name and compute capability of a device."""
+        """Look up name and compute capability of a device."""
         properties = self.call("cudaGetDeviceProperties", index)
         name = properties.name
         text = name.decode(errors="replace").rstrip("\0") if isinstance(name, bytes) else str(name)
         return DeviceInfo(text, f"{properties.major}.{properties.minor}")
 
     def pinned(self, shape: Sequence[int], dtype: DTypeLike) -> Pinned:
-        """An array in page-locked memory, from which a copy to the device can run beside other work."""
+        """Allocate an array in page-locked memory, from which a copy to the device can overlap other work."""
         return Pinned(self, tuple(shape), np.dtype(dtype))
 
     def copy_in(self, target: int, source: Pinned, n_bytes: int, stream: Any) -> None:
@@ -107,16 +107,16 @@ class Pinned:
         self.array: NDArray[Any] = np.ctypeslib.as_array(buffer).view(dtype).reshape(shape)
 
     def free(self) -> None:
-        """Give the memory back; the array must not be used any more."""
+        """Free the memory; the array must not be used afterwards."""
         self._cuda.call("cudaFreeHost", self.address)
 
 
 def cuda_index(asked: str, n_devices: int) -> int:
-    """The number of the CUDA device asked for, for a runtime that has no other.
+    """Read the number of a CUDA device from ``--device``, for a runtime that supports no other.
 
     Raises:
         UsageError: no such kind of device.
-        DeviceUnavailableError: it cannot be had.
+        DeviceUnavailableError: it is not here.
     """
     kind, _, index = asked.partition(":")
     if asked not in ("auto", "cpu") and (kind != "cuda" or (index and not index.isdigit())):

@@ -32,7 +32,7 @@ _LENGTH = struct.Struct(">I")
 
 
 class Build(msgspec.Struct, frozen=True):
-    """What an engine was built from and for; with anything else it does not run, or not as it was checked.
+    """What an engine was built from and for; elsewhere it does not run, or was never checked.
 
     Attributes:
         library: ``tensorrt`` or ``tensorrt_rtx``.
@@ -43,7 +43,7 @@ class Build(msgspec.Struct, frozen=True):
         max_batch: most crops in one run.
         detector: path of the detector file, as it was given.
         detector_sha256: of that file.
-        photos: where the photographs came from that int8 was calibrated on, as they were given.
+        photos: places of the photographs that int8 was calibrated on, as they were given.
     """
 
     library: str
@@ -71,7 +71,7 @@ class EngineFile(NamedTuple):
 
     Attributes:
         manifest: of the detector.
-        build: what the engine is of.
+        build: what the engine was built from and for.
         heads: an ONNX graph, empty for a bare encoder.
         engine: for TensorRT.
     """
@@ -83,7 +83,7 @@ class EngineFile(NamedTuple):
 
 
 def encode_engine(file: EngineFile) -> bytes:
-    """The bytes of an engine file."""
+    """Encode an engine file."""
     body = file.heads + file.engine
     header = _Header(
         manifest=msgspec.Raw(encode_manifest(file.manifest).encode()),
@@ -97,10 +97,10 @@ def encode_engine(file: EngineFile) -> bytes:
 
 
 def read_engine(path: Path) -> EngineFile:
-    """Read an engine file whole.
+    """Read and check a whole engine file.
 
     Raises:
-        DetectorError: it is missing, foreign, truncated, damaged or newer.
+        DetectorError: it is missing, no engine file, truncated, damaged, or written by a newer bladescan.
     """
     if path.is_dir():
         raise DetectorError(f"{path}: is a folder, expected an engine file ({SUFFIX})")
@@ -136,7 +136,7 @@ def _read_header(text: bytes, *, where: str) -> _Header:
 
 
 def staleness(build: Build, library: str, library_version: str, device: DeviceInfo | None = None) -> str:
-    """Why an engine cannot run here; empty if it can.
+    """Explain why an engine cannot run here; an empty text if it can.
 
     Args:
         build: of the engine.
@@ -157,7 +157,7 @@ def staleness(build: Build, library: str, library_version: str, device: DeviceIn
 
 
 def rebuild_command(build: Build, path: Path) -> str:
-    """The command that builds such an engine here, quoted for a shell."""
+    """Write the command that builds such an engine here, quoted for a shell."""
     precision = shlex.quote(build.precision)
     photos = "".join(f" --photos={shlex.quote(place)}" for place in build.photos)
     return (

@@ -1,6 +1,6 @@
 """The registered runtime plugins, and the detector that ships in the form that each opens. It runs none.
 
-Built-in plugins and strangers' come in by the same entry points, see `bladescan.runtimes.backend`.
+Built-in plugins and those of other packages use the same entry points, see `bladescan.runtimes.backend`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DISABLE_VARIABLE = "BLADESCAN_NO_PLUGINS"
 
 
 def plugin_names() -> list[str]:
-    """Names of the registered backends, sorted, without importing them."""
+    """List the names of the registered backends, sorted, without importing them."""
     return sorted(_registered())
 
 
@@ -43,7 +43,11 @@ def get_plugin(name: str) -> BackendPlugin:
 
 
 def choose_plugin(name: str, path: Path) -> BackendPlugin:
-    """The plugin asked for, or for ``auto`` the first (by name) that opens this kind of file."""
+    """Get the plugin that the user named; for ``auto``, the first by name that opens this kind of file.
+
+    Raises:
+        UsageError: no registered backend opens it.
+    """
     if name != "auto":
         return get_plugin(name)
     for candidate in plugin_names():

@@ -14,7 +14,7 @@ from bladescan.base.errors import BackendError, MissingDependencyError, first_li
 
 INSTALL = "pip install 'bladescan[tensorrt]' (TensorRT for data-centre GPUs) or tensorrt-rtx (for RTX GPUs)"
 LIBRARIES = ("tensorrt", "tensorrt_rtx")
-"""Import names, preferred first. The second builds engines without a GPU, for RTX GPUs alone."""
+"""Import names, preferred first. The second builds engines without a GPU, for RTX GPUs only."""
 
 _OLDEST = 80
 """For compute capability 7.5 TensorRT for RTX has no float32 matrix product, the encoder's last layer."""
@@ -28,7 +28,7 @@ class Library(NamedTuple):
 
     Attributes:
         name: of `LIBRARIES`.
-        version: as it says itself.
+        version: as it reports it.
         api: the module.
     """
 
@@ -38,12 +38,12 @@ class Library(NamedTuple):
 
     @property
     def builds_without_device(self) -> bool:
-        """Whether engines are finished on the device at their start, so that none is needed before."""
+        """Whether engines are finished on the device when loaded, so that none is needed to build them."""
         return self.name == "tensorrt_rtx"
 
 
 def find_library(preferred: str = LIBRARIES[0]) -> Library:
-    """Import the library, another of `LIBRARIES` if the preferred one is not installed.
+    """Import the preferred library, or another of `LIBRARIES` if that is not installed.
 
     Raises:
         MissingDependencyError: none is installed.
@@ -61,7 +61,7 @@ def find_library(preferred: str = LIBRARIES[0]) -> Library:
 
 
 def listed_capabilities(library: Library) -> dict[str, Any]:
-    """Compute capabilities that the library can build for without a device, for example ``8.6``."""
+    """List the compute capabilities that the library can build for without a device, for example ``8.6``."""
     members = getattr(library.api, "ComputeCapability", None)
     if members is None or not library.builds_without_device:
         return {}
@@ -74,14 +74,14 @@ def build_engine(
 ) -> bytes:
     """Build an engine from an ONNX graph, for batches from 1 to ``max_batch``.
 
-    The graph's own types are the engine's: nothing is computed in less than it says.
+    The engine uses the graph's types: nothing is computed in a lower precision than the graph states.
 
     Args:
-        library: which builds.
+        library: that builds it.
         graph: from `CROPS` uint8 ``[n, size, size, 3]`` to `EMBEDDING` float32 ``[n, d]``.
         size: side of a crop.
         max_batch: most crops in one run; the engine is tuned for this many.
-        capabilities: compute capabilities to build for, where it is not the device that is here.
+        capabilities: compute capabilities to build for, if not for the device that is here.
 
     Raises:
         BackendError: the library cannot build it.
@@ -118,7 +118,7 @@ def load_engine(library: Library, engine: bytes, *, where: str) -> Any:
     """Load a serialised engine onto the current device.
 
     Args:
-        library: of the very version that built it.
+        library: of exactly the version that built it.
         engine: what it serialised.
         where: the file's name, for the error.
 
@@ -133,7 +133,7 @@ def load_engine(library: Library, engine: bytes, *, where: str) -> Any:
 
 
 def new_log(library: Library) -> Any:
-    """A logger that keeps the library's errors and prints nothing."""
+    """Make a logger that keeps the library's errors and prints nothing."""
 
     class Log(library.api.ILogger):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:

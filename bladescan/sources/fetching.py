@@ -1,6 +1,6 @@
-"""Objects fetched ahead of the decoders, many at once, within a bound of bytes. It decodes nothing.
+"""Objects fetched ahead of the decoders, many at once, within a limit of bytes. Nothing is decoded here.
 
-One thread runs an event loop; each object is a task in it, so that closing breaks off all of them at once.
+One thread runs an event loop; each object is a task in it, so that closing cancels all of them at once.
 """
 
 from __future__ import annotations
@@ -26,26 +26,25 @@ if TYPE_CHECKING:
     from bladescan.sources.source import Source
 
 BUDGET_BYTES = 256_000_000
-"""Most bytes of objects held by one scanning process, decoding included. An object larger than that is held
-alone."""
+"""Most bytes of objects that one scanning process holds, decoding included. A larger object is held alone."""
 CONCURRENCY = 16
 AHEAD = 2 * CONCURRENCY
 """Objects asked for before the first of them is decoded."""
 UNKNOWN_BYTES = 4_000_000
-"""Room kept for an object whose size no listing told. What is larger than its room is asked for again."""
+"""Bytes reserved for an object of unknown size. If it turns out larger, it is asked for again."""
 MAX_STALLS = 4
-"""Stalls of the longest kind after which an object is given up, attempts and pauses included."""
+"""An object is given up after this many times ``timeout_s``, attempts and pauses included."""
 
 
 class Body(NamedTuple):
-    """An object's bytes, and the seconds that they took to come, pauses included."""
+    """An object's bytes, and the seconds that they took to arrive, pauses included."""
 
     data: bytes
     fetch_s: float
 
 
 class Fetched(NamedTuple):
-    """An object on its way. ``ticket`` is to be released when its bytes are needed no more."""
+    """An object being fetched. Release its ``ticket`` when its bytes are no longer needed."""
 
     body: Future[Body]
     ticket: int
@@ -56,7 +55,7 @@ class Fetcher:
 
     Args:
         max_bytes: a larger object is not fetched.
-        timeout_s: how long a server may say nothing in the midst of an object.
+        timeout_s: how long a server may send nothing in the middle of an object.
     """
 
     def __init__(self, max_bytes: int, timeout_s: float) -> None:
@@ -66,7 +65,7 @@ class Fetcher:
         self._n_tickets = 0
 
     def submit(self, source: Source) -> Fetched:
-        """Begin to fetch; what comes of it is a body or an ImageError."""
+        """Start to fetch an object; the result is a body or an ImageError."""
         loop = self._loop or self._start()
         self._n_tickets += 1
         ticket = self._n_tickets
@@ -74,7 +73,7 @@ class Fetcher:
         return Fetched(asyncio.run_coroutine_threadsafe(self._fetch(source, ticket), loop), ticket)
 
     def release(self, ticket: int) -> None:
-        """The bytes of this object are held no more. Releasing twice is fine."""
+        """Say that the bytes of an object are no longer held. Releasing twice is fine."""
         loop = self._loop
         if loop is not None:
             try:
@@ -83,7 +82,7 @@ class Fetcher:
                 pass  # closed meanwhile: nobody waits for room any more
 
     def close(self) -> None:
-        """Break off what is being fetched. Closing twice is fine."""
+        """Cancel what is being fetched. Closing twice is fine."""
         loop, self._loop = self._loop, None
         if loop is not None and self._thread is not None:
             loop.call_soon_threadsafe(self._stop.set)
@@ -108,7 +107,7 @@ class Fetcher:
         return self._loop
 
     async def _serve(self, ready: threading.Event) -> None:
-        """Until closed; asyncio.run then cancels every task that is left."""
+        """Run until closed; asyncio.run then cancels every task that is left."""
         self._room, self._slots, self._stop = (
             _ByteBudget(BUDGET_BYTES),
             asyncio.Semaphore(CONCURRENCY),
@@ -162,9 +161,9 @@ class Fetcher:
 
 
 class _ByteBudget:
-    """Bytes that may be held at once. Used in the thread of the loop alone.
+    """The bytes that may be held at once. Used in the thread of the loop only.
 
-    Rows come out in order, so the oldest object is always let in: it may be what all others wait for.
+    Rows come out in order, so the oldest object is always admitted: all others may be waiting for it.
     """
 
     def __init__(self, budget: int) -> None:
@@ -177,12 +176,12 @@ class _ByteBudget:
         self._held[ticket] = 0
 
     def leave(self, ticket: int) -> None:
-        """Give back place and bytes."""
+        """Give up the place and its bytes."""
         self._held.pop(ticket, None)
         self._admit()
 
     async def take(self, ticket: int, size: int) -> None:
-        """Wait until there is room for so many bytes, in place of those held before."""
+        """Wait until this many bytes may be held, in place of those held before."""
         self._held[ticket] = 0
         admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[ticket] = (size, admitted)
@@ -205,9 +204,9 @@ class _ByteBudget:
 def fetch_ahead(
     sources: Iterable[Source | None], fetcher: Fetcher
 ) -> Iterator[tuple[Source | None, Fetched | None]]:
-    """The same sources in the same order, those behind URLs being fetched by the time they come out.
+    """Yield the same sources in the same order, and start to fetch those behind URLs before they come out.
 
-    None among the sources, a stall, comes out after all that came before it.
+    A None among the sources marks a stall; it comes out after everything before it.
     """
     pending: deque[tuple[Source | None, Fetched | None]] = deque()
     try:

@@ -1,7 +1,7 @@
-"""Buckets by obstore: listed where Google or Azure keeps them, read wherever they are.
+"""Buckets by obstore: those of Google and Azure are listed here, those of all kinds are read here.
 
-obstore cannot name ``a//b`` or a key with a line end in it, and its messages hold whole requests: a server's
-answer is told by its status and error code alone.
+obstore cannot name ``a//b`` or a key with a line end in it. Its messages contain whole requests, so only the
+status and error code of a server's answer are shown.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 _STATUS = re.compile(r"\bstatus:? (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,64})</Code>")
 _TIMED_OUT = re.compile(r"(?<!retry_)(timed ?out|timeout)", re.IGNORECASE)
-"""obstore tells its settings with each error: ``retry_timeout`` says nothing of what happened."""
+"""obstore lists its settings in each error: ``retry_timeout`` among them is no timeout that happened."""
 
 
 class ObstoreBucket:
-    """A bucket of Google or Azure, its credentials from the environment and the machine."""
+    """A bucket of Google or Azure, with the credentials of the environment and the machine."""
 
     def __init__(self, root: str) -> None:
         import obstore.store
@@ -50,7 +50,7 @@ class ObstoreBucket:
             raise BucketError(f"{root}: cannot be opened: {brief(exc)}") from exc
 
     def find(self, key: str) -> StoredObject | None:
-        """The object of just this key."""
+        """Look for the object with exactly this key."""
         import obstore
 
         if not can_be_named(key):
@@ -63,25 +63,25 @@ class ObstoreBucket:
             raise
 
     def pages(self, prefix: str) -> Iterator[list[StoredObject]]:
-        """All below a prefix, in the order of the keys."""
+        """List everything below a prefix, in the order of the keys."""
         listing = _Listing(self._store, prefix)
         while (page := retry(listing.next_page, self.root)) is not None:
             yield [found for found in page if found.size or not self._is_folder(found.key)]
 
     async def read(self, key: str, listed: StoredObject | None, max_bytes: int, stall_s: float) -> bytes:
-        """The whole object, in one attempt."""
+        """Read a whole object, in one attempt."""
         return await read_object(self._store, key, listed, max_bytes, stall_s)
 
     def close(self) -> None:
         """Do nothing: obstore closes its connections with the store."""
 
     def _is_folder(self, key: str) -> bool:
-        """Whether an object without bytes is really named ``key/``: obstore drops the slash."""
+        """Tell whether an empty object is really named ``key/``: obstore drops the slash."""
         return retry(lambda: self.find(key), self.root) is None
 
 
 class _Listing:
-    """A stream of pages that begins again behind the last key after it broke."""
+    """A stream of pages that resumes after its last key when it breaks."""
 
     def __init__(self, store: ObjectStore, prefix: str) -> None:
         self._store, self._prefix = store, prefix
@@ -89,7 +89,7 @@ class _Listing:
         self._stream: Any = None
 
     def next_page(self) -> list[StoredObject] | None:
-        """The next objects, None at the end."""
+        """Return the next objects, None at the end."""
         try:
             page: list[StoredObject] | None = _run(self._next, LISTING_STALL_S)
         except BaseException:
@@ -111,8 +111,8 @@ class _Listing:
 
 
 def client_options() -> Any:
-    """How obstore connects to any store."""
-    # Deadlines are kept by whoever waits; the library's own would end a large object on a slow line.
+    """Return the options by which obstore connects to any store."""
+    # The caller keeps deadlines; the library's own would end a large object on a slow line.
     options = {
         "connect_timeout": timedelta(seconds=CONNECT_S),
         "timeout": timedelta(days=1),
@@ -122,7 +122,7 @@ def client_options() -> Any:
 
 
 def can_be_named(key: str) -> bool:
-    """Whether obstore can ask for just this key."""
+    """Tell whether obstore can ask for exactly this key."""
     parts = key.split("/")
     return all(part not in ("", ".", "..") for part in parts) and not re.search(r"[\x00-\x1f\x7f]", key)
 
@@ -132,7 +132,7 @@ def _found_by_obstore(meta: Any) -> StoredObject:
 
 
 def _run(make: Callable[[], Any], timeout_s: float) -> Any:
-    """Wait for obstore in this thread. Its waiting calls would not let the process end meanwhile."""
+    """Wait for obstore in this thread. Its own blocking calls would keep the process from ending."""
 
     async def wait() -> Any:
         with _obstore_answers():
@@ -145,7 +145,7 @@ def _run(make: Callable[[], Any], timeout_s: float) -> Any:
 async def read_object(
     store: ObjectStore, path: str, listed: StoredObject | None, max_bytes: int, stall_s: float
 ) -> bytes:
-    """The whole object, in one attempt."""
+    """Read a whole object, in one attempt."""
     import obstore
 
     with _obstore_answers(missing=missing_reason(listed)):
@@ -198,6 +198,6 @@ def _trouble(exc: Exception) -> Exception:
 
 
 def _answer_in(exc: Exception) -> str:
-    """Status and error code in a message of obstore."""
+    """Find status and error code in a message of obstore."""
     status, code = _STATUS.search(str(exc)), _CODE.search(str(exc))
     return " ".join(match[1] for match in (status, code) if match)

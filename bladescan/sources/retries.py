@@ -1,6 +1,6 @@
-"""Waiting for servers: what is worth another attempt, the pauses between, how long an answer may take.
+"""Waiting for servers: what is worth another attempt, the pauses in between, how long an answer may take.
 
-It knows no server and no library that asks one.
+It knows no server and no library that talks to one.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from typing import TypeVar
 from bladescan.base.records import Reason
 
 BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Longest pauses before each new attempt."""
+"""Longest pause in seconds before each new attempt."""
 CONNECT_S = 10.0
 LISTING_STALL_S = 60.0
-"""A listing that says nothing for so long is asked again."""
+"""A listing that sends nothing for this long is asked for again."""
 TELL_EVERY_S = 5.0
 _T = TypeVar("_T")
 _logger = logging.getLogger(__name__)
 
 
 class TransientError(Exception):
-    """What may go well the next time.
+    """A failure that may not happen the next time.
 
     Args:
         detail: what happened, in a few words.
-        reason: what it is called when it never goes well.
+        reason: of the row, if no attempt succeeds.
     """
 
     def __init__(self, detail: str, reason: Reason = Reason.READ_ERROR) -> None:
@@ -40,7 +40,7 @@ class TransientError(Exception):
 
 
 class _Pauses:
-    """The pauses between attempts at one thing, growing, and random so that not all come at once.
+    """The pauses between attempts: growing, and random, so that waiting tasks do not all come back at once.
 
     Args:
         name: the URL that it is about.
@@ -50,7 +50,7 @@ class _Pauses:
         self._name, self._left = name, iter(BACKOFF_S)
 
     def after(self, exc: TransientError) -> float:
-        """Say that there will be another attempt; the seconds until then. Without one, raise what failed."""
+        """Announce another attempt and return the seconds until then; after the last attempt, raise."""
         pause = next(self._left, None)
         if pause is None:
             raise exc
@@ -59,14 +59,14 @@ class _Pauses:
 
 
 def retry(action: Callable[[], _T], name: str) -> _T:
-    """Try an action again, with growing pauses, until it goes well; its answer.
+    """Run an action, again after growing pauses if it fails, and return its result.
 
     Args:
         action: may raise `TransientError`.
         name: the URL that it is about.
 
     Raises:
-        TransientError: it never went well.
+        TransientError: no attempt succeeded.
     """
     pauses = _Pauses(name)
     while True:
@@ -77,7 +77,7 @@ def retry(action: Callable[[], _T], name: str) -> _T:
 
 
 async def retry_async(action: Callable[[], Awaitable[_T]], name: str) -> _T:
-    """Do as `retry`, but let other tasks run meanwhile."""
+    """Run an action as `retry` does, and let other tasks run during the pauses."""
     pauses = _Pauses(name)
     while True:
         try:
@@ -87,7 +87,7 @@ async def retry_async(action: Callable[[], Awaitable[_T]], name: str) -> _T:
 
 
 class _Retries:
-    """Says that something is tried again, but not often: a server in trouble means thousands of attempts."""
+    """Says that something is tried again, but not too often: a failing server means thousands of attempts."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -110,7 +110,7 @@ _retries = _Retries()
 
 
 async def in_thread(action: Callable[[], _T]) -> _T:
-    """The action in a thread of its own, which never keeps the process from ending."""
+    """Run an action in a thread of its own, which never keeps the process from ending."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[_T] = loop.create_future()
 
@@ -126,7 +126,7 @@ async def in_thread(action: Callable[[], _T]) -> _T:
         value, failure = None, None
         try:
             value = action()
-        except BaseException as exc:  # raised again where it is awaited
+        except BaseException as exc:  # raised where the result is awaited
             failure = exc
         if not loop.is_closed():
             loop.call_soon_threadsafe(settle, value, failure)

@@ -1,6 +1,6 @@
 """Buckets that speak S3: listed by botocore, which also finds the credentials, and read by obstore.
 
-Only botocore keeps every key as it is, so keys that obstore cannot name are read by botocore, too.
+Only botocore keeps every key as it is, so it also reads the keys that obstore cannot name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class S3Bucket:
-    """A bucket that speaks S3, its credentials and region from where the AWS command takes them."""
+    """A bucket that speaks S3; credentials and region come from where the AWS command takes them."""
 
     def __init__(self, root: str) -> None:
         self.root, self._bucket = root, urlsplit(root).netloc
@@ -49,13 +49,13 @@ class S3Bucket:
         self._store: ObjectStore | None = None
 
     def find(self, key: str) -> StoredObject | None:
-        """The object of just this key."""
+        """Look for the object with exactly this key."""
         # Listing, not HEAD: an answer to HEAD has no body that could say why not.
         page, _ = self._page({"Prefix": key, "MaxKeys": 1})
         return page[0] if page and page[0].key == key else None
 
     def pages(self, prefix: str) -> Iterator[list[StoredObject]]:
-        """All below a prefix, in the order of the keys."""
+        """List everything below a prefix, in the order of the keys."""
         last, token = "", None
         while True:
             asked = {"Prefix": prefix} | ({"ContinuationToken": token} if token else {})
@@ -69,7 +69,7 @@ class S3Bucket:
                 return
 
     async def read(self, key: str, listed: StoredObject | None, max_bytes: int, stall_s: float) -> bytes:
-        """The whole object, in one attempt."""
+        """Read a whole object, in one attempt."""
         if not can_be_named(key):
             return await in_thread(lambda: self._read_plainly(key, listed, max_bytes, stall_s))
         store = await in_thread(self._obstore)
@@ -118,7 +118,7 @@ class S3Bucket:
             return self._store
 
     def _credentials(self) -> Any:
-        """What botocore holds now, for obstore; botocore renews what expires ten minutes before it does."""
+        """Give obstore botocore's present credentials, which are renewed ten minutes before they expire."""
         keys = self._session.get_credentials().get_frozen_credentials()
         return {
             "access_key_id": keys.access_key,
@@ -134,7 +134,7 @@ class S3Bucket:
         config = Config(
             signature_version=UNSIGNED if self._anonymous else None,
             s3={"addressing_style": "path"},
-            retries={"total_max_attempts": 1},  # patience is ours, so that it can be told of
+            retries={"total_max_attempts": 1},  # `retries` tries again, so that the user is told
             connect_timeout=CONNECT_S,
             read_timeout=LISTING_STALL_S,
             max_pool_connections=64,
@@ -142,7 +142,7 @@ class S3Bucket:
         return self._session.create_client("s3", region_name=region, config=config)
 
     def _region(self) -> str:
-        """Where the bucket lies. obstore must be told; a server of one's own takes any region."""
+        """Find the region of the bucket, which obstore needs; a server outside AWS accepts any."""
         from botocore.exceptions import ClientError
 
         host = urlsplit(self._client.meta.endpoint_url).hostname or ""
@@ -151,7 +151,7 @@ class S3Bucket:
         with self._answers():
             try:
                 answer = self._client.head_bucket(Bucket=self._bucket)
-            except ClientError as exc:  # the region stands in a refusal, too
+            except ClientError as exc:  # a refusal names the region, too
                 answer = exc.response
         headers = answer["ResponseMetadata"]["HTTPHeaders"]
         return str(headers.get("x-amz-bucket-region", self._client.meta.region_name))
@@ -181,13 +181,13 @@ class S3Bucket:
         except b.ParamValidationError as exc:
             raise BucketError(f"{self.root}: not a valid bucket name") from exc
         except (b.BotoCoreError, OSError) as exc:
-            # Read errors of urllib3 are OSErrors or come wrapped; all of them are of the moment.
+            # Read errors of urllib3 are OSErrors, or wrapped; all of them may pass.
             raise TransientError(f"the connection to {_endpoint(self._client)} failed") from exc
 
     def _refusal(self, exc: Any, missing: Reason) -> Exception:
         status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         code = re.sub(r"\W", "", str(exc.response.get("Error", {}).get("Code", "")))[:64]
-        code = "" if code == str(status) else code  # so botocore names an answer that is not S3's
+        code = "" if code == str(status) else code  # botocore's code for an answer that is not S3's
         if code == "NoSuchBucket":
             return BucketError(f"{self.root}: no such bucket at {_endpoint(self._client)}")
         if status == 404:
@@ -210,7 +210,7 @@ def _found(item: Any) -> StoredObject:
 
 
 def _moment(text: Any) -> Any:
-    """A timestamp; botocore's own reader, which takes every form, is the slowest part of a long listing."""
+    """Read a timestamp. botocore's own reader, which takes any form, dominates the time of a long listing."""
     from botocore.utils import parse_timestamp
 
     try:

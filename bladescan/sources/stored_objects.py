@@ -1,4 +1,4 @@
-"""Objects of any store: what a listing tells of one, and whether what came is allowed and whole."""
+"""Objects of any store: what a listing says about one, and whether its bytes are allowed and complete."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bladescan.base.records import Reason
 from bladescan.sources.retries import TransientError
 
 PART_BYTES = 1 << 18
-"""An object is read in parts of about so many bytes."""
+"""An object is read in parts of about this many bytes."""
 
 
 class TooLargeError(ImageError):
@@ -34,7 +34,7 @@ class StoredObject(NamedTuple):
     Attributes:
         key: as the store spells it.
         size: in bytes.
-        mark: its ETag, or where there is none the time of its last change.
+        mark: its ETag, or the time of its last change if it has none.
     """
 
     key: str
@@ -53,9 +53,9 @@ def check_whole(n_bytes: int, size: int, mark: str | None, listed: StoredObject 
 
     Args:
         n_bytes: that came.
-        size: that the answer told.
-        mark: of the answer, None where it has none.
-        listed: the object in a listing, None where it was not listed.
+        size: that the answer promised.
+        mark: of the answer, None if it has none.
+        listed: the object in a listing, None if it was not listed.
     """
     if n_bytes != size:
         raise TransientError(f"the answer ends after {n_bytes} of {size} bytes")
@@ -64,7 +64,7 @@ def check_whole(n_bytes: int, size: int, mark: str | None, listed: StoredObject 
 
 
 def missing_reason(listed: StoredObject | None) -> Reason:
-    """What it is called when there is no such object: what was listed has vanished since."""
+    """Name the reason for a missing object: one that was listed has vanished since."""
     return Reason.NOT_FOUND if listed is None else Reason.VANISHED
 
 

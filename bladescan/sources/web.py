@@ -1,4 +1,4 @@
-"""Files on web servers, asked for by urllib3: one by one, for there is no listing."""
+"""Files on web servers, read by urllib3 one by one: there is no listing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class WebFiles:
-    """Files on web servers. They are named one by one: there is no listing.
+    """Files on web servers. They must be named one by one: there is no listing.
 
     By urllib3: obstore refuses answers without a length, which many servers send.
 
@@ -31,7 +31,7 @@ class WebFiles:
         self.root = root
 
     def find(self, key: str) -> StoredObject | None:
-        """The file of just this URL."""
+        """Look for the file of exactly this URL."""
         try:
             with _web_answer(key, LISTING_STALL_S) as answer:
                 return StoredObject(key, _told_length(answer) or 0, answer.headers.get("ETag", ""))
@@ -41,11 +41,11 @@ class WebFiles:
             raise
 
     def pages(self, prefix: str) -> Iterator[list[StoredObject]]:
-        """Nothing is listed: raises BucketError."""
+        """Raise BucketError: a web server cannot be listed."""
         raise BucketError(f"{prefix}: a web server has no listing; name the files one by one")
 
     async def read(self, key: str, listed: StoredObject | None, max_bytes: int, stall_s: float) -> bytes:
-        """The whole file, in one attempt."""
+        """Read a whole file, in one attempt."""
         given_up = threading.Event()
         try:
             return await in_thread(lambda: _read_web(key, max_bytes, stall_s, given_up))
@@ -70,10 +70,14 @@ def _read_web(url: str, max_bytes: int, stall_s: float, given_up: threading.Even
 
 @contextmanager
 def _web_answer(url: str, stall_s: float) -> Iterator[BaseHTTPResponse]:
-    """What a server answers when it has the file; redirects are followed. The connection ends with it.
+    """Ask a server for a file, following redirects. The connection ends with the context.
+
+    Yields:
+        The answer, its body still unread.
 
     Raises:
-        ImageError, TransientError: it has not, or nobody can say.
+        ImageError: the server has no such file, or refuses it.
+        TransientError: it may go well the next time.
     """
     import urllib3
     from urllib3 import exceptions as u
@@ -97,7 +101,7 @@ def _web_answer(url: str, stall_s: float) -> Iterator[BaseHTTPResponse]:
 
 
 def _web_connections(url: str) -> PoolManager:
-    """To a server, or the proxy that the environment names for it."""
+    """Connect to a server, or to the proxy that the environment names for it."""
     from urllib.request import getproxies, proxy_bypass
 
     import urllib3

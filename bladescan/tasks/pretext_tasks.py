@@ -1,6 +1,8 @@
 """The table of pretext tasks: what each asks of a photograph, in prompts. It computes nothing.
 
-A task is found by its name, never by a position; losses and weights are keyed by the same names.
+A task is found by its name, never by a position; losses and weights are keyed by the same names. A new task
+is a line in `TASKS` and a name in `bladescan.tasks.recipe.TaskName`; its truth comes from
+`bladescan.exif.tags` or the examples' manipulations, and a new kind brings its loss (`bladescan.pretext`).
 
 References:
     Zou et al., arXiv:2507.22824, section 3 and the supplement (prompts and label sets).
@@ -16,7 +18,7 @@ from bladescan.base.errors import UnknownNameError
 
 
 class TaskKind(str, Enum):
-    """What the truth of a task is, and so which loss it takes.
+    """The kind of truth that a task has, which decides its loss.
 
     Attributes:
         COARSE: one class of two; softmax, fidelity loss (Eq. 3-4).
@@ -37,9 +39,9 @@ class PretextTask:
 
     Attributes:
         name: its key everywhere.
-        kind: of truth and loss.
+        kind: of its truth.
         classes: in the order of labels and prompts.
-        template: prompt with the class in place of ``{}``.
+        template: the prompt, with ``{}`` for the class.
     """
 
     name: str
@@ -121,17 +123,17 @@ TASKS: dict[str, PretextTask] = {
         _categorical("exposure_program", "exposure program", EXPOSURE_PROGRAMS),
     )
 }
-"""All eleven, in the paper's order."""
+"""All eleven tasks by name, in the paper's order."""
 
 MANIPULATION_TASKS = (COARSE, FINE)
-"""The two that need no EXIF."""
+"""The two tasks that need no EXIF."""
 
 
 def find_task(name: str) -> PretextTask:
-    """Look a task up.
+    """Look up a task.
 
     Raises:
-        UnknownNameError: there is none of that name.
+        UnknownNameError: there is no such task.
     """
     if name not in TASKS:
         raise UnknownNameError("task", name, TASKS)
@@ -139,7 +141,7 @@ def find_task(name: str) -> PretextTask:
 
 
 def prompts(names: Iterable[str]) -> tuple[str, ...]:
-    """The prompts of the named tasks, task by task.
+    """Collect the prompts of the named tasks, task by task.
 
     Raises:
         UnknownNameError: there is no such task.
@@ -148,7 +150,7 @@ def prompts(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def prompt_columns(names: Iterable[str]) -> dict[str, slice]:
-    """Where each task's prompts stand in ``prompts(names)``.
+    """Find each task's prompts in ``prompts(names)``.
 
     Raises:
         UnknownNameError: there is no such task.

@@ -1,4 +1,4 @@
-"""What a recipe is: frozen dataclasses, their limits, and what contradicts itself. It reads no file.
+"""The keys of a recipe: frozen dataclasses, their limits, and contradictions among them. It reads no file.
 
 Encoders, tasks and manipulations are registered names, never import paths.
 """
@@ -55,7 +55,7 @@ class EncoderRecipe:
         name: its architecture.
         width: channels of the stem; torchvision's ResNets have 64, EfficientNet-Lite has 32.
         embedding_dim: length of the embedding.
-        weights: to start from: a run, a file of torchvision's names, or ``hub:OWNER/NAME``; null is random.
+        weights: to start from: a run, a file with torchvision's names, or ``hub:OWNER/NAME``; null is random.
         zero_init: from random weights, start every residual branch at zero.
     """
 
@@ -108,7 +108,7 @@ class ManipulationRecipe:
 
 @dataclass(frozen=True, slots=True)
 class AugmentationRecipe:
-    """What befalls untouched and manipulated faces alike, so that no file fact can tell them apart.
+    """Changes made to untouched and manipulated faces alike, so that nothing but the face tells them apart.
 
     Attributes:
         scale: smallest and largest side of the crop, in face sides.
@@ -265,7 +265,7 @@ class Recipe:
         seed: of weights, order, manipulations and augmentation.
         head: ``joint`` compares images with prompts; ``linear`` has one linear output per class;
             ``scalar`` one output per ordinal tag and one for manipulation (AIGFD-EXIF).
-        normalise: the embedding has length 1 before a head of the detector sees it.
+        normalise: scale the embedding to length 1 before a head of the detector sees it.
         tasks: pretext tasks and their weights at the start.
         primary: the task that the outer loop serves.
         workers: processes that prepare examples; they change the speed, not the result.
@@ -297,7 +297,7 @@ class Recipe:
 
 
 def contradictions(recipe: Recipe) -> list[str]:
-    """Mistakes that no single key shows, one line each."""
+    """List the mistakes that no single key shows, one line each."""
     a = recipe.augmentation
     ranges = {"scale": a.scale, "rescale_side": a.rescale_side, "jpeg_quality": a.jpeg_quality}
     found = [
@@ -326,7 +326,7 @@ def contradictions(recipe: Recipe) -> list[str]:
 
 
 def _unread(recipe: Recipe) -> list[str]:
-    """Settings of a text encoder where none reads the prompts."""
+    """List settings of a text encoder where none reads the prompts."""
     if recipe.head == "joint" and recipe.text.name != "table":
         return []
     why = f"text.name {recipe.text.name}" if recipe.head == "joint" else f"head {recipe.head}"

@@ -27,7 +27,7 @@ EXTENDS = "extends"
 
 
 def shipped_recipes() -> dict[str, str]:
-    """Name and text of every recipe in the package."""
+    """Read the text of every recipe in the package, by name."""
     files = resources.files(PACKAGE).iterdir()
     found = {f.name.removesuffix(".yaml"): f.read_text("utf-8") for f in files if f.name.endswith(".yaml")}
     return dict(sorted(found.items()))
@@ -57,25 +57,25 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """The resolved recipe as YAML, every key written out; `load_recipe` reads it back the same."""
+    """Write the resolved recipe as YAML with every key; `load_recipe` reads it back unchanged."""
     tree = msgspec.to_builtins(recipe)
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 
 def recipe_digest(recipe: Recipe) -> str:
-    """SHA-256 of the resolved recipe, without ``workers``, which cannot change a result."""
+    """Compute the SHA-256 of the resolved recipe without ``workers``, which cannot change a result."""
     neutral = dataclasses.replace(recipe, workers=0)
     return hashlib.sha256(msgspec.json.encode(neutral, order="deterministic")).hexdigest()
 
 
 def _tree(name_or_path: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The keys of a recipe over those of the recipe that it extends."""
+    """Put the keys of a recipe over those of the recipe that it extends."""
     tree = _parse(_recipe_text(name_or_path), where=name_or_path)
     parent = tree.pop(EXTENDS, None)
     if parent is None:
         return tree
     if isinstance(parent, str) and parent not in shipped_recipes():
-        parent = str(Path(name_or_path).parent / parent)  # as links in a file are: from where it stands
+        parent = str(Path(name_or_path).parent / parent)  # relative to the file, as a link would be
     chain = (*above, name_or_path)
     if not isinstance(parent, str) or parent in chain:
         shown = " -> ".join((*chain, str(parent)))
@@ -84,7 +84,7 @@ def _tree(name_or_path: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Sections key by key; a list of tasks replaces the other one whole."""
+    """Merge sections key by key; a list of tasks replaces the other one whole."""
     merged = dict(below)
     for key, value in above.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict) and key != "tasks"
@@ -134,7 +134,7 @@ def _override(tree: dict[str, Any], override: str, mistakes: list[str]) -> None:
 
 
 def _build(cls: type[Any], tree: Any, path: str, mistakes: list[str]) -> Any:
-    """An instance of a dataclass, or None after adding to ``mistakes``."""
+    """Make an instance of a dataclass, or add to ``mistakes`` and return None."""
     if not isinstance(tree, Mapping):
         mistakes.append(f"{path.rstrip('.')}: expected keys and values, got {tree!r}")
         return None
@@ -172,7 +172,7 @@ def _said(exc: msgspec.ValidationError) -> str:
 
 
 def _yaml_float_hint(value: Any) -> str:
-    """YAML reads 1e-5 as text: say how to write it."""
+    """Explain how to write a number such as 1e-5, which YAML reads as text."""
     try:
         number = float(value) if isinstance(value, str) else None
     except ValueError:
@@ -181,7 +181,7 @@ def _yaml_float_hint(value: Any) -> str:
 
 
 def _choices(hint: Any) -> str:
-    """The names allowed anywhere inside a type, for the message."""
+    """List the names allowed anywhere inside a type, for the message."""
     if typing.get_origin(hint) is Literal:
         return f" (available: {', '.join(typing.get_args(hint))})"
     for inner in typing.get_args(hint):

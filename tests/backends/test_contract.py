@@ -173,7 +173,7 @@ def test_contract_a_device_that_cannot_be_had_is_refused(name, files):
     with pytest.raises(UsageError, match="unknown device 'gpu'"):
         open_or_skip(name, files, device="gpu")
     if any(device.startswith("cuda") for device in status.devices):
-        pytest.skip("a CUDA device can be had here")
+        pytest.skip("a CUDA device is here")
     with pytest.raises(DeviceUnavailableError, match="'cuda:0' is not available"):
         open_or_skip(name, files, device="cuda:0")
     assert open_or_skip(name, files, device="auto").device == "cpu"
