@@ -39,6 +39,7 @@ from benchmarks.tables import heading, parser, row
 from bladescan.detectors.manifest import FACE_RULE, Preprocessing
 from bladescan.heads.mixture_fit import MixtureShape, fit_mixture
 from bladescan.heads.threads import one_thread
+from bladescan.images.jpeg import recompress_pixels
 from bladescan.photographs.cutting import square
 from bladescan.photographs.index import PhotographIndex
 from bladescan.photographs.indexing import index_photographs, open_index
@@ -118,9 +119,7 @@ def matched(photographs: Iterable[Photograph], match: str) -> Images:
         assert photograph.box is not None, "a face"
         crop = square(photograph.pixels, photograph.box, FACE_RULE.scale)
         small = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
-        jpeg = cv2.imencode(".jpg", small[..., ::-1].copy(), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        decoded = np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), np.uint8)
-        crops.append(cv2.resize(decoded, (224, 224))[..., ::-1])
+        crops.append(cv2.resize(recompress_pixels(np.asarray(small, np.uint8), quality), (224, 224)))
     return np.stack(crops)
 
 

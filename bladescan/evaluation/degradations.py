@@ -6,7 +6,6 @@ crop. JPEG is Pillow's, with 4:2:0 colour; rescaling is bicubic with antialiasin
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
@@ -15,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageFilter
 
 from bladescan.base.errors import UnknownNameError
+from bladescan.images.jpeg import encode_jpeg, recompress
 
 Crops = NDArray[np.uint8]
 """uint8 RGB ``[n, h, w, 3]``."""
@@ -76,7 +76,7 @@ def match_side(crop_sides: Iterable[ArrayLike]) -> int:
 
 def compressed_sizes(crops: Crops, quality: int = MATCH_QUALITY) -> NDArray[np.int64]:
     """Bytes of a JPEG of each crop, ``[n]``: how much detail there is, and nothing else."""
-    sizes = [len(_jpeg_bytes(Image.fromarray(crop), quality)) for crop in crops]
+    sizes = [len(encode_jpeg(Image.fromarray(crop), quality)) for crop in crops]
     return np.asarray(sizes, np.int64)
 
 
@@ -89,16 +89,6 @@ def _each(crops: Crops, change: Callable[[Image.Image], Image.Image], out: Crops
 
 def _unchanged(image: Image.Image) -> Image.Image:
     return image
-
-
-def _jpeg_bytes(image: Image.Image, quality: int) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
-    return buffer.getvalue()
-
-
-def _jpeg(image: Image.Image, quality: int) -> Image.Image:
-    return Image.open(io.BytesIO(_jpeg_bytes(image, quality)), formats=("JPEG",))
 
 
 def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -118,19 +108,19 @@ def _blurred(image: Image.Image) -> Image.Image:
 
 
 def _social(image: Image.Image) -> Image.Image:
-    uploaded = _jpeg(_scaled(image, 0.6), 80)
-    return _jpeg(_resized(uploaded, image.size), 70)
+    uploaded = recompress(_scaled(image, 0.6), 80)
+    return recompress(_resized(uploaded, image.size), 70)
 
 
 def _matched(image: Image.Image, side: int, quality: int) -> Image.Image:
-    return _resized(_jpeg(_resized(image, (side, side)), quality), image.size)
+    return _resized(recompress(_resized(image, (side, side)), quality), image.size)
 
 
 VARIANTS: Mapping[str, Callable[[Image.Image], Image.Image]] = {
     "none": _unchanged,
-    "jpeg-95": partial(_jpeg, quality=95),
-    "jpeg-85": partial(_jpeg, quality=85),
-    "jpeg-75": partial(_jpeg, quality=75),
+    "jpeg-95": partial(recompress, quality=95),
+    "jpeg-85": partial(recompress, quality=85),
+    "jpeg-75": partial(recompress, quality=75),
     "half": _half,
     "blur": _blurred,
     "social": _social,

@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bladescan.images.jpeg import recompress_pixels
+
 Crops = NDArray[np.uint8]
 """uint8 RGB ``[n, h, w, 3]``."""
 
@@ -35,13 +37,6 @@ def _degraded(crop: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.u
     size = (max(1, round(width * share)), max(1, round(height * share)))
     small = cv2.resize(crop, size, interpolation=_SHRINKERS[rng.integers(len(_SHRINKERS))])
     if rng.random() < 0.8:
-        small = _compressed(np.asarray(small, np.uint8), int(rng.integers(*_QUALITIES)))
+        small = recompress_pixels(np.asarray(small, np.uint8), int(rng.integers(*_QUALITIES)))
     grown = cv2.resize(small, (width, height), interpolation=_GROWERS[rng.integers(len(_GROWERS))])
     return np.asarray(grown[:, ::-1] if rng.random() < 0.5 else grown, np.uint8)
-
-
-def _compressed(pixels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
-    # JPEG halves the colour channels: it must know which is which.
-    bgr = np.ascontiguousarray(pixels[..., ::-1])
-    jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]

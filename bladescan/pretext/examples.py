@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from bladescan.base.records import CROP_SIZE
 from bladescan.detectors.manifest import FACE_RULE
 from bladescan.faces.crops import whole_crop
+from bladescan.images.jpeg import recompress_pixels
 from bladescan.photographs.cutting import BLOCK, MIN_TEXTURED_SHARE, square, textured_blocks
 from bladescan.photographs.index import PhotographIndex
 from bladescan.photographs.photograph import Photograph, Tags
@@ -87,9 +88,7 @@ def _compressed(
     if rng.random() >= recipe.jpeg:
         return x
     low, high = recipe.jpeg_quality
-    bgr = np.ascontiguousarray(x[..., ::-1])  # JPEG halves the colour channels: it must know which is which
-    jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(low, high + 1))])[1]
-    return np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]
+    return recompress_pixels(x, int(rng.integers(low, high + 1)))
 
 
 def _window(x: NDArray[np.uint8], side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
