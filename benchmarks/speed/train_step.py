@@ -43,9 +43,9 @@ from bladescan.tasks import pretext_tasks as tasks
 from bladescan.tasks.pretext_tasks import TaskKind
 from bladescan.tasks.recipe import ComputeRecipe, EncoderRecipe, InnerRecipe, Recipe, TextRecipe
 from bladescan.training.distributed import World
-from bladescan.training.loop import step
 from bladescan.training.minibatches import Minibatch
 from bladescan.training.state import TrainingState, new_training_state
+from bladescan.training.step import step
 
 OURS, PLAIN, PLAIN_BF16 = "bladescan", "plain float32", "plain bf16"
 SHARE_MISSING = 0.1

@@ -46,10 +46,10 @@ def index(
     Example: `bladescan index photographs/ -o photographs.sqlite --plot tags.png`
     """
     need_learning_side("index")
+    from bladescan.photographs.tag_plot import plot_tags
     from bladescan.photographs.tag_summary import format_summary, format_totals, summarise
     from bladescan.sources.listing import list_sources
     from bladescan.training.job import fill_index
-    from bladescan.training.plots import plot_tags
 
     if plot is not None:
         check_output(plot, ".png")

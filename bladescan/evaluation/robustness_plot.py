@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from bladescan.base.figures import GREY, as_png, make_plain, new_figure, nothing_to_draw
+from bladescan.base.figures import GREY, as_png, make_plain, new_figure, nothing_to_draw, spread_labels
 from bladescan.base.output_files import write_file
 from bladescan.detectors.manifest import HeadName
 from bladescan.evaluation.plots import Numbers, generator_styles, head_title, label_chance, short_name
 from bladescan.evaluation.report import Interval, Report
-from bladescan.training.plots import spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -135,7 +134,7 @@ def _label_ends(axes: Axes, courses: Sequence[_Course]) -> None:
     known = [(course, course.value[np.isfinite(course.value)]) for course in courses]
     lasts = sorted(((float(v[-1]), course) for course, v in known if len(v)), key=lambda last: last[0])
     ends = [(value - low) / (high - low) for value, _ in lasts]
-    for (value, course), end, height in zip(lasts, ends, spread(ends, _LABEL_GAP), strict=True):
+    for (value, course), end, height in zip(lasts, ends, spread_labels(ends, _LABEL_GAP), strict=True):
         axes.annotate(
             f"{short_name(course.name)}  {value:.3f}",
             xy=(1.0, end),

@@ -162,3 +162,8 @@ def prompt_columns(names: Iterable[str]) -> dict[str, slice]:
         found[name] = slice(start, stop)
         start = stop
     return found
+
+
+def task_title(name: str) -> str:
+    """Write a task's name as words, for people."""
+    return name.replace("_", " ").replace("iso ", "ISO ")

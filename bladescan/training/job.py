@@ -17,7 +17,7 @@ from bladescan.sources.source import Source
 from bladescan.tasks.recipe import Recipe
 from bladescan.training import runs
 from bladescan.training.distributed import World, joined
-from bladescan.training.loop import Progress, train
+from bladescan.training.loop import TrainingProgress, train
 from bladescan.training.minibatches import check_shares
 from bladescan.training.plots import plot_losses, plot_weights
 from bladescan.training.tensorboard import TensorBoardWriter
@@ -126,7 +126,7 @@ def fill_index(
     return index, indexed
 
 
-def shown(progress: Progress, recipe: Recipe) -> str:
+def shown(progress: TrainingProgress, recipe: Recipe) -> str:
     """Speed, the weighted loss and the primary task's for a progress line."""
     total = sum(progress.weights[name] * loss for name, loss in progress.losses.items())
     primary = progress.losses[recipe.primary]

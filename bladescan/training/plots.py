@@ -1,4 +1,4 @@
-"""Pictures of a training run: the losses, the task weights (the paper's Fig. 4) and the tags found.
+"""Pictures of a training run: the losses and the task weights, as in the paper's Fig. 4.
 
 Every picture is a figure builder and a writer of that figure, so that what was drawn can be looked at without
 reading pixels. Nothing here touches matplotlib's global state, a display, or the numbers it is given.
@@ -17,26 +17,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bladescan.base.figures import GREY, as_png, make_plain, new_figure, nothing_to_draw, say_in
+from bladescan.base.figures import (
+    GREY,
+    as_png,
+    make_plain,
+    new_figure,
+    nothing_to_draw,
+    panel_grid,
+    say_in,
+    spread_labels,
+)
 from bladescan.base.output_files import write_file
 from bladescan.tasks import pretext_tasks as tasks
-from bladescan.tasks.pretext_tasks import TaskKind
+from bladescan.tasks.pretext_tasks import TaskKind, task_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from bladescan.photographs.tag_summary import TagSummary
 
 History = Sequence[Mapping[str, Any]]
+
 Course = NDArray[np.float64]
 
 _PALE = "#B4B4B4"
-_BAR = "#0072B2"
+
 _SMOOTH_SHARE = 0.05
-_MAX_BARS = 14
-_TAG_COLUMNS = 3
+
 _LABEL_GAP = 0.052
+
 
 # Colours of Okabe and Ito, which people with any colour vision tell apart, dark enough for thin lines on
 # white. The dash tells the kind of a task, so that no two tasks share both.
@@ -53,6 +62,7 @@ _STYLES: dict[str, tuple[str, Any]] = {
     "white_balance_mode": ("#B8558F", (0, (1.2, 1.2))),
     "exposure_program": ("#000000", (0, (1.2, 1.2))),
 }
+
 _WIDTHS = {TaskKind.COARSE: 2.4, TaskKind.FINE: 2.4, TaskKind.ORDINAL: 1.7, TaskKind.CATEGORICAL: 1.9}
 
 
@@ -76,16 +86,6 @@ def plot_weights(history: History, path: Path) -> None:
     write_file(path, as_png(weights_figure(history)))
 
 
-def plot_tags(rows: Sequence[TagSummary], path: Path) -> None:
-    """Write `tags_figure` as a PNG file.
-
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
-        OutputError: the file cannot be written.
-    """
-    write_file(path, as_png(tags_figure(rows)))
-
-
 def losses_figure(history: History) -> Figure:
     """One panel per task: the loss of every step, thin, and its running mean, thick.
 
@@ -98,7 +98,7 @@ def losses_figure(history: History) -> Figure:
     steps, courses = _courses(history, "losses")
     if not any(np.isfinite(course).any() for course in courses.values()):
         return nothing_to_draw("no losses yet")
-    figure, panels = _grid([1.9] * len(courses), n_columns=4, width=2.9)
+    figure, panels = panel_grid([1.9] * len(courses), n_columns=4, width=2.9)
     for panel, (name, course) in zip(panels, courses.items(), strict=True):
         smooth = running_mean(course, max(1, round(_SMOOTH_SHARE * len(course))))
         panel.plot(steps, course, color=_PALE, linewidth=0.6, label=name)
@@ -141,29 +141,6 @@ def weights_figure(history: History) -> Figure:
     return figure
 
 
-def tags_figure(rows: Sequence[TagSummary]) -> Figure:
-    """One panel per tag: how many photographs have each class or range of values, and how many lack it.
-
-    Args:
-        rows: from `bladescan.photographs.indexing.summarise`.
-
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
-    """
-    if not rows:
-        return nothing_to_draw("no tags")
-    n_bars = [len(_bars(row)) for row in rows]
-    figure, panels = _grid([0.55 + 0.19 * n for n in n_bars], n_columns=_TAG_COLUMNS, width=3.8)
-    for i, (panel, row) in enumerate(zip(panels, rows, strict=True)):
-        first = i - i % _TAG_COLUMNS
-        _draw_bars(panel, _bars(row), room=max(n_bars[first : first + _TAG_COLUMNS]))
-        total = row.n_present + row.n_missing
-        share = f"{row.n_present / total:.0%}" if total else "none"
-        panel.set_title(f"{_words(row.task)}: {row.n_present} of {total} ({share})", fontsize=9, loc="left")
-    figure.suptitle("Photographs by tag", fontsize=11, x=0.01, ha="left")
-    return figure
-
-
 def running_mean(course: Course, n: int) -> Course:
     """Mean of the last ``n`` numbers, or of as many as there are; NaN counts as no number.
 
@@ -180,27 +157,6 @@ def running_mean(course: Course, n: int) -> Course:
     total[n:], count[n:] = total[n:] - total[:-n], count[n:] - count[:-n]
     mean: Course = np.divide(total, count, out=np.full(len(course), np.nan), where=count > 0)
     return mean
-
-
-def spread(places: Sequence[float], gap: float) -> list[float]:
-    """Move places apart, by least squares, until neighbours are at least ``gap`` from each other.
-
-    Args:
-        places: where the labels would be, ascending.
-        gap: least distance.
-
-    Returns:
-        As many places, ascending.
-    """
-    # Less their rank times the gap they need only ascend: the pool-adjacent-violators algorithm.
-    pools: list[tuple[float, int]] = []
-    for rank, place in enumerate(places):
-        pools.append((place - rank * gap, 1))
-        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
-            (mean, n), (last, m) = pools[-2:]
-            pools[-2:] = [((mean * n + last * m) / (n + m), n + m)]
-    flat = [mean for mean, n in pools for _ in range(n)]
-    return [mean + rank * gap for rank, mean in enumerate(flat)]
 
 
 def _courses(history: History, key: str) -> tuple[Course, dict[str, Course]]:
@@ -224,30 +180,12 @@ def _last(course: Course) -> float:
     return float(known[-1]) if len(known) else math.nan
 
 
-def _words(name: str) -> str:
-    return name.replace("_", " ").replace("iso ", "ISO ")
-
-
 def _title(name: str, value: float) -> str:
-    return _words(name) if math.isnan(value) else f"{_words(name)}: {value:.3g}"
+    return task_title(name) if math.isnan(value) else f"{task_title(name)}: {value:.3g}"
 
 
 def _style(name: str) -> tuple[str, Any]:
     return _STYLES.get(name, (GREY, "-."))
-
-
-def _grid(heights: Sequence[float], *, n_columns: int, width: float) -> tuple[Figure, list[Axes]]:
-    """A figure with one panel per height, row by row; sizes in inches, a row as high as its highest."""
-    n_columns = min(n_columns, len(heights))
-    rows = [max(heights[i : i + n_columns]) for i in range(0, len(heights), n_columns)]
-    figure = new_figure(width * n_columns + 0.4, sum(rows) + 0.5)
-    grid = figure.add_gridspec(len(rows), n_columns, height_ratios=rows)
-    panels = [figure.add_subplot(grid[divmod(i, n_columns)]) for i in range(len(heights))]
-    for panel in panels:
-        make_plain(panel)
-        panel.locator_params(axis="x", integer=True, min_n_ticks=1)
-        panel.tick_params(labelsize=7)
-    return figure, panels
 
 
 def _mark_lone_points(axes: Axes) -> None:
@@ -269,7 +207,7 @@ def _label_ends(axes: Axes, courses: Mapping[str, Course]) -> None:
     ends = {name: (_last(course) - low) / (high - low) for name, course in courses.items()}
     # Backwards first: among equals, the label of the paper's first task comes out on top.
     names = sorted((name for name in reversed(ends) if math.isfinite(ends[name])), key=ends.__getitem__)
-    heights = spread([ends[name] for name in names], _LABEL_GAP)
+    heights = spread_labels([ends[name] for name in names], _LABEL_GAP)
     for name, height in zip(names, heights, strict=True):
         _label_end(axes, name, _last(courses[name]), ends[name], height)
 
@@ -278,7 +216,7 @@ def _label_end(axes: Axes, name: str, value: float, end: float, height: float) -
     """One label; its line ends at ``end`` and the label stands at ``height``, in shares of the axes."""
     colour, dash = _style(name)
     axes.annotate(
-        f"{_words(name)}  {value:.3f}",
+        f"{task_title(name)}  {value:.3f}",
         xy=(1.0, end),
         xytext=(1.07, height),
         xycoords="axes fraction",
@@ -296,27 +234,3 @@ def _label_end(axes: Axes, name: str, value: float, end: float, height: float) -
             "shrinkB": 0,
         },
     )
-
-
-def _bars(row: TagSummary) -> list[tuple[str, int]]:
-    """Label and count of every bar, top to bottom; what does not fit is summed up in one."""
-    shown = [(str(label), int(count)) for label, count in row.counts.items()]
-    if len(shown) > _MAX_BARS:
-        rest = shown[_MAX_BARS - 1 :]
-        shown[_MAX_BARS - 1 :] = [(f"{len(rest)} more", sum(count for _, count in rest))]
-    return [*shown, ("missing", row.n_missing)]
-
-
-def _draw_bars(panel: Axes, bars: Sequence[tuple[str, int]], *, room: int) -> None:
-    """Bars from the top, as thick as if there were ``room`` of them."""
-    labels, counts = [label for label, _ in bars], [count for _, count in bars]
-    colours = [_BAR] * (len(bars) - 1) + [GREY]
-    drawn = panel.barh(range(len(bars)), counts, color=colours, height=0.75)
-    panel.bar_label(drawn, fmt="{:,.0f}", fontsize=7, padding=2)
-    panel.set_yticks(range(len(bars)), labels)
-    panel.set_ylim(room - 0.4, -0.6)
-    panel.grid(visible=False)
-    panel.set_xticks([])
-    panel.set_xlim(0, 1.2 * max([*counts, 1]))
-    panel.spines["bottom"].set_visible(False)
-    panel.spines["left"].set_bounds(-0.5, len(bars) - 0.5)

@@ -1,4 +1,4 @@
-"""How well a model answers the pretext tasks on photographs that it did not learn from, against chance.
+"""The accuracy of a model's answers to the pretext tasks, against chance.
 
 An ordinal tag is measured by the pairs that it ranks rightly, every other task by its accuracy. Chance is
 what the best constant answer reaches on the same photographs.
@@ -35,7 +35,7 @@ class TaskAccuracy(NamedTuple):
 def task_accuracies(
     outputs: Tensor, truth: Mapping[str, Tensor], columns: Mapping[str, slice]
 ) -> dict[str, TaskAccuracy]:
-    """TaskAccuracy every task that has something to compare.
+    """Measure every task that has something to compare.
 
     Args:
         outputs: ``[n, n_outputs]`` of a head on all the images.
@@ -47,7 +47,7 @@ def task_accuracies(
 
 
 def ranking_accuracy(levels: Tensor, values: Tensor) -> float | None:
-    """Share of the pairs with different tags that are in the right order; None if there is no such pair.
+    """Measure the share of pairs with different tags in the right order; None if there is no such pair.
 
     Args:
         levels: predicted, ``[n]``.

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 
-from bladescan.evaluation.baselines import BaselineFeatures, FileFacts, file_features, measure_baseline
 from bladescan.evaluation.intervals import bootstrap_interval, wilson_interval
 from bladescan.evaluation.metrics import (
     METRIC_NAMES,
@@ -18,8 +17,7 @@ from bladescan.evaluation.metrics import (
     bootstrap_metrics,
     compute_metrics,
 )
-from bladescan.evaluation.report import PHOTOGRAPHS, UNKNOWN_MAKE, Interval, VariantReport
-from bladescan.evaluation.strata import by_make, by_size
+from bladescan.evaluation.report import Interval, VariantReport
 
 
 def sample(scores, threshold: float = 0.0, files=None) -> Sample:
@@ -170,74 +168,3 @@ def test_the_same_seed_gives_the_same_intervals_whatever_the_blocks(two, monkeyp
 def test_a_report_is_json_and_back(two):
     report = compute_metrics(two[0], {"x": two[1]}, n_draws=5)
     assert msgspec.json.decode(msgspec.json.encode(report), type=VariantReport) == report
-
-
-def test_wilson_of_a_textbook_case_and_of_nothing():
-    """Newcombe (1998), Table I: 81 of 263 gives 0.2553 to 0.3662."""
-    value, low, high = wilson_interval(81, 263)
-    assert value == 81 / 263
-    assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
-    assert wilson_interval(0, 10).low == 0 and wilson_interval(10, 10).high == 1
-    assert wilson_interval(0, 0) is None
-
-
-def test_strata_by_size_part_all_faces_in_three():
-    photographs, generated = sample(np.r_[np.ones(10), -np.ones(20)]), sample(np.ones(30))
-    sides = np.arange(1, 61, dtype=float)
-    small, middle, large = by_size(photographs, generated, sides[:30], sides[30:])
-    counts = [(s.n_photographs, s.n_ai_generated) for s in (small, middle, large)]
-    assert counts == [(20, 0), (10, 10), (0, 20)]
-    assert small.false_alarm.value == 0.5 and small.found is None
-    assert large.false_alarm is None and large.found.value == 1
-    assert small.name == "0 to 21 px" and large.name == "above 40 px"
-
-
-def test_faces_of_one_size_are_one_stratum():
-    only = by_size(sample([1.0] * 4), sample([1.0] * 4), np.full(4, 80.0), np.full(4, 80.0))
-    assert [(s.name, s.n_photographs, s.n_ai_generated) for s in only] == [("0 to 80 px", 4, 4)]
-
-
-def test_makes_are_counted_and_photographs_without_one_come_last():
-    makes = [None, "Nikon", "Canon", "Canon", None, None, "Canon", None]
-    strata = by_make(sample([1, 1, -1, -1, 1, 1, -1, -1]), makes)
-    assert [(s.name, s.n_photographs, s.false_alarm.value) for s in strata] == [
-        ("Canon", 3, 0),
-        ("Nikon", 1, 1),
-        (UNKNOWN_MAKE, 4, 0.75),
-    ]
-
-
-def facts(rng: np.random.Generator, side: int, format: str = "JPEG") -> FileFacts:
-    return FileFacts(int(rng.integers(10_000, 90_000)), side, side, format, (20.0, 25.0))
-
-
-def test_the_baseline_finds_files_of_another_size_and_no_difference_where_there_is_none():
-    rng = np.random.default_rng(0)
-    cameras = [facts(rng, int(rng.integers(300, 4000))) for _ in range(60)]
-    one_size = [facts(rng, 1024) for _ in range(60)]
-    alike = [facts(rng, int(rng.integers(300, 4000))) for _ in range(60)]
-    files = np.arange(60)
-    sets = {PHOTOGRAPHS: cameras, "told": one_size, "same": alike}
-    found = measure_baseline(
-        {name: BaselineFeatures(file_features(part), files) for name, part in sets.items()}
-    )
-    told, same = found.generators.values()
-    assert told.low > 0.95
-    assert same.low < 0.5 < same.high + 0.1
-    assert found.mean.value == pytest.approx((told.value + same.value) / 2)
-    assert same.low < found.mean.low < found.mean.value < found.mean.high < told.high
-
-
-def test_the_baseline_judges_no_file_by_another_of_its_faces():
-    """Noise that is shared within a file could be learned by heart, were files split between folds."""
-    rng = np.random.default_rng(1)
-    files = np.repeat(np.arange(30), 10)
-    ours, theirs = (np.repeat(rng.normal(size=(30, 2)), 10, axis=0) for _ in range(2))
-    sets = {PHOTOGRAPHS: BaselineFeatures(ours, files), "x": BaselineFeatures(theirs, files)}
-    assert measure_baseline(sets, n_draws=2).mean.value < 0.75
-
-
-def test_the_baseline_does_not_see_the_make():
-    jpeg = FileFacts(1000, 10, 10, "JPEG", (9.0,), "Canon")
-    assert np.array_equal(*file_features([jpeg, FileFacts(1000, 10, 10, "JPEG", (9.0,))]))
-    assert not np.array_equal(*file_features([jpeg, FileFacts(1000, 10, 10, "PNG")]))

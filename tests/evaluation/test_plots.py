@@ -7,92 +7,27 @@ import matplotlib
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from PIL import Image
 
-from bladescan.base import figures
 from bladescan.base.errors import MissingDependencyError, OutputError
 from bladescan.evaluation import embedding_plot, plots, robustness_plot
 from bladescan.evaluation.report import (
     PHOTOGRAPHS,
-    HeadReport,
-    Interval,
-    Metrics,
-    Report,
     Scored,
-    SetCounts,
-    VariantReport,
 )
-
-NAN, INF = math.nan, math.inf
-VARIANTS = ["none", "jpeg-95", "jpeg-75", "blur"]
-
-
-def scored(n_generators=2, n=60):
-    """The later the generator, the further from the photographs."""
-    rng = np.random.default_rng(0)
-    likely, p = {PHOTOGRAPHS: rng.normal(0, 1, n)}, {PHOTOGRAPHS: rng.beta(1, 4, n)}
-    embeddings = {PHOTOGRAPHS: rng.normal(size=(n, 8)).astype(np.float32)}
-    for i in range(n_generators):
-        likely[f"g{i}"] = rng.normal(-0.5 - i, 1, n // 2)
-        p[f"g{i}"] = rng.beta(2 + i, 2, n // 2)
-        embeddings[f"g{i}"] = rng.normal(i, 1, size=(n // 2, 8)).astype(np.float32)
-    return Scored({"one-class": likely, "binary": p}, embeddings)
-
-
-def one_class(photographs, **generators):
-    sets = {PHOTOGRAPHS: photographs, **generators}
-    return Scored({"one-class": {name: np.array(scores, np.float64) for name, scores in sets.items()}})
-
-
-def binary(photographs, **generators):
-    return Scored({"binary": one_class(photographs, **generators).scores["one-class"]})
-
-
-def metrics(value, low=None, high=None):
-    interval = Interval(value, value - 0.02 if low is None else low, value + 0.01 if high is None else high)
-    return Metrics(9, 9, *[interval] * 9)
-
-
-def report(variants=None, *, one_class=-1.5, binary=0.75):
-    """A report of both heads, each with the variants given: by name, metrics by generator."""
-    found = {
-        name: VariantReport(generators, metrics(np.mean([m.auc.value for m in generators.values()])))
-        for name, generators in (variants or {}).items()
-    }
-    heads = {"one-class": HeadReport(one_class, found), "binary": HeadReport(binary, found)}
-    counts = SetCounts(9, 9, 9, {})
-    return Report("0", "d", "00", "onnx", "cpu", "auto", 0.05, None, counts, {}, heads, {}, [])
-
-
-def falling(n_generators=3):
-    """Every generator its own course of AUC."""
-    return {
-        variant: {f"g{k}": metrics(0.9 - 0.03 * k - 0.02 * i) for k in range(n_generators)}
-        for i, variant in enumerate(VARIANTS)
-    }
-
-
-@pytest.fixture
-def coarse(monkeypatch):
-    """Small pictures, for tests that write many and count no pixels."""
-    monkeypatch.setattr(figures, "DPI", 50)
-
-
-def texts(figure):
-    figure.draw_without_rendering()
-    return [text.get_text() for text in figure.findobj(matplotlib.text.Text) if text.get_text()]
-
-
-def line(axes, label):
-    """Places of the one line of some axes with a label."""
-    (found,) = [line for line in axes.get_lines() if line.get_label() == label]
-    return np.array(found.get_xydata())
-
-
-def key(axes):
-    """Areas and names beside a ROC curve, from the top."""
-    rows = [text for text in axes.texts if text.get_text() not in ("AUC", "chance")]
-    return [t.get_text().split("  ") for t in sorted(rows, key=lambda text: -text.get_position()[1])]
+from tests.evaluation.drawn import (
+    INF,
+    NAN,
+    binary,
+    falling,
+    key,
+    line,
+    metrics,
+    one_class,
+    report,
+    scored,
+    size,
+    texts,
+)
 
 
 def test_the_roc_curve_goes_through_the_shares_at_every_threshold():
@@ -209,159 +144,6 @@ def test_a_threshold_that_is_no_number_is_not_drawn(threshold):
     assert panels[-1].get_xlabel() == "log-likelihood"
 
 
-def clouds(panel):
-    """Places of the points of a panel, by set."""
-    return {cloud.get_label(): np.array(cloud.get_offsets()) for cloud in panel.collections}
-
-
-def test_every_generator_has_a_panel_in_which_the_photographs_stand_at_the_same_places():
-    panels = embedding_plot.tsne_figure(scored(3, n=24)).axes
-    found = [clouds(panel) for panel in panels]
-    assert [list(cloud) for cloud in found] == [[PHOTOGRAPHS, f"g{k}"] for k in range(3)]
-    for cloud in found:
-        assert cloud[PHOTOGRAPHS].shape == (24, 2)
-        assert_array_equal(cloud[PHOTOGRAPHS], found[0][PHOTOGRAPHS])
-
-
-def test_the_points_of_a_set_far_from_another_stand_apart():
-    rng = np.random.default_rng(0)
-    far = {PHOTOGRAPHS: rng.normal(0, 1, (40, 5)), "g": rng.normal(50, 1, (40, 5))}
-    (panel,) = embedding_plot.tsne_figure(Scored({}, far)).axes
-    places = clouds(panel)
-    centres = {name: cloud.mean(axis=0) for name, cloud in places.items()}
-    for name, other in ((PHOTOGRAPHS, "g"), ("g", PHOTOGRAPHS)):
-        own = np.linalg.norm(places[name] - centres[name], axis=1)
-        assert (own < np.linalg.norm(places[name] - centres[other], axis=1)).all()
-
-
-def test_the_same_seed_gives_the_same_picture_and_another_draws_other_faces(coarse, monkeypatch, tmp_path):
-    monkeypatch.setattr(embedding_plot, "MAX_POINTS", 30)
-    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        embedding_plot.plot_tsne(scored(), tmp_path / name, seed=seed)
-    files = [(tmp_path / name).read_bytes() for name in "abc"]
-    assert files[0] == files[1] != files[2]
-
-
-def test_of_many_faces_a_part_is_drawn_and_the_title_says_so(monkeypatch):
-    monkeypatch.setattr(embedding_plot, "MAX_POINTS", 40)
-    figure = embedding_plot.tsne_figure(scored(2, n=60))
-    drawn = [{name: len(cloud) for name, cloud in clouds(panel).items()} for panel in figure.axes]
-    assert drawn == [{PHOTOGRAPHS: 20, "g0": 10}, {PHOTOGRAPHS: 20, "g1": 10}]
-    assert "▲ g0 (10 of 30)" in texts(figure)
-
-
-@pytest.mark.parametrize(
-    ("sizes", "expected"),
-    [
-        ([9000, 9000, 9000], [1000, 500, 500]),
-        ([9000, 100, 9000], [1266, 100, 633]),
-        ([400, 9000, 9000], [400, 800, 800]),
-        ([50, 60, 70], [50, 60, 70]),
-        ([9000], [2000]),
-    ],
-)
-def test_room_that_small_sets_leave_goes_to_the_others(sizes, expected):
-    assert embedding_plot._shares(sizes, True) == expected
-
-
-def test_embeddings_that_are_not_finite_are_left_out():
-    given = scored(1, n=24)
-    given.embeddings["g0"][3, 2] = NAN
-    figure = embedding_plot.tsne_figure(given)
-    assert len(clouds(figure.axes[0])["g0"]) == 11
-    assert "▲ g0 (11 of 12)" in texts(figure)
-
-
-def test_three_faces_are_too_few_for_a_tsne_and_the_picture_says_so():
-    given = {PHOTOGRAPHS: np.ones((2, 4), np.float32), "g": np.zeros((1, 4), np.float32)}
-    assert texts(embedding_plot.tsne_figure(Scored({}, given))) == [
-        "3 faces with embeddings are too few for a t-SNE: it takes 10"
-    ]
-
-
-@pytest.mark.parametrize("n", [10, 11])
-def test_the_fewest_faces_do(n):
-    (panel,) = embedding_plot.tsne_figure(Scored({}, {"g": np.eye(n, 4, dtype=np.float32)})).axes
-    assert clouds(panel)["g"].shape == (n, 2)
-
-
-def test_embeddings_that_are_all_equal_are_said_to_be():
-    given = {PHOTOGRAPHS: np.ones((20, 4), np.float32)}
-    assert texts(embedding_plot.tsne_figure(Scored({}, given))) == ["no t-SNE: all 20 embeddings are equal"]
-
-
-def courses(axes):
-    """AUC and the ends of its interval by variant, for every line of some axes."""
-    found = {}
-    for container in axes.containers:
-        values, _, (bars,) = container
-        ends = np.array(bars.get_segments())[:, :, 1]
-        found[container.get_label()] = (values.get_ydata(), ends[:, 0], ends[:, 1])
-    return found
-
-
-def test_the_robustness_lines_hold_the_numbers_of_the_report():
-    variants = falling()
-    for axes in robustness_plot.robustness_figure(report(variants)).axes:
-        found = courses(axes)
-        assert list(found) == ["g0", "g1", "g2", "mean"]
-        for name in ("g0", "g1", "g2"):
-            given = np.array([variants[variant][name].auc for variant in VARIANTS])
-            assert_allclose(np.transpose(found[name]), given)
-        means = [np.mean([m.auc.value for m in variants[v].values()]) for v in VARIANTS]
-        assert_allclose(found["mean"][0], means)
-        assert [label.get_text() for label in axes.get_xticklabels()] == VARIANTS
-
-
-def test_one_generator_has_no_mean():
-    for axes in robustness_plot.robustness_figure(report(falling(1))).axes:
-        assert list(courses(axes)) == ["g0"]
-
-
-def test_the_mean_is_the_thickest_line():
-    (axes, _) = robustness_plot.robustness_figure(report(falling())).axes
-    widths = {container.get_label(): container[0].get_linewidth() for container in axes.containers}
-    assert max(widths, key=widths.__getitem__) == "mean"
-    assert sorted(widths.values())[-2] < widths["mean"] / 2
-
-
-def ends(axes):
-    return [text for text in axes.texts if text.get_text() != "chance"]
-
-
-def test_every_robustness_line_ends_in_its_name_and_last_value_and_no_two_of_ten_overlap():
-    equal = {variant: {f"g{k}": metrics(0.9 + 0.002 * k) for k in range(10)} for variant in VARIANTS}
-    figure = robustness_plot.robustness_figure(report(equal))
-    figure.draw_without_rendering()
-    for axes in figure.axes:
-        # An annotation's own extent includes its leader.
-        placed = [(matplotlib.text.Text.get_window_extent(text), text.get_text()) for text in ends(axes)]
-        placed.sort(key=lambda item: item[0].y0)
-        assert all(a.y1 <= b.y0 for (a, _), (b, _) in zip(placed, placed[1:], strict=False))
-        said = [f"g{k}  {0.9 + 0.002 * k:.3f}" for k in range(10)]
-        assert sorted(text for _, text in placed) == [*said, "mean  0.909"]
-
-
-def test_a_variant_without_a_number_leaves_a_gap_and_the_label_has_the_last_known():
-    variants = falling(1)
-    variants["jpeg-95"] = {"g0": metrics(NAN)}
-    variants["blur"] = {"g0": metrics(0.8, NAN, NAN), "late": metrics(0.3, 0.4, 0.2)}
-    del variants["jpeg-75"]["g0"]
-    variants["jpeg-75"]["late"] = metrics(NAN)
-    (axes, _) = robustness_plot.robustness_figure(report(variants)).axes
-    assert axes.containers[0].get_label() == "g0"
-    assert np.isnan(axes.containers[0][0].get_ydata()).tolist() == [False, True, True, False]
-    assert [text.get_text() for text in ends(axes)] == ["late  0.300", "mean  0.550", "g0  0.800"]
-    assert axes.get_ylim()[0] < 0.3
-
-
-def test_chance_is_in_the_picture_of_a_good_detector():
-    variants = {"none": {"g": metrics(0.99)}}
-    (axes, _) = robustness_plot.robustness_figure(report(variants)).axes
-    assert axes.get_ylim()[0] < 0.5
-    assert [0.5, 0.5] in [list(line.get_ydata()) for line in axes.get_lines()]
-
-
 def test_no_two_of_ten_generators_are_drawn_alike_and_each_is_the_same_in_all_pictures():
     given = scored(10, n=20)
     curves = plots.roc_figure(given).axes[0]
@@ -405,16 +187,6 @@ def test_scores_without_much_in_them_still_give_pictures(given, coarse, tmp_path
         assert min(size(tmp_path / f"{name}.png")) > 50
 
 
-@pytest.mark.parametrize(
-    "variants",
-    [{}, {"none": {"g": metrics(NAN)}}, {"none": {"g": metrics(1.0, 1.0, 1.0)}}, {"none": {"g": metrics(0)}}],
-    ids=["none", "only NaN", "perfect", "worst"],
-)
-def test_a_report_without_much_in_it_still_gives_a_picture(variants, tmp_path):
-    robustness_plot.plot_robustness(report(variants), tmp_path / "x.png")
-    assert min(size(tmp_path / "x.png")) > 100
-
-
 @pytest.mark.parametrize("name", ["_$x_{\n\udc80", "生成", "n" * 300, "mean"], ids=range(4))
 def test_a_generator_may_have_any_name(name, coarse, tmp_path):
     rng = np.random.default_rng(0)
@@ -427,13 +199,6 @@ def test_a_generator_may_have_any_name(name, coarse, tmp_path):
     robustness_plot.plot_robustness(report(found), tmp_path / "robustness.png")
     for picture in ("roc", "scores", "tsne", "robustness"):
         assert max(size(tmp_path / f"{picture}.png")) < 800
-
-
-def size(path):
-    with Image.open(path) as image:
-        image.load()
-        assert image.format == "PNG"
-        return image.size
 
 
 def test_the_files_are_pictures_of_a_size_to_read(tmp_path):

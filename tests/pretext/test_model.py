@@ -11,7 +11,7 @@ from bladescan.pretext.model import LinearHead, PretextModel, ScalarHead, coarse
 from bladescan.tasks import pretext_tasks as tasks
 from bladescan.tasks.recipe import LossRecipe, OrdinalRecipe, Recipe
 from bladescan.tasks.recipe_files import load_recipe
-from tests.training.test_loop import TINY, batch
+from tests.training.tiny import TINY, batch
 
 
 @pytest.fixture(scope="module")

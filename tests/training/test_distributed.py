@@ -19,12 +19,12 @@ import torch
 torch.set_num_threads(1)
 sys.path.insert(0, {tests!r})
 from safetensors.torch import save_file
-from tests.training.test_loop import TINY, batch
+from tests.training.tiny import TINY, batch
 from bladescan.training.distributed import joined, share_batch_norms
 from bladescan.pretext.examples import Batch
 from bladescan.training.minibatches import Minibatch
 from bladescan.training.state import new_training_state
-from bladescan.training.loop import step
+from bladescan.training.step import step
 
 def shared(whole, world):
     own = slice(*(len(whole.pixels) // world.size * k for k in (world.rank, world.rank + 1)))

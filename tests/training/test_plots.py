@@ -1,6 +1,5 @@
 """The pictures of a run: what is drawn is what was given, and a broken history still gives a picture."""
 
-import io
 import math
 import sys
 
@@ -12,11 +11,11 @@ from PIL import Image
 
 from bladescan.base.errors import MissingDependencyError, OutputError
 from bladescan.base.figures import as_png
-from bladescan.photographs.tag_summary import TagSummary
 from bladescan.tasks import pretext_tasks as tasks
 from bladescan.training import plots
 
 NAMES = list(tasks.TASKS)
+
 WORDS = [name.replace("_", " ").replace("iso", "ISO") for name in NAMES]
 
 
@@ -153,7 +152,6 @@ def test_a_history_without_much_in_it_still_gives_a_picture(plot, lines, tmp_pat
 def test_an_empty_history_says_that_there_is_nothing_yet():
     assert "no losses yet" in texts(plots.losses_figure([]))
     assert "no task weights yet" in texts(plots.weights_figure([]))
-    assert "no tags" in texts(plots.tags_figure([]))
 
 
 def test_a_panel_without_numbers_says_so():
@@ -164,12 +162,11 @@ def test_a_panel_without_numbers_says_so():
 def test_the_files_are_pictures_of_a_size_to_read(tmp_path):
     plots.plot_losses(history(), tmp_path / "losses.png")
     plots.plot_weights(history(), tmp_path / "weights.png")
-    plots.plot_tags(SUMMARY, tmp_path / "tags.png")
-    for name in ("losses", "weights", "tags"):
+    for name in ("losses", "weights"):
         width, height = size(tmp_path / f"{name}.png")
         assert 900 <= width <= 2400
         assert 250 <= height <= 2400
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["losses.png", "tags.png", "weights.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["losses.png", "weights.png"]
 
 
 def test_the_same_history_gives_the_same_bytes(tmp_path):
@@ -195,37 +192,6 @@ def test_without_matplotlib_the_error_names_the_install(monkeypatch, tmp_path):
         plots.plot_losses(history(2), tmp_path / "x.png")
 
 
-SUMMARY = [
-    TagSummary("iso_speed", "ordinal", 60, 40, {"up to 100": 20, "100-400": 25, "400-": 15}),
-    TagSummary("make", "categorical", 90, 10, {"Nikon": 70, "Apple": 20, "FUJIFILM": 0}),
-]
-
-
-def test_the_bars_of_a_tag_are_its_counts_and_what_is_missing():
-    figure = plots.tags_figure(SUMMARY)
-    for axes, row in zip(figure.axes, SUMMARY, strict=True):
-        assert [bar.get_width() for bar in axes.patches] == [*row.counts.values(), row.n_missing]
-        assert [label.get_text() for label in axes.get_yticklabels()] == [*row.counts, "missing"]
-    assert [axes.get_title(loc="left") for axes in figure.axes] == [
-        "ISO speed: 60 of 100 (60%)",
-        "make: 90 of 100 (90%)",
-    ]
-
-
-def test_a_tag_of_many_values_sums_up_those_that_do_not_fit():
-    row = TagSummary("focal_length", "ordinal", 40, 0, {str(i): 2 for i in range(20)})
-    (axes,) = plots.tags_figure([row]).axes
-    counts = [bar.get_width() for bar in axes.patches]
-    assert sum(counts) == row.n_present
-    assert axes.get_yticklabels()[-2].get_text() == "7 more"
-
-
-def test_tags_of_no_photograph_give_a_picture():
-    figure = plots.tags_figure([TagSummary("make", "categorical", 0, 0, {})])
-    assert figure.axes[0].get_title(loc="left") == "make: 0 of 0 (none)"
-    assert Image.open(io.BytesIO(as_png(figure))).size[0] > 100
-
-
 def test_the_running_mean_is_that_of_a_naive_loop():
     rng = np.random.default_rng(0)
     numbers = np.where(rng.random(50) < 0.4, np.nan, rng.normal(size=50))
@@ -233,16 +199,3 @@ def test_the_running_mean_is_that_of_a_naive_loop():
         windows = [numbers[max(0, i - n + 1) : i + 1] for i in range(50)]
         naive = [np.mean(w[~np.isnan(w)]) if not np.isnan(w).all() else np.nan for w in windows]
         assert_allclose(plots.running_mean(numbers, n), naive, atol=1e-12)
-
-
-def test_spread_places_keep_their_gap_order_and_mean():
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        places = np.sort(rng.random(11)).tolist()
-        spread = plots.spread(places, 0.07)
-        assert np.diff(spread).min() >= 0.07 - 1e-12
-        assert np.mean(spread) == pytest.approx(np.mean(places))
-
-
-def test_places_far_enough_apart_stay():
-    assert plots.spread([0.1, 0.3, 0.9], 0.2) == pytest.approx([0.1, 0.3, 0.9])
