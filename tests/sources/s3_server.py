@@ -40,6 +40,12 @@ def environment(endpoint: str, secret: str = SECRET) -> dict[str, str]:
     }
 
 
+def reach(monkeypatch: Any, endpoint: str) -> None:
+    """Let this process reach a server."""
+    for name, value in environment(endpoint).items():
+        monkeypatch.setenv(name, value)
+
+
 class SeaweedS3:
     """A SeaweedFS server that speaks S3 on loopback and checks signatures."""
 
