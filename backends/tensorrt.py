@@ -19,8 +19,8 @@ from bladescan.base.errors import (
 )
 from bladescan.base.records import Scores
 from bladescan.runtimes.backend import BackendSettings, BackendStatus, check_crops
-from bladescan.runtimes.cuda_memory import Cuda, OutOfDeviceMemoryError, cuda_index
-from bladescan.runtimes.engine_file import SUFFIX, EngineFile, read_engine, rebuild_command, staleness
+from bladescan.runtimes.cuda import Cuda, OutOfDeviceMemoryError, cuda_index
+from bladescan.runtimes.engine_file import SUFFIX, EngineFile, read_engine, rebuild_command, why_unusable
 from bladescan.runtimes.tensorrt_library import (
     CROPS,
     EMBEDDING,
@@ -289,7 +289,7 @@ def _open(file: EngineFile, path: Path, cuda: Cuda, index: int) -> TensorRTBacke
     build = file.build
     library = find_library(build.library if build.library in LIBRARIES else LIBRARIES[0])
     cuda.call("cudaSetDevice", index)
-    if why := staleness(build, library.name, library.version, cuda.describe(index)):
+    if why := why_unusable(build, library.name, library.version, cuda.describe(index)):
         raise DetectorError(f"{path.name}: {why}; build it again: {rebuild_command(build, path)}")
     heads = _heads(file, where=path.name)
     engine = load_engine(library, file.engine, where=path.name)

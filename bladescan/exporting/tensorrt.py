@@ -33,14 +33,14 @@ from bladescan.exporting.quantisation import compare, judge, split, symmetric
 from bladescan.heads.detector import Detector, DetectorModule, load_detector
 from bladescan.networks.low_precision import DTYPES, lower
 from bladescan.runtimes.backend import BackendSettings
-from bladescan.runtimes.cuda_memory import Cuda, DeviceInfo
-from bladescan.runtimes.engine_file import SUFFIX, Build, EngineFile, encode_engine
+from bladescan.runtimes.cuda import Cuda, CudaDevice
+from bladescan.runtimes.engine_file import SUFFIX, EngineBuild, EngineFile, encode_engine
 from bladescan.runtimes.onnx_session import open_session
 from bladescan.runtimes.registry import choose_plugin
 from bladescan.runtimes.tensorrt_library import (
     CROPS,
     EMBEDDING,
-    Library,
+    TensorRTLibrary,
     build_engine,
     find_library,
     listed_capabilities,
@@ -116,7 +116,7 @@ def export_tensorrt(
         graph, shown = symmetric(graph, shown[calibrating]), shown[compared]
     check = _Check(detector, precision, shown, where=path.name)
     error = check.of_graph(graph)
-    build = Build(
+    build = EngineBuild(
         library=library.name,
         library_version=library.version,
         device="" if device is None or library.builds_without_device else device.name,
@@ -186,7 +186,7 @@ class _Heads(nn.Module):
         return tuple(score for score in self.module.heads(embedding) if score is not None)
 
 
-def _device() -> DeviceInfo | None:
+def _device() -> CudaDevice | None:
     """The first CUDA device, None where there is none."""
     try:
         cuda = Cuda()
@@ -195,7 +195,7 @@ def _device() -> DeviceInfo | None:
     return cuda.describe(0) if cuda.n_devices() else None
 
 
-def _capabilities(library: Library, device: DeviceInfo | None) -> tuple[str, ...]:
+def _capabilities(library: TensorRTLibrary, device: CudaDevice | None) -> tuple[str, ...]:
     """What to build for.
 
     Raises:

@@ -23,7 +23,7 @@ import msgspec
 
 from bladescan.base.errors import DetectorError
 from bladescan.detectors.manifest import Manifest, decode_manifest, encode_manifest
-from bladescan.runtimes.cuda_memory import DeviceInfo
+from bladescan.runtimes.cuda import CudaDevice
 
 MAGIC = b"bladescan-engine\n"
 SUFFIX = ".engine"
@@ -31,7 +31,7 @@ FORMAT_VERSION = 1
 _LENGTH = struct.Struct(">I")
 
 
-class Build(msgspec.Struct, frozen=True):
+class EngineBuild(msgspec.Struct, frozen=True):
     """What an engine was built from and for; elsewhere it does not run, or was never checked.
 
     Attributes:
@@ -59,7 +59,7 @@ class Build(msgspec.Struct, frozen=True):
 
 class _Header(msgspec.Struct, frozen=True):
     manifest: msgspec.Raw
-    build: Build
+    build: EngineBuild
     n_heads: int
     n_engine: int
     sha256: str
@@ -77,7 +77,7 @@ class EngineFile(NamedTuple):
     """
 
     manifest: Manifest
-    build: Build
+    build: EngineBuild
     heads: bytes
     engine: bytes
 
@@ -135,7 +135,9 @@ def _read_header(text: bytes, *, where: str) -> _Header:
     return header
 
 
-def staleness(build: Build, library: str, library_version: str, device: DeviceInfo | None = None) -> str:
+def why_unusable(
+    build: EngineBuild, library: str, library_version: str, device: CudaDevice | None = None
+) -> str:
     """Explain why an engine cannot run here; an empty text if it can.
 
     Args:
@@ -156,7 +158,7 @@ def staleness(build: Build, library: str, library_version: str, device: DeviceIn
     return ""
 
 
-def rebuild_command(build: Build, path: Path) -> str:
+def rebuild_command(build: EngineBuild, path: Path) -> str:
     """Write the command that builds such an engine here, quoted for a shell."""
     precision = shlex.quote(build.precision)
     photos = "".join(f" --photos={shlex.quote(place)}" for place in build.photos)

@@ -23,7 +23,7 @@ CROPS, EMBEDDING = "crops", "embedding"
 """The engine's one input and one output."""
 
 
-class Library(NamedTuple):
+class TensorRTLibrary(NamedTuple):
     """An imported library.
 
     Attributes:
@@ -42,7 +42,7 @@ class Library(NamedTuple):
         return self.name == "tensorrt_rtx"
 
 
-def find_library(preferred: str = LIBRARIES[0]) -> Library:
+def find_library(preferred: str = LIBRARIES[0]) -> TensorRTLibrary:
     """Import the preferred library, or another of `LIBRARIES` if that is not installed.
 
     Raises:
@@ -54,13 +54,13 @@ def find_library(preferred: str = LIBRARIES[0]) -> Library:
             continue
         try:
             api = import_module(name)
-            return Library(name, str(api.__version__), api)
+            return TensorRTLibrary(name, str(api.__version__), api)
         except Exception as exc:  # a library that lacks its libraries raises whatever its loader raises
             raise BackendError(f"{name} cannot be imported ({first_line(exc)}): {INSTALL}") from exc
     raise MissingDependencyError("the tensorrt backend", "TensorRT", INSTALL)
 
 
-def listed_capabilities(library: Library) -> dict[str, Any]:
+def listed_capabilities(library: TensorRTLibrary) -> dict[str, Any]:
     """List the compute capabilities that the library can build for without a device, for example ``8.6``."""
     members = getattr(library.api, "ComputeCapability", None)
     if members is None or not library.builds_without_device:
@@ -70,7 +70,7 @@ def listed_capabilities(library: Library) -> dict[str, Any]:
 
 
 def build_engine(
-    library: Library, graph: bytes, *, size: int, max_batch: int, capabilities: Sequence[str]
+    library: TensorRTLibrary, graph: bytes, *, size: int, max_batch: int, capabilities: Sequence[str]
 ) -> bytes:
     """Build an engine from an ONNX graph, for batches from 1 to ``max_batch``.
 
@@ -114,7 +114,7 @@ def _target(config: Any, listed: dict[str, Any], capabilities: Sequence[str]) ->
         config.set_compute_capability(listed[capability], index)
 
 
-def load_engine(library: Library, engine: bytes, *, where: str) -> Any:
+def load_engine(library: TensorRTLibrary, engine: bytes, *, where: str) -> Any:
     """Load a serialised engine onto the current device.
 
     Args:
@@ -132,7 +132,7 @@ def load_engine(library: Library, engine: bytes, *, where: str) -> Any:
     return loaded
 
 
-def new_log(library: Library) -> Any:
+def new_log(library: TensorRTLibrary) -> Any:
     """Make a logger that keeps the library's errors and prints nothing."""
 
     class Log(library.api.ILogger):  # type: ignore[misc, name-defined]

@@ -29,7 +29,7 @@ from bladescan.scanning.decoder_process import Decoded, DecoderSettings, Request
 from bladescan.scanning.decoders import DecoderPool, decoder_pool
 from bladescan.scanning.judging import image_verdict, judge_faces
 from bladescan.scanning.stalls import with_stalls
-from bladescan.sources.fetching import Body, Fetched, Fetcher, fetch_ahead
+from bladescan.sources.fetching import FetchedBytes, Fetcher, PendingFetch, fetch_ahead
 from bladescan.sources.source import Source
 
 
@@ -192,7 +192,9 @@ def _is_full(batch: list[tuple[Source, Decoded]], batch_size: int) -> bool:
     return sum(max(1, len(decoded.faces)) for _, decoded in batch) >= batch_size
 
 
-def _submit(source: Source, fetched: Fetched | None, fetcher: Fetcher, pool: DecoderPool) -> Future[Decoded]:
+def _submit(
+    source: Source, fetched: PendingFetch | None, fetcher: Fetcher, pool: DecoderPool
+) -> Future[Decoded]:
     if fetched is not None:
         return _decode_fetched(source, fetched, fetcher, pool)
     if source.problem is None and source.known is None:
@@ -203,13 +205,15 @@ def _submit(source: Source, fetched: Fetched | None, fetcher: Fetcher, pool: Dec
     return done
 
 
-def _decode_fetched(source: Source, fetched: Fetched, fetcher: Fetcher, pool: DecoderPool) -> Future[Decoded]:
+def _decode_fetched(
+    source: Source, fetched: PendingFetch, fetcher: Fetcher, pool: DecoderPool
+) -> Future[Decoded]:
     """Decode an object as soon as it is here; its bytes are let go when that is done."""
     answer: Future[Decoded] = Future()
     ticket = fetched.ticket  # alone: the answer waits for its turn, and must not keep the bytes that long
     answer.add_done_callback(lambda _: fetcher.release(ticket))
 
-    def decode(body: Future[Body]) -> None:
+    def decode(body: Future[FetchedBytes]) -> None:
         try:
             data, fetch_s = body.result()
             decoding = pool.submit(Request(os.fsencode(source.name), data))

@@ -36,17 +36,17 @@ MAX_STALLS = 4
 """An object is given up after this many times ``timeout_s``, attempts and pauses included."""
 
 
-class Body(NamedTuple):
+class FetchedBytes(NamedTuple):
     """An object's bytes, and the seconds that they took to arrive, pauses included."""
 
     data: bytes
     fetch_s: float
 
 
-class Fetched(NamedTuple):
+class PendingFetch(NamedTuple):
     """An object being fetched. Release its ``ticket`` when its bytes are no longer needed."""
 
-    body: Future[Body]
+    body: Future[FetchedBytes]
     ticket: int
 
 
@@ -64,13 +64,13 @@ class Fetcher:
         self._thread: threading.Thread | None = None
         self._n_tickets = 0
 
-    def submit(self, source: Source) -> Fetched:
+    def submit(self, source: Source) -> PendingFetch:
         """Start to fetch an object; the result is a body or an ImageError."""
         loop = self._loop or self._start()
         self._n_tickets += 1
         ticket = self._n_tickets
         loop.call_soon_threadsafe(self._room.enter, ticket)
-        return Fetched(asyncio.run_coroutine_threadsafe(self._fetch(source, ticket), loop), ticket)
+        return PendingFetch(asyncio.run_coroutine_threadsafe(self._fetch(source, ticket), loop), ticket)
 
     def release(self, ticket: int) -> None:
         """Say that the bytes of an object are no longer held. Releasing twice is fine."""
@@ -117,7 +117,7 @@ class Fetcher:
         ready.set()
         await self._stop.wait()
 
-    async def _fetch(self, source: Source, ticket: int) -> Body:
+    async def _fetch(self, source: Source, ticket: int) -> FetchedBytes:
         listed = None if source.stamp is None else StoredObject("", *source.stamp)
         size = UNKNOWN_BYTES if listed is None else listed.size
         if listed is not None:
@@ -129,7 +129,7 @@ class Fetcher:
                 started = time.perf_counter()
                 try:
                     data = await self._within_deadline(source.name, listed, limit)
-                    return Body(data, time.perf_counter() - started)
+                    return FetchedBytes(data, time.perf_counter() - started)
                 except TooLargeError as exc:
                     check_size(exc.size, self._max_bytes)
                     size, limit = exc.size, self._max_bytes
@@ -203,12 +203,12 @@ class _ByteBudget:
 
 def fetch_ahead(
     sources: Iterable[Source | None], fetcher: Fetcher
-) -> Iterator[tuple[Source | None, Fetched | None]]:
+) -> Iterator[tuple[Source | None, PendingFetch | None]]:
     """Yield the same sources in the same order, and start to fetch those behind URLs before they come out.
 
     A None among the sources marks a stall; it comes out after everything before it.
     """
-    pending: deque[tuple[Source | None, Fetched | None]] = deque()
+    pending: deque[tuple[Source | None, PendingFetch | None]] = deque()
     try:
         for source in sources:
             pending.append((source, fetcher.submit(source) if _is_wanted(source) else None))
@@ -227,5 +227,5 @@ def _is_wanted(source: Source | None) -> TypeGuard[Source]:
     return source is not None and source.problem is None and source.known is None and is_url(source.name)
 
 
-def _is_here(fetched: Fetched | None) -> bool:
+def _is_here(fetched: PendingFetch | None) -> bool:
     return fetched is None or fetched.body.done()

@@ -33,15 +33,15 @@ from bladescan.exporting.quantisation import symmetric
 from bladescan.exporting.tensorrt import TOLERANCES, embedding_graph, export_tensorrt, heads_graph
 from bladescan.heads.detector import DetectorModule, load_detector, save_detector
 from bladescan.runtimes.backend import BackendSettings
-from bladescan.runtimes.cuda_memory import DeviceInfo, OutOfDeviceMemoryError
+from bladescan.runtimes.cuda import CudaDevice, OutOfDeviceMemoryError
 from bladescan.runtimes.engine_file import (
     MAGIC,
-    Build,
+    EngineBuild,
     EngineFile,
     encode_engine,
     read_engine,
     rebuild_command,
-    staleness,
+    why_unusable,
 )
 from bladescan.runtimes.registry import choose_plugin, get_plugin
 from bladescan.runtimes.tensorrt_library import build_engine, find_library, listed_capabilities, new_log
@@ -54,7 +54,7 @@ from tests.tiny import D, bare_encoder, crops, tiny_detector
 pytest.importorskip("onnx")
 FAKE = Path(__file__).parent / "fake_runtime"
 FAKE_MODULES = ("tensorrt", "cuda", "cuda.bindings", "cuda.bindings.runtime")
-BUILD = Build("tensorrt", "10.9", "Some GPU", ("9.0",), "fp16", 64, "d.safetensors", "0" * 64)
+BUILD = EngineBuild("tensorrt", "10.9", "Some GPU", ("9.0",), "fp16", 64, "d.safetensors", "0" * 64)
 CONTRACT = {
     name.removeprefix("test_contract_"): check
     for name, check in vars(test_backends).items()
@@ -372,14 +372,14 @@ def test_no_part_of_an_engine_file_is_unpickled(fake, tmp_path):
 
 
 def test_an_engine_is_stale_anywhere_but_where_it_was_built():
-    here = DeviceInfo("Some GPU", "9.0")
-    assert staleness(BUILD, "tensorrt", "10.9", here) == ""
-    assert "here is tensorrt_rtx 10.9" in staleness(BUILD, "tensorrt_rtx", "10.9", here)
-    assert "here is tensorrt 10.9.1" in staleness(BUILD, "tensorrt", "10.9.1", here)
-    assert "Other has 8.9" in staleness(BUILD, "tensorrt", "10.9", DeviceInfo("Other", "8.9"))
-    assert "here is Other" in staleness(BUILD, "tensorrt", "10.9", DeviceInfo("Other", "9.0"))
+    here = CudaDevice("Some GPU", "9.0")
+    assert why_unusable(BUILD, "tensorrt", "10.9", here) == ""
+    assert "here is tensorrt_rtx 10.9" in why_unusable(BUILD, "tensorrt_rtx", "10.9", here)
+    assert "here is tensorrt 10.9.1" in why_unusable(BUILD, "tensorrt", "10.9.1", here)
+    assert "Other has 8.9" in why_unusable(BUILD, "tensorrt", "10.9", CudaDevice("Other", "8.9"))
+    assert "here is Other" in why_unusable(BUILD, "tensorrt", "10.9", CudaDevice("Other", "9.0"))
     portable = msgspec.structs.replace(BUILD, device="", capabilities=("8.9", "9.0"))
-    assert staleness(portable, "tensorrt", "10.9", DeviceInfo("Other", "8.9")) == ""
+    assert why_unusable(portable, "tensorrt", "10.9", CudaDevice("Other", "8.9")) == ""
 
 
 def test_the_command_that_rebuilds_integers_names_the_photographs():
@@ -459,7 +459,7 @@ def test_the_command_builds_an_engine_for_every_rtx_gpu_without_one(rtx, tmp_pat
     monkeypatch.setattr("bladescan.runtimes.tensorrt_library.LIBRARIES", ("tensorrt_rtx",))
     path = tmp_path / "d.engine"
     command = ["export", str(SAFETENSORS), "--to", "tensorrt", "-o", str(path)]
-    monkeypatch.setattr("bladescan.exporting.tensorrt._device", lambda: DeviceInfo("Some GPU", "9.0"))
+    monkeypatch.setattr("bladescan.exporting.tensorrt._device", lambda: CudaDevice("Some GPU", "9.0"))
     done = CliRunner().invoke(cli.app, command)
     assert done.exit_code == 2 and not path.exists()
     assert "has nothing for Some GPU (compute capability 9.0), only for 8.0, " in done.output

@@ -21,7 +21,7 @@ class OutOfDeviceMemoryError(BackendError):
     """The device has too little free memory; a smaller batch may fit."""
 
 
-class DeviceInfo(NamedTuple):
+class CudaDevice(NamedTuple):
     """What a compiled engine is tied to.
 
     Attributes:
@@ -69,29 +69,29 @@ class Cuda:
         except BackendError:
             return 0
 
-    def describe(self, index: int) -> DeviceInfo:
+    def describe(self, index: int) -> CudaDevice:
         """Look up name and compute capability of a device."""
         properties = self.call("cudaGetDeviceProperties", index)
         name = properties.name
         text = name.decode(errors="replace").rstrip("\0") if isinstance(name, bytes) else str(name)
-        return DeviceInfo(text, f"{properties.major}.{properties.minor}")
+        return CudaDevice(text, f"{properties.major}.{properties.minor}")
 
-    def pinned(self, shape: Sequence[int], dtype: DTypeLike) -> Pinned:
+    def pinned(self, shape: Sequence[int], dtype: DTypeLike) -> PinnedArray:
         """Allocate an array in page-locked memory, from which a copy to the device can overlap other work."""
-        return Pinned(self, tuple(shape), np.dtype(dtype))
+        return PinnedArray(self, tuple(shape), np.dtype(dtype))
 
-    def copy_in(self, target: int, source: Pinned, n_bytes: int, stream: Any) -> None:
+    def copy_in(self, target: int, source: PinnedArray, n_bytes: int, stream: Any) -> None:
         """Queue a copy to the device."""
         kind = self._api.cudaMemcpyKind.cudaMemcpyHostToDevice
         self.call("cudaMemcpyAsync", target, source.address, n_bytes, kind, stream)
 
-    def copy_out(self, target: Pinned, source: int, n_bytes: int, stream: Any) -> None:
+    def copy_out(self, target: PinnedArray, source: int, n_bytes: int, stream: Any) -> None:
         """Queue a copy from the device."""
         kind = self._api.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self.call("cudaMemcpyAsync", target.address, source, n_bytes, kind, stream)
 
 
-class Pinned:
+class PinnedArray:
     """Page-locked host memory as an array; it lives until it is freed.
 
     Attributes:
