@@ -20,11 +20,15 @@ _logger = logging.getLogger(__name__)
 
 @guarded
 def info(
-    path: Annotated[Path | None, typer.Argument(help="Detector, export or run. Default: what ships.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document, calibration included.")] = False,
+    path: Annotated[
+        Path | None, typer.Argument(help="Detector, export or encoder run. Default: the shipped detector.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document, with the calibration.")
+    ] = False,
     debug: o.Debug = False,
 ) -> None:
-    """Print what a detector, an export or an encoder run says of itself."""
+    """Print what a detector, an export or an encoder run is made of, from its manifest."""
     from bladescan.command.describe import as_text, cost, describe, read_manifest
     from bladescan.detectors.manifest import encode_manifest
     from bladescan.runtimes.registry import default_detector
@@ -40,7 +44,7 @@ def info(
 
 @guarded
 def backends(debug: o.Debug = False) -> None:
-    """List the runtimes, whether they are installed, and on which devices they can run."""
+    """List the runtimes, with their version, devices and kinds of file."""
     from bladescan.runtimes.registry import get_plugin, plugin_names
 
     for name in plugin_names():
@@ -55,14 +59,17 @@ def backends(debug: o.Debug = False) -> None:
 @guarded
 def doctor(
     urls: Annotated[
-        list[str] | None, typer.Argument(help="Buckets to look into, for example s3://bucket/prefix.")
+        list[str] | None, typer.Argument(help="Buckets to check, for example s3://bucket/prefix.")
     ] = None,
     model: o.Model = None,
     faces: o.Faces = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     debug: o.Debug = False,
 ) -> None:
-    """Check that this installation can scan: machine, packages, backends, face finder, detector, buckets."""
+    """Check whether this machine can scan: memory, packages, backends, face finder, detector, buckets.
+
+    Example: `bladescan doctor s3://bucket/uploads`
+    """
     from bladescan.command.doctor import examine
 
     findings = examine(model, faces, urls or ())
@@ -77,12 +84,12 @@ def doctor(
 
 @guarded
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where to put them.")] = Path("samples"),
+    folder: Annotated[Path, typer.Argument(help="Folder for the pictures.")] = Path("samples"),
     debug: o.Debug = False,
 ) -> None:
-    """Make five sample pictures to scan: three with a face, one without, one cut off."""
+    """Make five sample pictures to scan: three with a face, one without, one cut off on purpose."""
     from bladescan.command.demo import write_samples
 
     for path in write_samples(folder):
         print(path)
-    _logger.info("now: bladescan scan %s", folder)
+    _logger.info("next: bladescan scan %s", folder)

@@ -37,7 +37,7 @@ def check_memory(cgroup: Path = _CGROUP, meminfo: Path = _MEMINFO) -> tuple[bool
     """Whether there is memory for a decoder and a detector."""
     free = [n for n in (_free_on_machine(meminfo), _free_in_cgroup(cgroup)) if n is not None]
     if not free:
-        return None, "cannot be told here"
+        return None, "unknown on this system"
     limited = "" if len(free) == 1 or free[1] >= free[0] else ", by the limit of its cgroup"
     return min(free) >= LEAST_MEMORY, f"{_megabytes(min(free))} free{limited}"
 

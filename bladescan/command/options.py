@@ -220,7 +220,7 @@ Workers = Annotated[
     Option(
         metavar="N",
         min=0,
-        help="Processes that score; 0 is one for each core. With 1, decoding still uses every core.",
+        help="Processes that scan; 0 means one for each core. With 1, decoding still uses every core.",
         rich_help_panel=RUN,
     ),
 ]

@@ -60,6 +60,8 @@ def scan(
     """Scan images and say which faces are AI-generated.
 
     Every source gets a row: photographic, ai-generated, no-face, or unreadable with a reason.
+
+    Example: `bladescan scan uploads/ -o verdicts.csv`
     """
     from bladescan.command.scan_listeners import command_listener
     from bladescan.runtimes.backend import BackendSettings

@@ -45,7 +45,7 @@ class Journal(EntryFile):
     Args:
         output: the file that the verdicts go to.
         settings: of this scan.
-        resume: continue what is there; else it is thrown away.
+        resume: continue with what is there; else it is discarded.
 
     Attributes:
         found: number of entries of an earlier run that this one continues.
@@ -125,12 +125,12 @@ def _notice(left: Unfinished | None, output: str, settings: VerdictSettings, res
     if left is None or not (left.n or left.damage):
         return ""
     if left.damage:
-        return f"an unfinished scan into {output} cannot be read ({left.damage}): starting at the beginning"
+        return f"an unfinished scan into {output} cannot be read ({left.damage}): starting over"
     run = f"an unfinished scan into {output} ({left.n} images, until {left.last})"
     differences = ", ".join(settings.differences(left.described))
     if differences:
-        return f"{run} was made with other settings ({differences}): starting at the beginning"
-    return f"going on with {run}" if resume else f"{run} is thrown away; --resume would have gone on with it"
+        return f"{run} was made with other settings ({differences}): starting over"
+    return f"continuing {run}" if resume else f"{run} is discarded; --resume would have continued it"
 
 
 def _remove(path: str) -> None:

@@ -75,6 +75,5 @@ def _mapped() -> Iterator[None]:
         yield
     except OSError as exc:
         raise OutputError(
-            f"--fdr holds rows back in a temporary file, which fails: {exc.strerror}; set TMPDIR to a folder "
-            "with room"
+            f"--fdr cannot use its temporary file: {exc.strerror}; set TMPDIR to a folder with room"
         ) from exc

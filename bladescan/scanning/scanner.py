@@ -80,9 +80,9 @@ class ScanOptions:
 
     def __post_init__(self) -> None:
         if self.cluster is not None and self.n_workers != 1:
-            raise UsageError("--cluster and --workers are two ways to scan: give one")
+            raise UsageError("--cluster and --workers exclude each other: give one")
         if self.decision.fdr is not None and self.decision.false_alarm is not None:
-            raise UsageError("--fdr and --false-alarm are two ways to decide: give one")
+            raise UsageError("--fdr and --false-alarm exclude each other: give one")
 
 
 class Scanner:
@@ -253,7 +253,7 @@ def _open_backend(options: ScanOptions, n_workers: int) -> Backend:
     if path.is_dir():
         raise DetectorError(f"{path}: is a folder; expected a detector file (.onnx or .safetensors)")
     if not path.is_file():
-        raise DetectorError(f"{path}: no such detector file; leave --model out for the one that ships")
+        raise DetectorError(f"{path}: no such detector file; leave --model out for the shipped one")
     # A cluster's workers have the device; here the detector only says what it is.
     device = options.runtime.device if options.cluster is None else "auto"
     runtime = replace(options.runtime, device=device, threads=_n_threads(n_workers))

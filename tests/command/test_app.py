@@ -247,7 +247,7 @@ def test_an_interrupted_scan_keeps_what_was_finished(samples, tmp_path, number, 
     lines = [json.loads(line) for line in (tmp_path / "v.partial.jsonl").read_text().splitlines()]
     assert [line["type"] for line in lines] == ["run", "image", "summary"]
     assert lines[-1]["complete"] is False
-    assert "; the same command with --resume goes on" in said
+    assert "; the same command with --resume continues" in said
     left = [".v.jsonl.bladescan-journal", "v.jsonl", "v.partial.jsonl"]
     assert sorted(p.name for p in tmp_path.iterdir()) == left
 

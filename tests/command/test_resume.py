@@ -91,10 +91,10 @@ def test_killed_scans_write_in_the_end_what_undisturbed_ones_write():
 def test_what_was_finished_is_not_read_again(bladescan, interrupted, pictures, workers):
     options = ("scan", "pictures", *FAST, "--workers", workers)
     bladescan(*options, "-o", "expected.jsonl", cwd=pictures.parent, env=EPOCH)
-    assert "--resume goes on" in interrupted("-o", "v.jsonl")
+    assert "--resume continues" in interrupted("-o", "v.jsonl")
     rewrite_unseen(pictures / "00000.jpg")
     done = bladescan(*options, "-o", "v.jsonl", "--resume", cwd=pictures.parent, env=EPOCH)
-    assert b"going on with an unfinished scan into v.jsonl (8 images" in done.stderr
+    assert b"continuing an unfinished scan into v.jsonl (8 images" in done.stderr
     ours, expected = ((pictures.parent / name).read_bytes() for name in ("v.jsonl", "expected.jsonl"))
     assert ours == expected
     assert not (pictures.parent / JOURNAL).exists()
@@ -114,7 +114,7 @@ def test_without_resume_an_unfinished_run_is_thrown_away_and_said(bladescan, int
     interrupted("-o", "v.jsonl")
     rewrite_unseen(pictures / "00000.jpg")
     done = bladescan("scan", "pictures", *FAST, "-o", "v.jsonl", cwd=pictures.parent, env=EPOCH)
-    assert b"(8 images, until 2023-11-14T22:13:20+00:00) is thrown away; --resume would have" in done.stderr
+    assert b"(8 images, until 2023-11-14T22:13:20+00:00) is discarded; --resume would have" in done.stderr
     assert "not-an-image" in (pictures.parent / "v.jsonl").read_text().splitlines()[1]
     assert not (pictures.parent / JOURNAL).exists()
 
@@ -124,7 +124,7 @@ def test_other_settings_begin_again_and_say_which(bladescan, interrupted, pictur
     rewrite_unseen(pictures / "00000.jpg")
     more = ("--false-alarm", "0.2", "--max-pixels", "5M")
     done = bladescan("scan", "pictures", *FAST, *more, "-o", "v.jsonl", "--resume", cwd=pictures.parent)
-    assert b"other settings (false_alarm, limits): starting at the beginning" in done.stderr
+    assert b"other settings (false_alarm, limits): starting over" in done.stderr
     assert "not-an-image" in (pictures.parent / "v.jsonl").read_text().splitlines()[1]
 
 
