@@ -13,6 +13,8 @@ NEEDED = (
     "bladescan/detectors/default.onnx",
     "bladescan/detectors/default.safetensors",
     "bladescan/detectors/MODEL_CARD.md",
+    "bladescan/faces/yunet.onnx",
+    "bladescan/faces/NOTICE.md",
     "bladescan_backends/onnx.py",
     "bladescan/networks/vocabularies/gpt2_merges.txt.gz",
     "bladescan/networks/vocabularies/clip_merges.txt.gz",

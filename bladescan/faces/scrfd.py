@@ -56,7 +56,7 @@ class InsightFace:
         self._min_face = min_face
 
     def find(self, image: AnyImage) -> list[FaceBox]:
-        """Faces in an RGB image, highest score first."""
+        """Find the faces in an RGB image, highest score first."""
         bgr = np.ascontiguousarray(_not_too_thin(np.asarray(image))[:, :, ::-1])
         rows, points = self._network.detect(bgr)
         boxes = [
@@ -73,6 +73,19 @@ def _not_too_thin(image: Pixels) -> Pixels:
     height, width = image.shape[:2]
     least = -(-max(height, width) // 32)
     return np.pad(image, [(0, max(0, least - height)), (0, max(0, least - width)), (0, 0)], mode="edge")
+
+
+def insightface_files(model: str) -> list[Path]:
+    """List the ONNX files of a pack, sorted, or the one file that is named.
+
+    Args:
+        model: as for `InsightFace`.
+
+    Raises:
+        BackendError: there is no such pack.
+    """
+    path = _insightface_path(model)
+    return [path] if path.is_file() else sorted(path.rglob("*.onnx"))
 
 
 def _insightface_path(model: str) -> Path:

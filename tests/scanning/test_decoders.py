@@ -111,8 +111,8 @@ def test_a_process_that_takes_no_bytes_is_a_timeout_too():
 
 
 def test_a_face_finder_that_cannot_be_had_is_an_error_at_the_start():
-    with pytest.raises(UnknownNameError, match="Did you mean"):
-        decoder_process(DecoderSettings(faces="slimface")).start()
+    with pytest.raises(UnknownNameError, match="Did you mean 'yunet'"):
+        decoder_process(DecoderSettings(faces="yumet")).start()
 
 
 def test_a_folder_with_a_module_of_our_name_cannot_supply_code(process, tmp_path, monkeypatch):

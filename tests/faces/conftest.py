@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from bladescan.base.records import FaceBox
+
+
+def read(path: Path) -> np.ndarray:
+    """An image file's pixels, upright."""
+    with Image.open(path) as picture:
+        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+
+
+def common_share(a: FaceBox, b: FaceBox) -> float:
+    """Intersection over union, from its definition."""
+    common = max(0.0, min(a.x1, b.x1) - max(a.x0, b.x0)) * max(0.0, min(a.y1, b.y1) - max(a.y0, b.y0))
+    areas = [(box.x1 - box.x0) * (box.y1 - box.y0) for box in (a, b)]
+    return common / (sum(areas) - common)
+
+
+@pytest.fixture(scope="session")
+def portraits(data_dir: Path) -> list[np.ndarray]:
+    """Twelve images with one face in the middle."""
+    return [read(path) for path in sorted((data_dir / "faces").glob("*.jpg"))[::120][:12]]
