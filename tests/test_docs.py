@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import re
 import runpy
+import shlex
 
 import pytest
+from typer.main import get_command
 
 from bladescan import __version__
 from bladescan.base.records import Reason, Verdict
+from bladescan.command.app import app
 from bladescan.outputs.formats import SUFFIXES
 from bladescan.outputs.rows import COLUMNS
 from bladescan.outputs.run import RunInfo, RunSummary
@@ -52,10 +55,17 @@ def test_every_recipe_is_documented(name):
     assert f"`{name}`" in TEXT["training.md"]
 
 
+def anchors(page):
+    headings = re.findall(r"^#+ (.*)", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_between_pages_lead_somewhere():
     for page in [*ROOT.glob("docs/*.md"), *ROOT.glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+        for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", page.read_text()):
+            to = page.parent / target if target else page
+            assert to.exists(), f"{page.name}: {target}"
+            assert not anchor or anchor in anchors(to), f"{page.name}: {target}#{anchor}"
 
 
 def test_the_version_is_the_changelogs_newest_or_not_yet_released():
@@ -80,3 +90,36 @@ def test_names_that_pages_import_exist():
     assert lines
     for line in sorted(lines):
         exec(line, {})
+
+
+PAGES = [page for page in [*ROOT.glob("docs/*.md"), *ROOT.glob("*.md")] if page.name != "cli.md"]
+CODE = {page: re.sub(r"\\\n\s*|\s#.*|\.\.\.", " ", page.read_text()) for page in PAGES}
+COMMANDS = "|".join(get_command(app).commands)
+
+
+def commands_of(page):
+    lines = re.findall(r"^(?: {4,}|\S*/|[A-Z_]+=\S* |[a-z]\w* ).*", CODE[page], re.MULTILINE)
+    pattern = rf"(?<![\w`-])bladescan ((?:{COMMANDS})\b[^|<>;&`]*)"
+    return [found for line in lines for found in re.findall(pattern, line)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_command_takes_what_a_page_tells_it(page):
+    for line in commands_of(page):
+        command, (name, *arguments) = get_command(app), shlex.split(line)
+        while hasattr(command := command.commands[name], "commands"):
+            name, *arguments = arguments
+        command.make_context("bladescan", arguments)
+
+
+def test_benchmarks_that_pages_name_exist_with_their_options():
+    found = {
+        line for text in CODE.values() for line in re.findall(r"python -m benchmarks\.([^|`\n)]*)", text)
+    }
+    assert len(found) > 10
+    for line in found:
+        module, *options = line.split()
+        source = (ROOT / "benchmarks" / f"{module.replace('.', '/')}.py").read_text()
+        ours = options[: options.index("--")] if "--" in options else options
+        for option in (option for option in ours if option.startswith("--")):
+            assert option in source or option in (ROOT / "benchmarks/quality/pictures.py").read_text(), line
