@@ -51,7 +51,8 @@ def calibrate(
 ) -> None:
     """Set the thresholds of a detector with your own photographs; what it has learned stays.
 
-    A rate of 5% needs twenty faces at least; a few hundred are better. See docs/calibration.md.
+    A rate of 5% needs twenty faces at least; a few hundred are better. See docs/calibration.md. Needs the
+    extra `calibrate`.
 
     Example: `bladescan calibrate --photos photographs/ -o mine.onnx`
     """

@@ -244,6 +244,6 @@ def _beta_quantile(q: float, a: int, b: int) -> float:
         from scipy.stats import beta
     except ImportError as exc:
         raise MissingDependencyError(
-            "the interval of the false-alarm rate", "scipy", "pip install 'bladescan[train]'"
+            "the interval of the false-alarm rate", "scipy", "pip install 'bladescan[calibrate]'"
         ) from exc
     return float(beta.ppf(q, a, b))

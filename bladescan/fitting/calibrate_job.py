@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,7 +71,9 @@ def run_calibrate(
 
     Raises:
         BladescanError: the detector, the backend or the photographs are of no use.
+        MissingDependencyError: what the calibration needs is not installed.
     """
+    _check_installed(options.detector)
     plugin = choose_plugin(options.backend, options.detector)
     backend = plugin.open(options.detector, options.runtime)
     try:
@@ -81,6 +84,16 @@ def run_calibrate(
     with scanner:
         faces = _collect(scanner.scan(photographs), seen)
         return _calibrated(backend.manifest, faces, scanner.ready.finder, options)
+
+
+def _check_installed(detector: Path) -> None:
+    """Raise MissingDependencyError before the photographs are read, not after."""
+    suffix = detector.suffix.lower()
+    packages, extra = (("onnx", "scipy"), "calibrate") if suffix == ".onnx" else (("torch", "scipy"), "train")
+    for package in packages:
+        if find_spec(package) is None:
+            what = f"calibrating a detector in {suffix}"
+            raise MissingDependencyError(what, package, f"pip install 'bladescan[{extra}]'")
 
 
 def _settings(options: CalibrateOptions, backend: str, manifest: Manifest) -> ScanSettings:
@@ -102,15 +115,12 @@ def save_calibrated(detector: Path, manifest: Manifest, output: Path) -> None:
         MissingDependencyError: what the form needs is not installed.
         OutputError: the file cannot be written.
     """
+    _check_installed(detector)
     if detector.suffix.lower() == ".onnx":
         write_file(output, _with_manifest(detector.read_bytes(), manifest))
         return
-    try:
-        from bladescan.heads.detector import load_detector, save_detector
-    except ImportError as exc:
-        raise MissingDependencyError(
-            "calibrating a .safetensors detector", "torch", "pip install 'bladescan[train]'"
-        ) from exc
+    from bladescan.heads.detector import load_detector, save_detector
+
     save_detector(replace(load_detector(detector), manifest=manifest), output)
 
 
@@ -193,10 +203,8 @@ def _compared(old: Head, new: Head, scores: NDArray[np.float64], rate: float) ->
 
 def _with_manifest(data: bytes, manifest: Manifest) -> bytes:
     """The same graph with another manifest in its metadata."""
-    try:
-        import onnx
-    except ImportError as exc:
-        raise MissingDependencyError("calibrating an .onnx detector", "onnx", "pip install onnx") from exc
+    import onnx
+
     model = onnx.load_from_string(data)
     for entry in model.metadata_props:
         if entry.key == METADATA_KEY:

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bladescan.base.errors import MissingDependencyError
 from bladescan.base.exit_codes import ExitCode
 from bladescan.command.describe import read_manifest
 from bladescan.detectors.calibration import false_alarm_threshold
 from bladescan.detectors.shipped import ONNX, SAFETENSORS
+from bladescan.fitting import calibrate_job
+from bladescan.fitting.calibrate_job import CalibrateOptions, run_calibrate
 
 
 def pictures(folder: Path, n: int, seed: int) -> Path:
@@ -84,7 +87,7 @@ def test_both_forms_of_a_detector_are_calibrated_alike(bladescan, own, mine, tmp
     "arguments,said",
     [
         (["-o", "{tmp}/x.txt"], "expected a name that ends in .onnx or .safetensors"),
-        ([str(SAFETENSORS), "-o", "{tmp}/x.onnx"], "expected .safetensors"),
+        ([str(SAFETENSORS), "-o", "{tmp}/x.onnx"], "expected a name that ends in .safetensors"),
         (["-o", "{tmp}/none/x.onnx"], "no folder"),
         (["-o", "{tmp}/x.onnx", "--false-alarm", "0.01"], "needs at least 99"),
         (["-o", "{tmp}/x.onnx", "--false-alarm", "2"], "between 0 and 1"),
@@ -97,3 +100,10 @@ def test_what_cannot_be_calibrated_is_one_line_and_no_file(bladescan, own, tmp_p
     assert done.returncode == ExitCode.FAILED
     assert said in done.stderr.decode() and done.stderr.count(b"\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_package_is_named_before_a_photograph_is_read(monkeypatch, tmp_path):
+    monkeypatch.setattr(calibrate_job, "find_spec", lambda name: None if name == "scipy" else name)
+    for name, extra in (("x.onnx", "calibrate"), ("x.safetensors", "train")):
+        with pytest.raises(MissingDependencyError, match=rf"needs scipy, .*bladescan\[{extra}\]"):
+            run_calibrate(CalibrateOptions(tmp_path / name), iter(["never read"]))
