@@ -245,7 +245,7 @@ def test_nothing_is_written_when_the_engine_does_not_compute_the_detector(fake, 
     with pytest.raises(UnknownNameError, match="Available: fp16, fp32, int8"):
         export_tensorrt(tmp_path / "d.safetensors", tmp_path / "d.engine", precision="fp8")
     monkeypatch.setattr(fake.cuda, "devices", [])
-    with pytest.raises(DeviceUnavailableError, match="builds an engine on the CUDA device that it is for"):
+    with pytest.raises(DeviceUnavailableError, match="builds an engine on the device that will run it"):
         export_tensorrt(tmp_path / "d.safetensors", tmp_path / "d.engine")
     assert [path.name for path in tmp_path.iterdir()] == ["d.safetensors"]
 
