@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bladescan.base.errors import BackendError
 from bladescan.base.records import Scores
-from bladescan.detectors.manifest import Encoder, Head, Manifest
+from bladescan.detectors.manifest import CalibratedHead, EncoderSpec, Manifest
 from bladescan.runtimes.backend import check_crops
 
 _GRID = 16
@@ -20,10 +20,10 @@ def fake_manifest() -> Manifest:
     """Make a manifest with both heads, each calibrated on 99 evenly spaced scores."""
     return Manifest(
         name="fake",
-        encoder=Encoder("none", width=1, embedding_dim=3 * _GRID * _GRID),
+        encoder=EncoderSpec("none", width=1, embedding_dim=3 * _GRID * _GRID),
         heads={
-            "one-class": Head(tuple(float(x) for x in np.linspace(0.0, 98.0, 99)), 99),
-            "binary": Head(tuple(float(x) for x in np.linspace(-0.98, 0.0, 99)), 99),
+            "one-class": CalibratedHead(tuple(float(x) for x in np.linspace(0.0, 98.0, 99)), 99),
+            "binary": CalibratedHead(tuple(float(x) for x in np.linspace(-0.98, 0.0, 99)), 99),
         },
         default_head="one-class",
     )

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from bladescan.detectors.manifest import Encoder, Head, Manifest
+from bladescan.detectors.manifest import CalibratedHead, EncoderSpec, Manifest
 from bladescan.heads.classifier import Classifier
 from bladescan.heads.detector import Detector
 from bladescan.heads.mixture import Mixture
@@ -14,7 +14,7 @@ D = 24
 
 def bare_encoder(d=D):
     torch.manual_seed(0)
-    manifest = Manifest("tiny", Encoder("resnet10", width=8, embedding_dim=d))
+    manifest = Manifest("tiny", EncoderSpec("resnet10", width=8, embedding_dim=d))
     return Detector(manifest, vision_state(new_vision_encoder("resnet10", 8, d)))
 
 
@@ -30,7 +30,7 @@ def tiny_mixture(covariance="full", d=D, k=3):
 def tiny_detector(covariance="full", heads=("one-class", "binary")):
     bare = bare_encoder()
     torch.manual_seed(2)
-    head = Head((-2.0, -1.0, 0.0), 3)
+    head = CalibratedHead((-2.0, -1.0, 0.0), 3)
     manifest = Manifest(
         "tiny",
         bare.manifest.encoder,

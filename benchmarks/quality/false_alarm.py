@@ -27,7 +27,7 @@ from bladescan.detectors.calibration import (
     false_alarm_threshold,
     hold_out,
 )
-from bladescan.detectors.manifest import Head
+from bladescan.detectors.manifest import CalibratedHead
 from bladescan.heads.mixture_fit import COVARIANCES, fit_mixture
 
 
@@ -100,7 +100,7 @@ def measure(
     paper = fit_mixture(seen, groups=seen_groups, **shape).mixture
     ours = fit_mixture(seen[~held], groups=seen_groups[~held], **shape).mixture
     training = np.sort(paper.score_samples(seen))
-    head = Head(compress_calibration(ours.score_samples(seen[held])), int(held.sum()))
+    head = CalibratedHead(compress_calibration(ours.score_samples(seen[held])), int(held.sum()))
     return Split(
         n_calibration=head.n_held_out,
         n_unseen=int(unseen.sum()),

@@ -34,7 +34,7 @@ from bladescan.detectors.calibration import (
     needed_photographs,
     photographic_scores,
 )
-from bladescan.detectors.manifest import Head, HeadName
+from bladescan.detectors.manifest import CalibratedHead, HeadName
 from bladescan.evaluation.metrics import Sample, compute_metrics
 from bladescan.evaluation.report import Interval
 from bladescan.heads.mixture_fit import fit_mixture
@@ -58,7 +58,7 @@ class Road(NamedTuple):
     """One way to a detector: a head and its calibration."""
 
     head: Score
-    calibration: Head
+    calibration: CalibratedHead
 
 
 class Set(NamedTuple):
@@ -86,8 +86,8 @@ def scored(bench: Bench, cut: Cut, side: int) -> Set:
     return Set(cut, bench.score(cut.crops), bench.score(cut.matched(side).crops))
 
 
-def calibrated(scores: NDArray[np.float64]) -> Head:
-    return Head(compress_calibration(scores), len(scores))
+def calibrated(scores: NDArray[np.float64]) -> CalibratedHead:
+    return CalibratedHead(compress_calibration(scores), len(scores))
 
 
 def shipped(name: HeadName) -> Score:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from benchmarks.tables import parser, percent
 from bladescan.base.records import Scores
 from bladescan.detectors.calibration import clopper_pearson, p_values, photographic_scores
-from bladescan.detectors.manifest import Head, HeadName
+from bladescan.detectors.manifest import CalibratedHead, HeadName
 from bladescan.evaluation.degradations import match
 from bladescan.evaluation.metrics import Sample, compute_metrics
 from bladescan.evaluation.report import Interval
@@ -184,7 +184,9 @@ def _as_cut(faces: Faces) -> Cut:
     return Cut(faces.crops, faces.images)
 
 
-def sample(scores: NDArray[np.float64], files: NDArray[np.intp], head: Head | None = None) -> Sample:
+def sample(
+    scores: NDArray[np.float64], files: NDArray[np.intp], head: CalibratedHead | None = None
+) -> Sample:
     """Photographic scores as the report of an evaluation has them; without a head nothing is flagged."""
     flagged = np.zeros(len(scores), np.bool_) if head is None else p_values(head, scores) <= RATE
     return Sample(-scores, flagged, files)

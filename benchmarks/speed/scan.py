@@ -136,12 +136,12 @@ def runtimes(scratch: Path) -> dict[str, Runtime]:
 
 def resnets(scratch: Path) -> dict[str, Runtime]:
     """The same of a ResNet-50, the paper's encoder, with random weights: they cost what learned ones do."""
-    from bladescan.detectors.manifest import Encoder, Manifest
+    from bladescan.detectors.manifest import EncoderSpec, Manifest
     from bladescan.exporting.onnx import export_onnx
     from bladescan.heads.detector import Detector, save_detector
     from bladescan.networks.encoders import new_vision_encoder, vision_state
 
-    encoder = Encoder("resnet50", 64, 768)
+    encoder = EncoderSpec("resnet50", 64, 768)
     detector = Detector(Manifest("random", encoder), vision_state(new_vision_encoder("resnet50", 64, 768)))
     save_detector(detector, scratch / "resnet50.safetensors")
     export_onnx(detector, scratch / "resnet50.onnx")

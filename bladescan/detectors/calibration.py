@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bladescan.base.errors import DataError, DetectorError, MissingDependencyError, UsageError
 from bladescan.base.records import Scores
-from bladescan.detectors.manifest import Head, HeadName
+from bladescan.detectors.manifest import CalibratedHead, HeadName
 
 MAX_STORED = 4096
 """Most held-out scores that a manifest stores."""
@@ -60,7 +60,7 @@ def compress_calibration(scores: ArrayLike, max_stored: int = MAX_STORED) -> tup
     return tuple(ordered[ranks - 1].tolist())
 
 
-def p_values(head: Head, scores: ArrayLike) -> NDArray[np.float64]:
+def p_values(head: CalibratedHead, scores: ArrayLike) -> NDArray[np.float64]:
     r"""Compute conformal p-values: how common scores this low are among held-out photographs.
 
     .. math:: p(s) = \frac{1 + \#\{i : h_i \le s\}}{n + 1}
@@ -81,7 +81,7 @@ def p_values(head: Head, scores: ArrayLike) -> NDArray[np.float64]:
     return (1.0 + ceilings[place]) / (n + 1.0)
 
 
-def false_alarm_threshold(head: Head, rate: float) -> float:
+def false_alarm_threshold(head: CalibratedHead, rate: float) -> float:
     """Compute the score below which a face is called AI-generated at a false-alarm rate.
 
     Args:
@@ -197,7 +197,7 @@ def hold_out(
     return held[inverse]
 
 
-def check_calibration(head: Head, *, where: str) -> None:
+def check_calibration(head: CalibratedHead, *, where: str) -> None:
     """Raise DetectorError unless the stored calibration can be used: present, finite, ascending."""
     stored = np.asarray(head.calibration, np.float64)
     if not 0 < len(stored) <= MAX_STORED or head.n_held_out < len(stored):

@@ -47,8 +47,15 @@ FACE_RULE = FaceRule()
 """The rule for a detector of one's own."""
 
 
-class Encoder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The vision encoder: torchvision-layout ResNet ``name`` with stem ``width``, then fc."""
+class EncoderSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The shape of the vision encoder.
+
+    Attributes:
+        name: of the architecture, see `bladescan.networks.encoders`.
+        width: channels of the stem.
+        embedding_dim: length of the embedding.
+        normalise: whether the embedding is scaled to length 1.
+    """
 
     name: str
     width: int = 64
@@ -56,8 +63,8 @@ class Encoder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     normalise: bool = True
 
 
-class Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The text encoder that an encoder run holds beside the vision encoder.
+class TextEncoderSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The shape of the text encoder that an encoder run holds beside the vision encoder.
 
     Attributes:
         name: ``gpt2`` or ``clip``.
@@ -72,7 +79,7 @@ class Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prompts: tuple[str, ...] = ()
 
 
-class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class CalibratedHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One head and its calibration.
 
     Attributes:
@@ -101,11 +108,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     name: str
-    encoder: Encoder
+    encoder: EncoderSpec
     preprocessing: Preprocessing = Preprocessing()
     face_rule: FaceRule = FACE_RULE
-    text: Text | None = None
-    heads: dict[HeadName, Head] = {}
+    text: TextEncoderSpec | None = None
+    heads: dict[HeadName, CalibratedHead] = {}
     default_head: HeadName | None = None
     default_false_alarm: float = 0.05
     licence: str = ""

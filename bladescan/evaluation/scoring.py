@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bladescan.base.records import Scores
 from bladescan.detectors.calibration import p_values, photographic_scores
-from bladescan.detectors.manifest import Head, HeadName
+from bladescan.detectors.manifest import CalibratedHead, HeadName
 from bladescan.evaluation.degradations import degrade
 from bladescan.evaluation.metrics import Sample, anomaly_scores
 from bladescan.evaluation.report import NO_VARIANT, Scored
@@ -56,7 +56,7 @@ def _scores(crops: NDArray[np.uint8], variant: str, backend: Backend, batch_size
 
 
 def samples_of(
-    scored: Scored, name: HeadName, head: Head, rate: float, files: Mapping[str, NDArray[np.intp]]
+    scored: Scored, name: HeadName, head: CalibratedHead, rate: float, files: Mapping[str, NDArray[np.intp]]
 ) -> dict[str, Sample]:
     """Turn the raw scores of one head into samples by set.
 

@@ -25,7 +25,7 @@ from bladescan.detectors.calibration import (
     p_values,
     photographic_scores,
 )
-from bladescan.detectors.manifest import METADATA_KEY, Head, Manifest, encode_manifest
+from bladescan.detectors.manifest import METADATA_KEY, CalibratedHead, Manifest, encode_manifest
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.registry import choose_plugin
 from bladescan.scanning.decoder_process import DecoderSettings
@@ -191,7 +191,9 @@ def _calibrated(old: Manifest, faces: _Faces, finder: str, options: CalibrateOpt
     return Calibrated(manifest, report)
 
 
-def _compared(old: Head, new: Head, scores: NDArray[np.float64], rate: float) -> dict[str, Any]:
+def _compared(
+    old: CalibratedHead, new: CalibratedHead, scores: NDArray[np.float64], rate: float
+) -> dict[str, Any]:
     """The new threshold, and what the old one flags of these photographs."""
     flagged = int((p_values(old, scores) <= rate).sum())
     return {

@@ -23,7 +23,7 @@ from bladescan.detectors.calibration import (
     hold_out,
     needed_photographs,
 )
-from bladescan.detectors.manifest import Head, HeadName
+from bladescan.detectors.manifest import CalibratedHead, HeadName
 from bladescan.heads.classifier import FEWEST, Classifier, ClassifierFit, fit_classifier
 from bladescan.heads.detector import Detector, validate_detector
 from bladescan.heads.mixture_fit import COVARIANCES, MixtureFit, fit_mixture
@@ -135,7 +135,7 @@ def fit_detector(
         progress=lambda done, total: progress("mixture", done, total),
     )
     scores = mixture.mixture.score_samples(photographic[held])
-    heads: dict[HeadName, Head] = {"one-class": _one_class_head(mixture, scores)}
+    heads: dict[HeadName, CalibratedHead] = {"one-class": _one_class_head(mixture, scores)}
     report = _report(mixture, scores, heads["one-class"], held, ai_generated, labels, settings)
     state = None
     if ai_generated is not None:
@@ -186,11 +186,11 @@ def _check_binary(n_photographs: int, ai_generated: NDArray[Any] | None) -> None
             raise DataError(f"{n} {name} faces: the binary head needs at least {FEWEST}")
 
 
-def _one_class_head(fit: MixtureFit, scores: NDArray[np.float64]) -> Head:
+def _one_class_head(fit: MixtureFit, scores: NDArray[np.float64]) -> CalibratedHead:
     settings: dict[str, Any] = dict(fit.shape._asdict())
     if fit.held_out:
         settings["held_out_log_likelihood"] = fit.held_out[0][1]
-    return Head(compress_calibration(scores), len(scores), settings, fit.paper_threshold)
+    return CalibratedHead(compress_calibration(scores), len(scores), settings, fit.paper_threshold)
 
 
 class _Grouped(NamedTuple):
@@ -252,7 +252,7 @@ def binary_scores(state: Mapping[str, torch.Tensor], embeddings: NDArray[np.floa
     return found
 
 
-def _binary_head(fit: ClassifierFit, held_out: NDArray[np.float32]) -> Head:
+def _binary_head(fit: ClassifierFit, held_out: NDArray[np.float32]) -> CalibratedHead:
     scores = binary_scores(fit.state, held_out)
     settings = {
         "hidden": len(fit.state["fc1.bias"]),
@@ -260,13 +260,13 @@ def _binary_head(fit: ClassifierFit, held_out: NDArray[np.float32]) -> Head:
         "validation_loss": fit.validation_loss,
         "n_outliers": fit.n_outliers,
     }
-    return Head(compress_calibration(scores), len(scores), settings)
+    return CalibratedHead(compress_calibration(scores), len(scores), settings)
 
 
 def _report(
     mixture: MixtureFit,
     scores: NDArray[np.float64],
-    head: Head,
+    head: CalibratedHead,
     held: NDArray[np.bool_],
     ai_generated: NDArray[Any] | None,
     groups: NDArray[Any] | None,

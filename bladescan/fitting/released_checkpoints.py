@@ -30,11 +30,11 @@ from bladescan.base.output_files import write_file
 from bladescan.detectors.calibration import compress_calibration, needed_photographs
 from bladescan.detectors.manifest import (
     METADATA_KEY,
-    Encoder,
+    CalibratedHead,
+    EncoderSpec,
     FaceRule,
-    Head,
     Manifest,
-    Text,
+    TextEncoderSpec,
     encode_manifest,
 )
 from bladescan.fitting.features import embed_images, open_encoder
@@ -254,10 +254,14 @@ def _only(state: Mapping[str, Tensor], modules: tuple[str, ...]) -> dict[str, Te
 
 def _manifest(found: Checkpoint, options: ImportOptions) -> Manifest:
     kind, clip = KINDS[found.kind], TEXT_ENCODERS["clip"]
-    text = Text("clip", clip.layers, clip.width, clip.width // 64) if found.kind != "aigfd-exif" else None
+    text = (
+        TextEncoderSpec("clip", clip.layers, clip.width, clip.width // 64)
+        if found.kind != "aigfd-exif"
+        else None
+    )
     return Manifest(
         name=options.name or f"{kind.title} (authors' weights)",
-        encoder=Encoder("resnet50", 64, _EMBEDDING_DIM, normalise=kind.normalise),
+        encoder=EncoderSpec("resnet50", 64, _EMBEDDING_DIM, normalise=kind.normalise),
         # Their test images are whole, cropped faces, and their resize knows no antialiasing.
         face_rule=FaceRule(finder="none", resize="bilinear"),
         text=text,
@@ -321,7 +325,7 @@ def _calibrated(
             f"{needed}: give more photographs"
         )
     scores = binary_scores(found.classifier, features.embeddings)
-    head = Head(compress_calibration(scores), n, {"hidden": _HIDDEN, "fitted_by": "the authors"})
+    head = CalibratedHead(compress_calibration(scores), n, {"hidden": _HIDDEN, "fitted_by": "the authors"})
     counts: dict[str, Any] = {"images": features.n_images, "faces": n, "skipped": features.skipped}
     calibrated = msgspec.structs.replace(
         encoder.manifest,

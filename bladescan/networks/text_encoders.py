@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from bladescan.base.errors import UnknownNameError, UsageError
-from bladescan.detectors.manifest import Text
+from bladescan.detectors.manifest import TextEncoderSpec
 from bladescan.networks.prefix_tree import prefix_tree
 from bladescan.networks.tokenisers import VOCABULARIES
 from bladescan.networks.transformer import ACTIVATIONS, Transformer
@@ -143,9 +143,9 @@ class TextEncoder(nn.Module):
         embeddings: Tensor = states if self.text_fc is None else self.text_fc(states)
         return embeddings
 
-    def describe(self) -> Text:
+    def describe(self) -> TextEncoderSpec:
         """Describe the encoder for a run's manifest."""
-        return Text(self.name, self.layers, self.width, self.heads, self.prompts)
+        return TextEncoderSpec(self.name, self.layers, self.width, self.heads, self.prompts)
 
 
 def text_state(encoder: TextEncoder) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bladescan.base.errors import DetectorError
-from bladescan.detectors.manifest import METADATA_KEY, Text, decode_manifest
+from bladescan.detectors.manifest import METADATA_KEY, TextEncoderSpec, decode_manifest
 from bladescan.networks.encoders import check_tensors, without_prefix
 from bladescan.networks.prefix_tree import prefix_tree
 from bladescan.networks.text_encoders import TEXT_PREFIX, TOKEN_TABLE, TextEncoder
@@ -109,7 +109,7 @@ def _family_of_run(found: Weights, *, where: str) -> str:
     return text.name
 
 
-def _text_of_run(found: Weights, *, where: str) -> Text | None:
+def _text_of_run(found: Weights, *, where: str) -> TextEncoderSpec | None:
     if METADATA_KEY not in found.metadata:
         return None
     return decode_manifest(found.metadata[METADATA_KEY], where=where).text

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bladescan.base.errors import UsageError
 from bladescan.base.records import FaceVerdict, ImageRecord, Scores, Verdict
 from bladescan.detectors.calibration import p_values, photographic_scores
-from bladescan.detectors.manifest import Head, HeadName, Manifest
+from bladescan.detectors.manifest import CalibratedHead, HeadName, Manifest
 from bladescan.scanning.decoder_process import Decoded
 
 
@@ -29,7 +29,7 @@ def choose_head(manifest: Manifest, asked: str) -> HeadName:
 
 
 def judge_faces(
-    decoded: Decoded, scores: Scores, calibration: Head, head: HeadName, false_alarm: float
+    decoded: Decoded, scores: Scores, calibration: CalibratedHead, head: HeadName, false_alarm: float
 ) -> tuple[FaceVerdict, ...]:
     """Judge the faces of one image; ``scores`` holds their rows only."""
     ranks = p_values(calibration, photographic_scores(scores, head))

@@ -26,7 +26,7 @@ from torch import Tensor
 from bladescan import __version__
 from bladescan.base.errors import DetectorError, OutputError, UsageError
 from bladescan.base.output_files import write_file
-from bladescan.detectors.manifest import METADATA_KEY, Encoder, Manifest, decode_manifest, encode_manifest
+from bladescan.detectors.manifest import METADATA_KEY, EncoderSpec, Manifest, decode_manifest, encode_manifest
 from bladescan.networks.encoders import (
     VISION_PREFIX,
     check_tensors,
@@ -239,7 +239,7 @@ def save_encoder(out_dir: Path, state: TrainingState, recipe: Recipe, *, n_photo
     text = model.head.text if isinstance(model.head, JointHead) else None
     manifest = Manifest(
         name=recipe.name,
-        encoder=Encoder(encoder.name, encoder.width, encoder.embedding_dim, normalise=recipe.normalise),
+        encoder=EncoderSpec(encoder.name, encoder.width, encoder.embedding_dim, normalise=recipe.normalise),
         text=text.describe() if isinstance(text, TextEncoder) else None,
         provenance={
             "recipe": recipe.name,

@@ -15,11 +15,11 @@ from bladescan.detectors.calibration import (
     needed_photographs,
     p_values,
 )
-from bladescan.detectors.manifest import Head
+from bladescan.detectors.manifest import CalibratedHead
 
 
 def head_of(scores, max_stored=4096):
-    return Head(compress_calibration(scores, max_stored), len(scores))
+    return CalibratedHead(compress_calibration(scores, max_stored), len(scores))
 
 
 def test_a_p_value_counts_held_out_scores_at_or_below():
@@ -135,10 +135,10 @@ def test_a_group_too_large_for_the_share_leaves_the_smallest_held_out():
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        (Head((), 0), "0 calibration scores"),
-        (Head((1.0, 2.0), 1), "2 calibration scores for 1"),
-        (Head((2.0, 1.0), 2), "ascending"),
-        (Head((1.0, math.nan), 2), "finite"),
+        (CalibratedHead((), 0), "0 calibration scores"),
+        (CalibratedHead((1.0, 2.0), 1), "2 calibration scores for 1"),
+        (CalibratedHead((2.0, 1.0), 2), "ascending"),
+        (CalibratedHead((1.0, math.nan), 2), "finite"),
     ],
 )
 def test_a_calibration_that_cannot_be_used_is_refused(head, message):

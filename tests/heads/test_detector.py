@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from safetensors.torch import save_file
 
 from bladescan.base.errors import DetectorError, OutputError
-from bladescan.detectors.manifest import METADATA_KEY, Encoder, encode_manifest
+from bladescan.detectors.manifest import METADATA_KEY, EncoderSpec, encode_manifest
 from bladescan.heads.detector import Detector, DetectorModule, load_detector, save_detector
 from tests.tiny import D, bare_encoder, crops, tiny_detector
 
@@ -155,8 +155,8 @@ def test_wrong_tensors_are_named(tmp_path, tensors, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: replace(m, encoder=Encoder("vit")), "unknown vision encoder 'vit'"),
-        (lambda m: replace(m, encoder=Encoder("resnet10", 10**6)), "out of bounds"),
+        (lambda m: replace(m, encoder=EncoderSpec("vit")), "unknown vision encoder 'vit'"),
+        (lambda m: replace(m, encoder=EncoderSpec("resnet10", 10**6)), "out of bounds"),
         (lambda m: replace(m, heads={}), "head 'one-class' has no calibration"),
         (lambda m: replace(m, default_head=None), "default head None"),
     ],

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from bladescan.base.errors import DetectorError
-from bladescan.detectors.manifest import METADATA_KEY, Encoder, Manifest, Text, encode_manifest
+from bladescan.detectors.manifest import METADATA_KEY, EncoderSpec, Manifest, TextEncoderSpec, encode_manifest
 from bladescan.networks.text_encoders import TEXT_PREFIX, TextEncoder, text_state
 from bladescan.networks.text_weights import load_text_weights
 from tests.networks.small import FEW, NAMES, PROMPTS, alone, small
@@ -98,8 +98,8 @@ def test_openai_weights_are_taken_as_they_are(tmp_path):
     assert torch.equal(encoder.text_fc.weight, kept)
 
 
-def save_run(path: Path, encoder: TextEncoder, text: Text | None) -> None:
-    manifest = Manifest(name="run", encoder=Encoder("resnet10", 8, 24), text=text)
+def save_run(path: Path, encoder: TextEncoder, text: TextEncoderSpec | None) -> None:
+    manifest = Manifest(name="run", encoder=EncoderSpec("resnet10", 8, 24), text=text)
     tensors = {TEXT_PREFIX + key: value for key, value in text_state(encoder).items()}
     tensors["vision.conv1.weight"] = torch.zeros(1)
     save_file(tensors, path, metadata={METADATA_KEY: encode_manifest(manifest)})

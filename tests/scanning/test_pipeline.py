@@ -16,7 +16,7 @@ from PIL import Image
 
 from bladescan.base.errors import ImageError, UsageError
 from bladescan.base.records import FaceVerdict, ImageRecord, Reason, Verdict
-from bladescan.detectors.manifest import Encoder, Head, Manifest
+from bladescan.detectors.manifest import CalibratedHead, EncoderSpec, Manifest
 from bladescan.images.limits import Limits
 from bladescan.runtimes.registry import default_detector
 from bladescan.scanning.decoder_process import DecoderSettings
@@ -196,7 +196,7 @@ def test_judging_again_flags_at_or_below_the_threshold():
 
 def test_a_head_that_the_detector_lacks_is_an_error():
     manifest = Manifest(
-        "x", Encoder("resnet18"), heads={"one-class": Head((0.0,), 1)}, default_head="one-class"
+        "x", EncoderSpec("resnet18"), heads={"one-class": CalibratedHead((0.0,), 1)}, default_head="one-class"
     )
     assert choose_head(manifest, "auto") == "one-class"
     with pytest.raises(UsageError, match="has no binary head. Available: one-class"):
