@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from string import Template
 
-from bladescan.command.describe import as_text, describe
+from bladescan.base.text import as_text
+from bladescan.command.describe import describe
 from bladescan.detectors.shipped import FOLDER, MODEL_CARD, ONNX, SAFETENSORS
 from bladescan.exporting.onnx import export_onnx
 from bladescan.heads.detector import load_detector, save_detector

@@ -36,6 +36,11 @@ if TYPE_CHECKING:
         Scores,
         Verdict,
     )
+    from bladescan.evaluation.job import EvaluateOptions, Evaluation, evaluate, save_evaluation
+    from bladescan.fitting.calibrate_job import Calibrated, CalibrateOptions, calibrate, save_calibrated
+    from bladescan.fitting.fit import FitSettings
+    from bladescan.fitting.job import FitOptions, fit
+    from bladescan.heads.detector import Detector, load_detector, save_detector
     from bladescan.images.limits import Limits
     from bladescan.outputs.run import RunInfo, RunSummary
     from bladescan.runtimes.backend import Backend, BackendPlugin, BackendSettings, BackendStatus
@@ -46,6 +51,9 @@ if TYPE_CHECKING:
     from bladescan.scanning.tally import Tally
     from bladescan.sources.query import SourceQuery
     from bladescan.sources.source import Source
+    from bladescan.tasks.recipe import Recipe
+    from bladescan.tasks.recipe_files import load_recipe
+    from bladescan.training.job import TrainOptions, train
 
 # onnxruntime keeps usage records for its maker unless told not to. What is scanned here is nobody's business.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -57,6 +65,11 @@ _ROOMS = {
     "ImageError MissingDependencyError OutputError RecipeError TooManyErrorsError UnknownNameError "
     "UsageError",
     "base.records": "Cost FaceBox FaceCrop FaceVerdict ImageRecord Reason Scores Verdict",
+    "evaluation.job": "EvaluateOptions Evaluation evaluate save_evaluation",
+    "fitting.calibrate_job": "CalibrateOptions Calibrated calibrate save_calibrated",
+    "fitting.fit": "FitSettings",
+    "fitting.job": "FitOptions fit",
+    "heads.detector": "Detector load_detector save_detector",
     "images.limits": "Limits",
     "outputs.run": "RunInfo RunSummary",
     "runtimes.backend": "Backend BackendPlugin BackendSettings BackendStatus",
@@ -67,6 +80,9 @@ _ROOMS = {
     "scanning.tally": "Tally",
     "sources.query": "SourceQuery",
     "sources.source": "Source",
+    "tasks.recipe": "Recipe",
+    "tasks.recipe_files": "load_recipe",
+    "training.job": "TrainOptions train",
 }
 _HOMES = {name: module for module, names in _ROOMS.items() for name in names.split()}
 """The module of each public name."""
@@ -80,15 +96,22 @@ __all__ = [
     "BladescanError",
     "BrokenOff",
     "BucketError",
+    "CalibrateOptions",
+    "Calibrated",
     "Cost",
     "DataError",
     "Decision",
     "DecoderSettings",
+    "Detector",
     "DetectorError",
     "DeviceUnavailableError",
+    "EvaluateOptions",
+    "Evaluation",
     "FaceBox",
     "FaceCrop",
     "FaceVerdict",
+    "FitOptions",
+    "FitSettings",
     "ImageError",
     "ImageRecord",
     "Limits",
@@ -98,6 +121,7 @@ __all__ = [
     "OutputError",
     "OutputOptions",
     "Reason",
+    "Recipe",
     "RecipeError",
     "RunInfo",
     "RunSummary",
@@ -108,11 +132,21 @@ __all__ = [
     "SourceQuery",
     "Tally",
     "TooManyErrorsError",
+    "TrainOptions",
     "UnknownNameError",
     "UsageError",
     "Verdict",
+    "calibrate",
+    "evaluate",
+    "fit",
+    "load_detector",
+    "load_recipe",
     "run_scan",
+    "save_calibrated",
+    "save_detector",
+    "save_evaluation",
     "scan",
+    "train",
 ]
 
 

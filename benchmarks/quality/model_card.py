@@ -16,7 +16,8 @@ from benchmarks.quality import failures, leave_one_out, own_photographs
 from benchmarks.quality.pictures import RATE, Bench, bench_parser, join, open_bench
 from benchmarks.tables import cell, percent, say, table
 from bladescan.detectors.manifest import HeadName
-from bladescan.evaluation.job import EvaluateOptions, Evaluation, run_evaluation, write_evaluation
+from bladescan.evaluation.job import EvaluateOptions, Evaluation, save_evaluation
+from bladescan.evaluation.job import evaluate as evaluate_detector
 from bladescan.evaluation.metrics import compute_metrics
 from bladescan.evaluation.report import NO_VARIANT, HeadReport, Interval, Metrics, Report, Stratum
 from bladescan.sources.source import Source
@@ -27,7 +28,9 @@ COLUMNS = {"auc": "AUC", "tpr_at_5": "TPR at 5%", "tpr_at_1": "TPR at 1%", "accu
 def evaluate(bench: Bench, match: bool, folder: Path, n_draws: int) -> Evaluation:
     """`bladescan evaluate` on the pictures that may only be measured, written into a folder."""
     photographs = [path for files in bench.collection.photographic.values() for path in files]
-    found = run_evaluation(
+    found = evaluate_detector(
+        [Source(str(path)) for path in photographs],
+        {name: [Source(str(path)) for path in files] for name, files in bench.collection.generated.items()},
         EvaluateOptions(
             bench.detector,
             decoder=bench.decoder,
@@ -36,11 +39,9 @@ def evaluate(bench: Bench, match: bool, folder: Path, n_draws: int) -> Evaluatio
             n_decoders=bench.n_jobs,
             n_draws=n_draws,
         ),
-        [Source(str(path)) for path in photographs],
-        {name: [Source(str(path)) for path in files] for name, files in bench.collection.generated.items()},
     )
     folder.mkdir(parents=True, exist_ok=True)
-    write_evaluation(found, folder)
+    save_evaluation(found, folder)
     return found
 
 

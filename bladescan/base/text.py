@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 _PASSWORD = re.compile(r"(?<=://)[^/?#@:]*:[^/?#]*@")
 
@@ -21,3 +23,19 @@ def printable_lines(text: str) -> str:
 def without_password(url: str) -> str:
     """Replace a user and password in a URL, or in any line, by ``***``."""
     return _PASSWORD.sub("***@", url)
+
+
+def as_text(shown: dict[str, Any]) -> str:
+    """Write nested values as indented ``key: value`` lines."""
+    return "\n".join(_lines(shown, 0))
+
+
+def _lines(value: dict[str, Any], depth: int) -> list[str]:
+    lines: list[str] = []
+    for key, item in value.items():
+        if isinstance(item, dict) and item:
+            lines += [f"{'  ' * depth}{key}:", *_lines(item, depth + 1)]
+        else:
+            text = item if isinstance(item, str) else json.dumps(item)
+            lines.append(f"{'  ' * depth}{key}: {text}")
+    return lines

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from bladescan.base.text import printable_lines
+import bladescan
+from bladescan.base.text import as_text, printable_lines
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
 from bladescan.command.inputs import (
     calibrated_detector,
     check_rate,
+    listed,
     raw_stdin,
-    source_query,
 )
 from bladescan.command.terminal import ProgressLine
-
-if TYPE_CHECKING:
-    pass
-
+from bladescan.processes.resources import n_cores
 
 _logger = logging.getLogger(__name__)
 
@@ -56,25 +54,18 @@ def calibrate(
 
     Example: `bladescan calibrate --photos photographs/ -o mine.onnx`
     """
-    from bladescan.command.describe import as_text
-    from bladescan.fitting.calibrate_job import CalibrateOptions, run_calibrate, save_calibrated
-    from bladescan.processes.resources import n_cores
-    from bladescan.runtimes.backend import BackendSettings
-    from bladescan.scanning.decoder_process import DecoderSettings
-    from bladescan.sources.listing import list_sources
-
-    path = calibrated_detector(detector, output)
-    asked = CalibrateOptions(
-        detector=path,
+    cores = n_cores()
+    asked = bladescan.CalibrateOptions(
+        detector=calibrated_detector(detector, output),
         name=name or output.stem,
         false_alarm=check_rate(false_alarm),
         backend=backend,
-        runtime=BackendSettings(device, threads=n_cores()),
-        decoder=DecoderSettings(faces=faces, min_face=min_face),
-        n_decoders=n_cores(),
+        runtime=bladescan.BackendSettings(device, threads=cores),
+        decoder=bladescan.DecoderSettings(faces=faces, min_face=min_face),
+        n_decoders=cores,
     )
     with ProgressLine("scoring", quiet=quiet) as line:
-        found = run_calibrate(asked, list_sources(source_query(photos), stdin=raw_stdin()), seen=line.advance)
-    save_calibrated(path, found.manifest, output)
+        found = bladescan.calibrate(listed(photos, raw_stdin()), asked, seen=line.advance)
+    bladescan.save_calibrated(found, output)
     print(printable_lines(as_text(found.report)))
-    _logger.info(f"detector: {output}; next: bladescan scan --model {output} PATH")
+    _logger.info("detector: %s; next: bladescan scan --model %s PATH", output, output)

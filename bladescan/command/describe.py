@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -68,22 +67,6 @@ def cost(manifest: Manifest) -> dict[str, int]:
             n_parameters += sum(head)
             n_multiply_adds += sum(head)  # one product or sum for each
     return {"parameters": n_parameters, "multiply_adds": n_multiply_adds}
-
-
-def as_text(shown: dict[str, Any]) -> str:
-    """Indented ``key: value`` lines."""
-    return "\n".join(_lines(shown, 0))
-
-
-def _lines(value: dict[str, Any], depth: int) -> list[str]:
-    lines: list[str] = []
-    for key, item in value.items():
-        if isinstance(item, dict) and item:
-            lines += [f"{'  ' * depth}{key}:", *_lines(item, depth + 1)]
-        else:
-            text = item if isinstance(item, str) else json.dumps(item)
-            lines.append(f"{'  ' * depth}{key}: {text}")
-    return lines
 
 
 def _read_safetensors_manifest(path: Path) -> Manifest:

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+import bladescan
 from bladescan.base.text import printable_lines
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
 from bladescan.command.inputs import (
     check_new_folder,
+    listed,
     named_folders,
     need_learning_side,
     raw_stdin,
-    source_query,
 )
 from bladescan.command.terminal import ProgressLine
-
-if TYPE_CHECKING:
-    pass
-
+from bladescan.processes.resources import n_cores
 
 _logger = logging.getLogger(__name__)
 
@@ -55,35 +53,25 @@ def evaluate(
     need_learning_side("evaluate")
     folders, stdin = named_folders(ai_generated, "--ai-generated"), raw_stdin()
     check_new_folder(output)
-    from bladescan.evaluation.job import EvaluateOptions, run_evaluation, write_evaluation
-    from bladescan.evaluation.markdown_report import summary
-    from bladescan.processes.resources import n_cores
-    from bladescan.runtimes.backend import BackendSettings
-    from bladescan.scanning.decoder_process import DecoderSettings
-    from bladescan.sources.listing import list_sources
 
-    asked = EvaluateOptions(
+    from bladescan.evaluation.markdown_report import summary
+
+    cores = n_cores()
+    asked = bladescan.EvaluateOptions(
         detector=detector,
         backend=backend,
-        runtime=BackendSettings(device, threads=n_cores()),
-        decoder=DecoderSettings(faces=faces, min_face=min_face),
+        runtime=bladescan.BackendSettings(device, threads=cores),
+        decoder=bladescan.DecoderSettings(faces=faces, min_face=min_face),
         false_alarm=false_alarm,
         match=match,
-        n_decoders=n_cores(),
+        n_decoders=cores,
         seed=seed,
     )
-    photographs = list_sources(source_query(photos), stdin=stdin)
-    sets = {name: list_sources(source_query(paths), stdin=stdin) for name, paths in folders.items()}
+    sets = {name: listed(paths, stdin) for name, paths in folders.items()}
     with ProgressLine("finding faces", quiet=quiet) as line:
-        found = run_evaluation(
-            asked,
-            photographs,
-            sets,
-            seen=line.advance,
-            progress=line.set,
-        )
-    write_evaluation(found, output, seed=seed)
+        found = bladescan.evaluate(listed(photos, stdin), sets, asked, seen=line.advance, progress=line.set)
+    bladescan.save_evaluation(found, output, seed=seed)
     print(printable_lines(summary(found.report)))
-    for warning in () if quiet else found.report.warnings:
+    for warning in found.report.warnings:
         _logger.warning("%s", warning)
-    _logger.info(f"report: {output / 'report.md'}")
+    _logger.info("report: %s", output / "report.md")

@@ -70,7 +70,7 @@ def export(
     Example: `bladescan export mine.safetensors -o mine.onnx`
     """
     from bladescan.base.errors import UnknownNameError, UsageError
-    from bladescan.command.describe import as_text
+    from bladescan.base.text import as_text
     from bladescan.detectors.shipped import ONNX, SAFETENSORS
 
     if detector is None:

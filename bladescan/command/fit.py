@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from bladescan.base.text import printable_lines
+import bladescan
+from bladescan.base.text import as_text, printable_lines
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
 from bladescan.command.inputs import (
     check_output,
+    listed,
     need_learning_side,
     raw_stdin,
-    source_query,
 )
 from bladescan.command.terminal import ProgressLine
-
-if TYPE_CHECKING:
-    pass
-
+from bladescan.processes.resources import n_cores
 
 _logger = logging.getLogger(__name__)
 
@@ -93,24 +91,18 @@ def fit(
     Example: `bladescan fit --photos photographs/ --ai-generated generated/ -o mine.safetensors`
     """
     need_learning_side("fit")
-    from bladescan.fitting.fit import FitSettings
-    from bladescan.fitting.job import FitOptions, run_fit
-    from bladescan.heads.detector import save_detector
-    from bladescan.processes.resources import n_cores
-    from bladescan.runtimes.backend import BackendSettings
-    from bladescan.scanning.decoder_process import DecoderSettings
-    from bladescan.sources.listing import list_sources
 
-    asked = FitOptions(
+    cores = n_cores()
+    asked = bladescan.FitOptions(
         encoder=encoder,
         name=name or output.stem,
         licence=licence,
         backend=backend,
         group_by=group_by,
         n_copies=copies,
-        runtime=BackendSettings(device, threads=n_cores()),
-        decoder=DecoderSettings(faces=faces, min_face=min_face),
-        fit=FitSettings(
+        runtime=bladescan.BackendSettings(device, threads=cores),
+        decoder=bladescan.DecoderSettings(faces=faces, min_face=min_face),
+        fit=bladescan.FitSettings(
             covariance,
             components,
             held_out=held_out,
@@ -118,25 +110,24 @@ def fit(
             n_outliers=pseudo_outliers,
             seed=seed,
         ),
-        n_decoders=n_cores(),
+        n_decoders=cores,
     )
     check_output(output, ".safetensors")
     stdin = raw_stdin()
     with ProgressLine("embedding", quiet=quiet) as line:
-        detector = run_fit(
+        detector = bladescan.fit(
+            listed(photos, stdin),
             asked,
-            list_sources(source_query(photos), stdin=stdin),
-            list_sources(source_query(ai_generated), stdin=stdin) if ai_generated else None,
-            list_sources(source_query(calibrate), stdin=stdin) if calibrate else None,
+            ai_generated=listed(ai_generated, stdin) if ai_generated else None,
+            calibration=listed(calibrate, stdin) if calibrate else None,
             seen=line.advance,
             progress=line.set,
         )
-    save_detector(detector, output)
+    bladescan.save_detector(detector, output)
     _print_fit(detector.manifest.provenance, output)
 
 
 def _print_fit(provenance: dict[str, Any], output: Path) -> None:
-    from bladescan.command.describe import as_text
 
     report = dict(provenance["fit"])
     for notice in report.pop("notices", ()):

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+import bladescan
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
 from bladescan.command.inputs import (
+    listed,
     need_learning_side,
     raw_stdin,
-    source_query,
 )
 from bladescan.command.terminal import ProgressLine
-
-if TYPE_CHECKING:
-    pass
-
+from bladescan.processes.resources import n_cores
 
 _logger = logging.getLogger(__name__)
 
@@ -59,24 +57,20 @@ def import_checkpoint(
     """
     need_learning_side("import")
     from bladescan.fitting.released_checkpoints import ImportOptions, run_import
-    from bladescan.processes.resources import n_cores
-    from bladescan.runtimes.backend import BackendSettings
-    from bladescan.scanning.decoder_process import DecoderSettings
-    from bladescan.sources.listing import list_sources
 
+    cores = n_cores()
     asked = ImportOptions(
         checkpoint=checkpoint,
         out=output,
         name=name,
         backend=backend,
-        runtime=BackendSettings(device, threads=n_cores()),
-        decoder=DecoderSettings(faces=faces, min_face=min_face),
-        n_decoders=n_cores(),
+        runtime=bladescan.BackendSettings(device, threads=cores),
+        decoder=bladescan.DecoderSettings(faces=faces, min_face=min_face),
+        n_decoders=cores,
         false_alarm=false_alarm,
     )
-    photographs = list_sources(source_query(photos), stdin=raw_stdin()) if photos else None
     with ProgressLine("embedding", quiet=quiet) as line:
-        imported = run_import(asked, photographs, seen=line.advance)
+        imported = run_import(asked, listed(photos, raw_stdin()) if photos else None, seen=line.advance)
     for notice in imported.notices:
         _logger.warning("%s", notice)
-    _logger.info(f"imported: {imported.path}")
+    _logger.info("imported: %s", imported.path)

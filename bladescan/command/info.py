@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from bladescan.base.exit_codes import ExitCode
-from bladescan.base.text import printable, printable_lines
+from bladescan.base.text import as_text, printable, printable_lines
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
 
@@ -29,7 +29,7 @@ def info(
     debug: o.Debug = False,
 ) -> None:
     """Print what a detector, an export or an encoder run is made of, from its manifest."""
-    from bladescan.command.describe import as_text, cost, describe, read_manifest
+    from bladescan.command.describe import cost, describe, read_manifest
     from bladescan.detectors.manifest import encode_manifest
     from bladescan.runtimes.registry import default_detector
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from bladescan.base.errors import OutputError, UsageError
 from bladescan.base.output_files import is_special
@@ -13,6 +14,7 @@ from bladescan.command.guard import is_closed
 
 if TYPE_CHECKING:
     from bladescan.sources.query import SourceQuery
+    from bladescan.sources.source import Source
 
 
 def source_query(
@@ -52,6 +54,13 @@ def source_query(
     )
 
 
+def listed(paths: list[str], stdin: BinaryIO | None) -> Iterator[Source]:
+    """List what an option of folders, files or lists (``-``) names."""
+    from bladescan.sources.listing import list_sources
+
+    return list_sources(source_query(paths), stdin=stdin)
+
+
 def check_apart(**files: str | Path | None) -> None:
     """Raise UsageError where two options name one file, of which one would replace the other."""
     taken: dict[str, str] = {}
@@ -63,11 +72,11 @@ def check_apart(**files: str | Path | None) -> None:
             raise UsageError(f"{path}: --{other} and --{option} name the same file; give each its own")
 
 
-def raw_stdin() -> Any:
+def raw_stdin() -> BinaryIO | None:
     """Open standard input as bytes; None if it is closed."""
     # Unbuffered: the thread that lists sources may still wait in a read when the process ends, and a
     # buffered reader's lock would then abort the interpreter.
-    return None if is_closed(0) else open(0, "rb", buffering=0, closefd=False)
+    return None if is_closed(0) else cast("BinaryIO", open(0, "rb", buffering=0, closefd=False))
 
 
 def check_output(path: Path, suffix: str) -> None:

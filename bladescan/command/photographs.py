@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+import bladescan
 from bladescan.base.text import printable_lines
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
 from bladescan.command.inputs import (
     check_output,
+    listed,
     need_learning_side,
     raw_stdin,
-    source_query,
 )
 from bladescan.command.terminal import ProgressLine
-
-if TYPE_CHECKING:
-    pass
-
 
 _logger = logging.getLogger(__name__)
 
@@ -48,14 +45,12 @@ def index(
     need_learning_side("index")
     from bladescan.photographs.tag_plot import plot_tags
     from bladescan.photographs.tag_summary import format_summary, format_totals, summarise
-    from bladescan.sources.listing import list_sources
     from bladescan.training.job import fill_index
 
     if plot is not None:
         check_output(plot, ".png")
     with ProgressLine("indexing", quiet=quiet) as line:
-        sources = list_sources(source_query(photos), stdin=raw_stdin())
-        opened, _ = fill_index(sources, output, faces, line.advance)
+        opened, _ = fill_index(listed(photos, raw_stdin()), output, faces, line.advance)
     entries = opened.entries()
     rows = summarise(entries)
     print(printable_lines(f"{format_totals(entries)}\n\n{format_summary(rows)}"))
@@ -88,14 +83,12 @@ def contact_sheet(
     """
     need_learning_side("contact-sheet")
     from bladescan.pretext.contact_sheet import recipe_sheet
-    from bladescan.sources.listing import list_sources
-    from bladescan.tasks.recipe_files import load_recipe
     from bladescan.training.job import INDEX_FILE, fill_index
 
     check_output(output, ".png")
-    chosen = load_recipe(recipe, changes or [])
+    chosen = bladescan.load_recipe(recipe, changes or [])
     with ProgressLine("indexing", quiet=quiet) as line:
-        sources = list_sources(source_query(photos), stdin=raw_stdin())
-        opened, indexed = fill_index(sources, index or output.parent / INDEX_FILE, faces, line.advance)
+        path = index or output.parent / INDEX_FILE
+        opened, indexed = fill_index(listed(photos, raw_stdin()), path, faces, line.advance)
     drawn = recipe_sheet(chosen, opened, indexed, output, n=n, seed=seed)
-    _logger.info(f"{drawn} examples: {output}")
+    _logger.info("%d examples: %s", drawn, output)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import typer
 
+import bladescan
 from bladescan.base.errors import OutputError, UsageError
 from bladescan.base.exit_codes import ExitCode
 from bladescan.command import options as o
 from bladescan.command.guard import guarded, is_closed
 from bladescan.command.inputs import check_apart, raw_stdin, source_query
-
-if TYPE_CHECKING:
-    from bladescan.scanning.decoder_process import DecoderSettings
 
 _UNITS = {"K": 10**3, "M": 10**6, "G": 10**9}
 
@@ -64,15 +60,12 @@ def scan(
     Example: `bladescan scan uploads/ -o verdicts.csv`
     """
     from bladescan.command.scan_listeners import command_listener
-    from bladescan.runtimes.backend import BackendSettings
-    from bladescan.scanning.job import OutputOptions, run_scan
-    from bladescan.scanning.scanner import Decision, ScanOptions
 
-    asked = ScanOptions(
+    asked = bladescan.ScanOptions(
         model=model,
         backend=backend,
-        decision=Decision(head, false_alarm, fdr),
-        runtime=BackendSettings(device, precision=precision),
+        decision=bladescan.Decision(head, false_alarm, fdr),
+        runtime=bladescan.BackendSettings(device, precision=precision),
         decoder=_decoder(faces, min_face, max_bytes, max_pixels, max_frames, timeout),
         batch_size=batch_size,
         n_workers=workers,
@@ -83,27 +76,25 @@ def scan(
         paths, files_from, null, include, exclude, hidden, follow_links, shard, output, ledger, metrics
     )
     check_apart(model=model, output=output, ledger=ledger, metrics=metrics)
-    where = OutputOptions(output, format, resume, ledger, show)
+    where = bladescan.OutputOptions(output, format, resume, ledger, show)
     listener = command_listener(output, metrics, quiet=quiet)
     if is_closed(1) and output in (None, "-"):
         raise OutputError("standard output is closed: use -o FILE")
-    summary = run_scan(asked, query, where, listener, stdin=raw_stdin())
+    summary = bladescan.run_scan(asked, query, where, listener, stdin=raw_stdin())
     code = ExitCode(summary.exit_code)
     raise typer.Exit(ExitCode.CLEAN if code is ExitCode.FLAGGED and exit_zero else code)
 
 
 def _decoder(
     faces: str, min_face: int, max_bytes: str, max_pixels: str, max_frames: int, timeout: float
-) -> DecoderSettings:
-    from bladescan.images.limits import Limits
-    from bladescan.scanning.decoder_process import DecoderSettings
+) -> bladescan.DecoderSettings:
 
-    limits = Limits(
+    limits = bladescan.Limits(
         max_bytes=_number(max_bytes, "--max-bytes"),
         max_pixels=_number(max_pixels, "--max-pixels"),
         max_frames=max_frames,
     )
-    return DecoderSettings(faces=faces, min_face=min_face, limits=limits, timeout_s=timeout)
+    return bladescan.DecoderSettings(faces=faces, min_face=min_face, limits=limits, timeout_s=timeout)
 
 
 def _number(text: str, option: str) -> int:

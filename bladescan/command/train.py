@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+import bladescan
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
 from bladescan.command.inputs import (
+    listed,
     need_learning_side,
     raw_stdin,
-    source_query,
 )
 from bladescan.command.terminal import ProgressLine
-
-if TYPE_CHECKING:
-    pass
 
 
 @guarded
@@ -50,15 +48,10 @@ def train(
     On several GPUs: `torchrun --nproc-per-node 4 -m bladescan train ...`
     """
     need_learning_side("train")
-    from bladescan.sources.listing import list_sources
-    from bladescan.tasks.recipe_files import load_recipe
-    from bladescan.training.job import TrainOptions, run_train
-
-    chosen = load_recipe(recipe, changes or [])
-    options = TrainOptions(output, index, faces, device, resume, checkpoint_every, tensorboard)
-    sources = list_sources(source_query(photos), stdin=raw_stdin())
+    chosen = bladescan.load_recipe(recipe, changes or [])
+    asked = bladescan.TrainOptions(output, index, faces, device, resume, checkpoint_every, tensorboard)
     with ProgressLine("training", quiet=quiet) as line:
-        run_train(chosen, sources, options, line.advance, line.set)
+        bladescan.train(listed(photos, raw_stdin()), chosen, asked, seen=line.advance, progress=line.set)
 
 
 @guarded
@@ -66,10 +59,10 @@ def recipes(
     name: Annotated[str, typer.Argument(help="Recipe to print.")] = "", debug: o.Debug = False
 ) -> None:
     """List the shipped recipes, or print one with every key."""
-    from bladescan.tasks.recipe_files import dump_recipe, load_recipe, shipped_recipes
+    from bladescan.tasks.recipe_files import dump_recipe, shipped_recipes
 
     if name:
-        print(dump_recipe(load_recipe(name)), end="")
+        print(dump_recipe(bladescan.load_recipe(name)), end="")
         return
     for known, text in shipped_recipes().items():
         print(f"{known:16} {text.splitlines()[0].lstrip('# ')}")

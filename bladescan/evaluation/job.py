@@ -53,6 +53,7 @@ from bladescan.fitting.features import Faces
 from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import choose_plugin, default_detector
 from bladescan.scanning.decoder_process import DecoderSettings
+from bladescan.sources.given import Given, sources_of
 from bladescan.sources.source import Source
 
 _Name = TypeVar("_Name", bound=str)
@@ -88,10 +89,10 @@ class Evaluation(NamedTuple):
     scored: dict[str, Scored]
 
 
-def run_evaluation(
-    options: EvaluateOptions,
-    photographs: Iterable[Source],
-    ai_generated: Mapping[str, Iterable[Source]],
+def evaluate(
+    photographs: Given,
+    ai_generated: Mapping[str, Given],
+    options: EvaluateOptions = EvaluateOptions(),  # noqa: B008 (it is frozen)
     *,
     seen: Callable[[int], None] = lambda n: None,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
@@ -99,9 +100,9 @@ def run_evaluation(
     """Measure a detector on photographs against the images of some generators.
 
     Args:
-        options: what the user asked.
         photographs: camera photographs with a face.
         ai_generated: images of each generator, by its name.
+        options: what the user asked.
         seen: told of each image decoded.
         progress: told of the stages that follow.
 
@@ -116,7 +117,9 @@ def run_evaluation(
         manifest = backend.manifest
         rate = manifest.default_false_alarm if options.false_alarm is None else options.false_alarm
         thresholds = _thresholds(manifest, rate)
-        images = _cut(options, manifest, {PHOTOGRAPHS: photographs, **ai_generated}, seen)
+        given = {PHOTOGRAPHS: photographs, **ai_generated}
+        sources = {name: sources_of(images) for name, images in given.items()}
+        images = _cut(options, manifest, sources, seen)
         scored = {
             variant: score_variant(images.sets, variant, backend, list(thresholds), options.batch_size)
             for variant in _reported(list(VARIANTS), "scoring variants", progress)
@@ -129,7 +132,7 @@ def run_evaluation(
     return Evaluation(_report(options, backend, rate, images, heads), scored)
 
 
-def write_evaluation(found: Evaluation, folder: Path, *, seed: int = 0) -> None:
+def save_evaluation(found: Evaluation, folder: Path, *, seed: int = 0) -> None:
     """Write ``report.json``, ``report.md`` and the plots into a folder.
 
     Raises:

@@ -26,12 +26,13 @@ from bladescan.detectors.calibration import (
     photographic_scores,
 )
 from bladescan.detectors.manifest import METADATA_KEY, CalibratedHead, Manifest, encode_manifest
+from bladescan.detectors.shipped import ONNX
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.registry import choose_plugin
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.judging import choose_head
 from bladescan.scanning.pipeline import Pipeline, ScanSettings
-from bladescan.sources.source import Source
+from bladescan.sources.given import Given, sources_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class CalibrateOptions:
         false_alarm: its default rate.
     """
 
-    detector: Path
+    detector: Path = ONNX
     name: str = ""
     false_alarm: float = 0.05
     backend: str = "auto"
@@ -57,15 +58,20 @@ class Calibrated(NamedTuple):
     """A detector's new manifest, and what the photographs said of the old one.
 
     Attributes:
+        detector: the file that was calibrated.
         report: plain JSON values, also in the manifest's provenance.
     """
 
+    detector: Path
     manifest: Manifest
     report: dict[str, Any]
 
 
-def run_calibrate(
-    options: CalibrateOptions, photographs: Iterable[Source], *, seen: Callable[[int], None] = lambda n: None
+def calibrate(
+    photographs: Given,
+    options: CalibrateOptions = CalibrateOptions(),  # noqa: B008 (it is frozen)
+    *,
+    seen: Callable[[int], None] = lambda n: None,
 ) -> Calibrated:
     """Score photographs by a detector and make them its calibration.
 
@@ -82,7 +88,7 @@ def run_calibrate(
         backend.close()
         raise
     with scanner:
-        faces = _collect(scanner.scan(photographs), seen)
+        faces = _collect(scanner.scan(sources_of(photographs)), seen)
         return _calibrated(backend.manifest, faces, scanner.ready.finder, options)
 
 
@@ -108,20 +114,20 @@ def _settings(options: CalibrateOptions, backend: str, manifest: Manifest) -> Sc
     )
 
 
-def save_calibrated(detector: Path, manifest: Manifest, output: Path) -> None:
-    """Write a detector with another manifest, in the form that it has.
+def save_calibrated(found: Calibrated, output: Path) -> None:
+    """Write the detector with its new manifest, in the form that it has.
 
     Raises:
         MissingDependencyError: what the form needs is not installed.
         OutputError: the file cannot be written.
     """
-    _check_installed(detector)
-    if detector.suffix.lower() == ".onnx":
-        write_file(output, _with_manifest(detector.read_bytes(), manifest))
+    _check_installed(found.detector)
+    if found.detector.suffix.lower() == ".onnx":
+        write_file(output, _with_manifest(found.detector.read_bytes(), found.manifest))
         return
     from bladescan.heads.detector import load_detector, save_detector
 
-    save_detector(replace(load_detector(detector), manifest=manifest), output)
+    save_detector(replace(load_detector(found.detector), manifest=found.manifest), output)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +194,7 @@ def _calibrated(old: Manifest, faces: _Faces, finder: str, options: CalibrateOpt
         face_rule=msgspec.structs.replace(old.face_rule, finder=finder),
         provenance={**old.provenance, "calibrated": report},
     )
-    return Calibrated(manifest, report)
+    return Calibrated(options.detector, manifest, report)
 
 
 def _compared(

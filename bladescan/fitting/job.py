@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from bladescan.heads.detector import Detector, load_detector
 from bladescan.networks.encoders import complexity, vision_state
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.scanning.decoder_process import DecoderSettings
-from bladescan.sources.source import Source
+from bladescan.sources.given import Given, sources_of
 from bladescan.training.runs import load_encoder_run
 
 DEFAULT_ENCODER = "default"
@@ -73,20 +73,20 @@ def load_encoder(encoder: str) -> Detector:
     return Detector(manifest, vision_state(run.encoder), None, None)
 
 
-def run_fit(
-    options: FitOptions,
-    photographs: Iterable[Source],
-    ai_generated: Iterable[Source] | None = None,
-    calibration: Iterable[Source] | None = None,
+def fit(
+    photographs: Given,
+    options: FitOptions = FitOptions(),  # noqa: B008 (it is frozen)
     *,
+    ai_generated: Given | None = None,
+    calibration: Given | None = None,
     seen: Callable[[int], None] = lambda n: None,
     progress: Progress = lambda stage, done, total: None,
 ) -> Detector:
     """Fit a detector on the faces of some images.
 
     Args:
-        options: what the user asked.
         photographs: camera photographs with a face.
+        options: what the user asked.
         ai_generated: labelled AI-generated faces, None for no binary head.
         calibration: photographs that only calibrate, None for a share of ``photographs``.
         seen: told of each image embedded.
@@ -101,9 +101,9 @@ def run_fit(
     encoder = load_encoder(options.encoder)
     decoder = options.decoder.for_detector(encoder.manifest)
 
-    def embed(sources: Iterable[Source], n_copies: int) -> Features:
+    def embed(given: Given, n_copies: int) -> Features:
         return embed_images(
-            sources,
+            sources_of(given),
             backend,
             decoder,
             group_by=options.group_by,

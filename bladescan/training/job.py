@@ -13,11 +13,12 @@ from bladescan.base.errors import DataError
 from bladescan.photographs.index import IndexEntry, PhotographIndex
 from bladescan.photographs.indexing import Indexed, index_photographs, open_index
 from bladescan.processes.resources import n_cores
+from bladescan.sources.given import Given, sources_of
 from bladescan.sources.source import Source
 from bladescan.tasks.recipe import Recipe
-from bladescan.training import runs
+from bladescan.training import loop, runs
 from bladescan.training.distributed import World, joined
-from bladescan.training.loop import TrainingProgress, train
+from bladescan.training.loop import TrainingProgress
 from bladescan.training.minibatches import check_shares
 from bladescan.training.plots import plot_losses, plot_weights
 from bladescan.training.tensorboard import TensorBoardWriter
@@ -52,18 +53,19 @@ class TrainOptions:
     tensorboard: bool = False
 
 
-def run_train(
+def train(
+    photographs: Given,
     recipe: Recipe,
-    sources: Iterable[Source],
     options: TrainOptions,
+    *,
     seen: Seen = lambda n: None,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> None:
     """Index the photographs and train on them, alone or as one of the processes of ``torchrun``.
 
     Args:
+        photographs: with a face or with EXIF tags.
         recipe: what to do.
-        sources: the photographs.
         options: how to do it.
         seen: told of photographs that are indexed, so many more each time.
         progress: told of the training: speed and losses in words, steps done, steps in all.
@@ -79,9 +81,9 @@ def run_train(
             if options.tensorboard
             else None
         )
-        index, entries = _entries(recipe, sources, options, world, seen)
+        index, entries = _entries(recipe, sources_of(photographs), options, world, seen)
         try:
-            train(
+            loop.train(
                 recipe,
                 index,
                 entries,

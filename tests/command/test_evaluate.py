@@ -20,7 +20,7 @@ from bladescan.base.records import FaceBox
 from bladescan.command.inputs import named_folders
 from bladescan.evaluation.degradations import LARGEST_MATCH, VARIANTS
 from bladescan.evaluation.image_sets import _face_sides
-from bladescan.evaluation.job import EvaluateOptions, Evaluation, run_evaluation, write_evaluation
+from bladescan.evaluation.job import EvaluateOptions, Evaluation, evaluate, save_evaluation
 from bladescan.evaluation.markdown_report import as_markdown
 from bladescan.evaluation.metrics import anomaly_scores
 from bladescan.evaluation.report import UNKNOWN_MAKE, Metrics, Report
@@ -120,7 +120,7 @@ def run(folders: dict[str, Path], *generators: str, **changed) -> Evaluation:
         return list(list_sources(SourceQuery((str(folders[name]),)), stdin=None))
 
     asked = EvaluateOptions(decoder=DecoderSettings(faces="none"), n_draws=20, **changed)
-    return run_evaluation(asked, sources("photographs"), {name: sources(name) for name in generators})
+    return evaluate(sources("photographs"), {name: sources(name) for name in generators}, asked)
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +248,7 @@ def test_a_disk_that_is_full_is_told_and_leaves_no_half_file(as_found, tmp_path)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
     try:
         with pytest.raises(OutputError, match="cannot write .*report.json: File too large"):
-            write_evaluation(as_found, tmp_path)
+            save_evaluation(as_found, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not any(tmp_path.iterdir())
