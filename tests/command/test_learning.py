@@ -146,4 +146,4 @@ def test_a_folder_without_faces_is_an_error(bladescan, run, tmp_path):
 def test_an_export_is_no_encoder(bladescan, tmp_path):
     done = bladescan("fit", "--encoder", "x.onnx", "--photos", tmp_path, "-o", tmp_path / "d.safetensors")
     assert done.returncode == ExitCode.FAILED
-    assert b"give the .safetensors detector or the run" in done.stderr
+    assert b"give the .safetensors detector or the encoder run" in done.stderr
