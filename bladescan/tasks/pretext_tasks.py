@@ -1,8 +1,8 @@
 """The table of pretext tasks: what each asks of a photograph, in prompts. It computes nothing.
 
 A task is found by its name, never by a position; losses and weights are keyed by the same names. A new task
-is a line in `TASKS` and a name in `bladescan.tasks.recipe.TaskName`; its truth comes from
-`bladescan.exif.tags` or the examples' manipulations, and a new kind brings its loss (`bladescan.pretext`).
+is a line in `TASKS`; its truth comes from `bladescan.exif.tags` or from the manipulations of the examples,
+and a new kind needs a loss in `bladescan.pretext.losses`.
 
 References:
     Zou et al., arXiv:2507.22824, section 3 and the supplement (prompts and label sets).

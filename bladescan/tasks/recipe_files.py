@@ -19,7 +19,8 @@ import msgspec
 import yaml
 
 from bladescan.base.errors import RecipeError, UnknownNameError
-from bladescan.tasks.recipe import Recipe, contradictions
+from bladescan.tasks.contradictions import contradictions
+from bladescan.tasks.recipe import Recipe
 
 PACKAGE = "bladescan_recipes"
 EXTENDS = "extends"

@@ -15,7 +15,7 @@ from bladescan.command.describe import read_manifest
 from bladescan.detectors.calibration import false_alarm_threshold
 from bladescan.detectors.shipped import ONNX, SAFETENSORS
 from bladescan.fitting import calibrate_job
-from bladescan.fitting.calibrate_job import CalibrateOptions, run_calibrate
+from bladescan.fitting.calibrate_job import CalibrateOptions, calibrate
 
 
 def pictures(folder: Path, n: int, seed: int) -> Path:
@@ -106,4 +106,4 @@ def test_a_missing_package_is_named_before_a_photograph_is_read(monkeypatch, tmp
     monkeypatch.setattr(calibrate_job, "find_spec", lambda name: None if name == "scipy" else name)
     for name, extra in (("x.onnx", "calibrate"), ("x.safetensors", "train")):
         with pytest.raises(MissingDependencyError, match=rf"needs scipy, .*bladescan\[{extra}\]"):
-            run_calibrate(CalibrateOptions(tmp_path / name), iter(["never read"]))
+            calibrate(iter(["never read"]), CalibrateOptions(tmp_path / name))

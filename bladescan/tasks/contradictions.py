@@ -1,0 +1,63 @@
+"""What contradicts itself in a recipe though every key alone is right. It reads no file."""
+
+from __future__ import annotations
+
+from bladescan.tasks.pretext_tasks import COARSE, TASKS, TaskKind
+from bladescan.tasks.recipe import Recipe, TextRecipe
+
+_WIDTHS = {"gpt2": 768, "clip": 512}  # of the published text encoders
+_HEAD_WIDTH = 64
+
+
+def contradictions(recipe: Recipe) -> list[str]:
+    """List the mistakes that no single key shows, one line each."""
+    a = recipe.augmentation
+    ranges = {"scale": a.scale, "rescale_side": a.rescale_side, "jpeg_quality": a.jpeg_quality}
+    found = [
+        f"augmentation.{key}: smallest {low} is above largest {high}"
+        for key, (low, high) in ranges.items()
+        if low > high
+    ]
+    if recipe.manipulations.pairs and recipe.inner.batch_size % 2:
+        found.append(
+            f"inner.batch_size: got {recipe.inner.batch_size}; manipulations.pairs needs an even number"
+        )
+    if 0 < recipe.losses.gamma < 1:
+        found.append(
+            f"losses.gamma: got {recipe.losses.gamma}; between 0 and 1 its gradient is infinite: give "
+            "0, or at least 1"
+        )
+    if recipe.primary not in recipe.tasks:
+        found.append(f"primary: {recipe.primary!r} is not one of tasks: {', '.join(recipe.tasks)}")
+    if recipe.head == "scalar":
+        found += _not_scalar(recipe)
+    if recipe.manipulations.pairs and (recipe.outer.batch_size or 0) % 2:
+        found.append(
+            f"outer.batch_size: got {recipe.outer.batch_size}; manipulations.pairs needs an even number"
+        )
+    return found + _unread(recipe) + _odd_heads(recipe.text)
+
+
+def _unread(recipe: Recipe) -> list[str]:
+    """List settings of a text encoder where none reads the prompts."""
+    if recipe.head == "joint" and recipe.text.name != "table":
+        return []
+    why = f"text.name {recipe.text.name}" if recipe.head == "joint" else f"head {recipe.head}"
+    given = {"text.weights": recipe.text.weights is not None, "text.frozen": recipe.text.frozen}
+    return [f"{key}: with {why} no text encoder reads the prompts" for key, is_set in given.items() if is_set]
+
+
+def _odd_heads(text: TextRecipe) -> list[str]:
+    if text.name == "table":
+        return []
+    width = text.width or _WIDTHS[text.name]
+    heads = text.heads or max(1, width // _HEAD_WIDTH)
+    return [f"text.heads: {heads} do not divide text.width {width}"] if width % heads else []
+
+
+def _not_scalar(recipe: Recipe) -> list[str]:
+    odd = [n for n in recipe.tasks if n != COARSE and TASKS[n].kind is not TaskKind.ORDINAL]
+    found = [f"tasks: {n}: head scalar has ordinal tags and {COARSE} only" for n in odd]
+    if recipe.losses.ordinal.target != "ranking":
+        found.append("losses.ordinal.target: head scalar supports only ranking")
+    return found
