@@ -32,7 +32,7 @@ from bladescan.evaluation.degradations import MATCH_QUALITY, match, match_side
 from bladescan.evaluation.intervals import bootstrap_interval
 from bladescan.evaluation.metrics import METRIC_NAMES, Sample, bootstrap_metrics
 from bladescan.evaluation.report import PHOTOGRAPHS, Interval
-from bladescan.fitting.features import cut_faces
+from bladescan.scanning.cut_faces import cut_faces
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.decoders import decoder_pool
 from bladescan.scanning.pipeline import score_in_batches

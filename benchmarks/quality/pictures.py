@@ -25,9 +25,9 @@ from bladescan.evaluation.degradations import match
 from bladescan.evaluation.metrics import Sample, compute_metrics
 from bladescan.evaluation.report import Interval
 from bladescan.fitting.degraded_copies import degraded_copies
-from bladescan.fitting.features import Faces, cut_faces
 from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import choose_plugin, default_detector
+from bladescan.scanning.cut_faces import Faces, cut_faces
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.decoders import decoder_pool
 from bladescan.scanning.pipeline import score_in_batches

@@ -26,9 +26,9 @@ from bladescan.evaluation.report import (
     CropMatch,
 )
 from bladescan.exif.tags import read_exif
-from bladescan.fitting.features import Faces, cut_faces, listed
 from bladescan.images.files import read_file
 from bladescan.images.limits import Limits
+from bladescan.scanning.cut_faces import Faces, cut_faces, listed
 from bladescan.scanning.decoder_process import Decoded, DecoderSettings, Ready
 from bladescan.scanning.decoders import decoder_pool
 from bladescan.sources.source import Source

@@ -49,9 +49,9 @@ from bladescan.evaluation.report import (
 from bladescan.evaluation.robustness_plot import plot_robustness
 from bladescan.evaluation.scoring import samples_of, score_variant
 from bladescan.evaluation.strata import by_make, by_size
-from bladescan.fitting.features import Faces
 from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import choose_plugin, default_detector
+from bladescan.scanning.cut_faces import Faces
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.sources.given import Given, sources_of
 from bladescan.sources.source import Source

@@ -14,8 +14,8 @@ from bladescan.detectors.manifest import CalibratedHead, HeadName
 from bladescan.evaluation.degradations import degrade
 from bladescan.evaluation.metrics import Sample, anomaly_scores
 from bladescan.evaluation.report import NO_VARIANT, Scored
-from bladescan.fitting.features import Faces
 from bladescan.runtimes.backend import Backend
+from bladescan.scanning.cut_faces import Faces
 from bladescan.scanning.pipeline import score_in_batches
 
 

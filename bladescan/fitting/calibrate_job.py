@@ -25,7 +25,8 @@ from bladescan.detectors.calibration import (
     p_values,
     photographic_scores,
 )
-from bladescan.detectors.manifest import METADATA_KEY, CalibratedHead, Manifest, encode_manifest
+from bladescan.detectors.manifest import CalibratedHead, Manifest
+from bladescan.detectors.onnx_metadata import import_onnx, with_manifest
 from bladescan.detectors.shipped import ONNX
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.registry import choose_plugin
@@ -123,7 +124,8 @@ def save_calibrated(found: Calibrated, output: Path) -> None:
     """
     _check_installed(found.detector)
     if found.detector.suffix.lower() == ".onnx":
-        write_file(output, _with_manifest(found.detector.read_bytes(), found.manifest))
+        model = import_onnx("calibrating an .onnx detector").load_from_string(found.detector.read_bytes())
+        write_file(output, with_manifest(model, found.manifest))
         return
     from bladescan.heads.detector import load_detector, save_detector
 
@@ -207,15 +209,3 @@ def _compared(
         "flagged_before": flagged / len(scores),
         "flagged_before_interval_95": list(clopper_pearson(flagged, len(scores))),
     }
-
-
-def _with_manifest(data: bytes, manifest: Manifest) -> bytes:
-    """The same graph with another manifest in its metadata."""
-    import onnx
-
-    model = onnx.load_from_string(data)
-    for entry in model.metadata_props:
-        if entry.key == METADATA_KEY:
-            entry.value = encode_manifest(manifest)
-    changed: bytes = model.SerializeToString(deterministic=True)
-    return changed

@@ -1,30 +1,27 @@
-"""Folders of images to face crops or embeddings, by the decoding, face finding and cropping of a scan."""
+"""Folders of images to embeddings, by the decoding, face finding and cropping of a scan."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from bladescan.base.errors import DataError
-from bladescan.base.records import CROP_SIZE
-from bladescan.detectors.manifest import FaceRule
-from bladescan.faces.crops import crop_side
 from bladescan.fitting.degraded_copies import degraded_copies
 from bladescan.heads.detector import Detector, save_detector
 from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import get_plugin
-from bladescan.scanning.decoder_process import Decoded, DecoderSettings, Face
-from bladescan.scanning.decoders import DecoderPool, decoder_pool
-from bladescan.scanning.pipeline import crops_of, decode_in_order
+from bladescan.scanning.cut_faces import listed, with_faces
+from bladescan.scanning.decoder_process import DecoderSettings
+from bladescan.scanning.decoders import decoder_pool
+from bladescan.scanning.pipeline import crops_of
 from bladescan.sources.source import Source
 
 GROUPINGS = ("file", "folder")
@@ -49,59 +46,6 @@ class Features:
     n_images: int
     finder: str
     skipped: dict[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Faces:
-    """The faces of some images, cut out.
-
-    Attributes:
-        crops: uint8 RGB ``[n_faces, 224, 224, 3]``; about 150 kB each, all in memory.
-        crop_sides: ``[n_faces]``, side in pixels of the image of the square that became the crop.
-        images: ``[n_faces]``, index into ``names`` and ``decoded``.
-        names: of the images with a face.
-        decoded: what was decoded of them, without the crops.
-        skipped: images without a face or not readable, by reason.
-    """
-
-    crops: NDArray[np.uint8]
-    crop_sides: NDArray[np.float64]
-    images: NDArray[np.intp]
-    names: list[str]
-    decoded: list[Decoded]
-    skipped: dict[str, int]
-
-
-def cut_faces(
-    sources: Iterable[Source],
-    pool: DecoderPool,
-    *,
-    progress: Callable[[int], None] = lambda n: None,
-) -> Faces:
-    """Cut every face out of every image and keep the crops.
-
-    Args:
-        sources: the images.
-        pool: who decodes; its settings hold the face finder and the crop rule.
-        progress: called with the number of images just done.
-    """
-    pixels = bytearray()
-    sides: list[float] = []
-    names: list[str] = []
-    found: list[Decoded] = []
-    skipped: Counter[str] = Counter()
-    for source, decoded in _with_faces(sources, pool, skipped, progress):
-        pixels += decoded.crops
-        sides += [_crop_side(face, decoded, pool.settings.face_rule) for face in decoded.faces]
-        names.append(source.name)
-        found.append(msgspec.structs.replace(decoded, crops=b""))
-    crops = np.frombuffer(pixels, np.uint8).reshape(-1, CROP_SIZE, CROP_SIZE, 3)
-    images = np.repeat(np.arange(len(found)), [len(decoded.faces) for decoded in found])
-    return Faces(crops, np.asarray(sides, np.float64), images, names, found, dict(skipped))
-
-
-def _crop_side(face: Face, decoded: Decoded, rule: FaceRule) -> float:
-    return crop_side(face.box, decoded.width or 0, decoded.height or 0, rule)
 
 
 def embed_images(
@@ -140,7 +84,7 @@ def embed_images(
     n_images = 0
     with decoder_pool(n_decoders, decoder) as pool:
         finder = pool.start().finder
-        for source, decoded in _with_faces(sources, pool, skipped, progress):
+        for source, decoded in with_faces(sources, pool, skipped, progress):
             n_images += 1
             crops = crops_of([decoded])
             parts.append(_embed(crops, backend, batch_size))
@@ -174,20 +118,6 @@ def open_encoder(detector: Detector, backend: str, runtime: BackendSettings) -> 
             opened.close()
 
 
-def _with_faces(
-    sources: Iterable[Source], pool: DecoderPool, skipped: Counter[str], progress: Callable[[int], None]
-) -> Iterator[tuple[Source, Decoded]]:
-    """Decoded images that have a face; the others are counted in ``skipped``."""
-    for item in decode_in_order(sources, pool):
-        if item is None:
-            continue
-        progress(1)
-        if item[1].faces:
-            yield item
-        else:
-            skipped[item[1].reason.value if item[1].reason else "no-face"] += 1
-
-
 def _by_face(
     copies: list[NDArray[np.float32]], parts: list[NDArray[np.float32]], n_copies: int
 ) -> NDArray[np.float32]:
@@ -206,8 +136,3 @@ def _embed(crops: NDArray[np.uint8], backend: Backend, batch_size: int) -> NDArr
 
 def _group(name: str, group_by: str) -> str:
     return name if group_by == "file" else os.path.dirname(name)
-
-
-def listed(skipped: Mapping[str, int]) -> str:
-    """What was skipped, in words."""
-    return ", ".join(f"{n} {reason}" for reason, n in sorted(skipped.items())) or "no image listed"

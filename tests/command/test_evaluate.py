@@ -24,7 +24,7 @@ from bladescan.evaluation.job import EvaluateOptions, Evaluation, evaluate, save
 from bladescan.evaluation.markdown_report import as_markdown
 from bladescan.evaluation.metrics import anomaly_scores
 from bladescan.evaluation.report import UNKNOWN_MAKE, Metrics, Report
-from bladescan.fitting.features import Faces
+from bladescan.scanning.cut_faces import Faces
 from bladescan.scanning.decoder_process import Decoded, DecoderSettings, Face
 from bladescan.sources.listing import list_sources
 from bladescan.sources.query import SourceQuery

@@ -8,9 +8,10 @@ from PIL import Image
 
 from bladescan.faces.crops import crop_square, whole_crop
 from bladescan.fitting.degraded_copies import degraded_copies
-from bladescan.fitting.features import Faces, cut_faces, embed_images
+from bladescan.fitting.features import embed_images
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.registry import choose_plugin, default_detector
+from bladescan.scanning.cut_faces import Faces, cut_faces
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.decoders import decoder_pool
 from bladescan.sources.listing import list_sources

@@ -1,0 +1,96 @@
+"""The faces of many images, cut out as a scan cuts them and kept in memory. It scores none."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from bladescan.base.records import CROP_SIZE, Verdict
+from bladescan.detectors.manifest import FaceRule
+from bladescan.faces.crops import crop_side
+from bladescan.scanning.decoder_process import Decoded, Face
+from bladescan.scanning.decoders import DecoderPool
+from bladescan.scanning.pipeline import decode_in_order
+from bladescan.sources.source import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """The faces of some images, cut out.
+
+    Attributes:
+        crops: uint8 RGB ``[n_faces, 224, 224, 3]``; about 150 kB each, all in memory.
+        crop_sides: ``[n_faces]``, side in pixels of the image of the square that became the crop.
+        images: ``[n_faces]``, index into ``names`` and ``decoded``.
+        names: of the images with a face.
+        decoded: what was decoded of them, without the crops.
+        skipped: images without a face or not readable, by reason.
+    """
+
+    crops: NDArray[np.uint8]
+    crop_sides: NDArray[np.float64]
+    images: NDArray[np.intp]
+    names: list[str]
+    decoded: list[Decoded]
+    skipped: dict[str, int]
+
+
+def cut_faces(
+    sources: Iterable[Source],
+    pool: DecoderPool,
+    *,
+    enough: int | None = None,
+    progress: Callable[[int], None] = lambda n: None,
+) -> Faces:
+    """Cut every face out of every image and keep the crops.
+
+    Args:
+        sources: the images.
+        pool: who decodes; its settings hold the face finder and the crop rule.
+        enough: faces, with which the image is the last that is looked at; None takes all.
+        progress: called with the number of images just done.
+    """
+    pixels = bytearray()
+    sides: list[float] = []
+    names: list[str] = []
+    found: list[Decoded] = []
+    skipped: Counter[str] = Counter()
+    for source, decoded in with_faces(sources, pool, skipped, progress):
+        pixels += decoded.crops
+        sides += [_crop_side(face, decoded, pool.settings.face_rule) for face in decoded.faces]
+        names.append(source.name)
+        found.append(msgspec.structs.replace(decoded, crops=b""))
+        if enough is not None and len(sides) >= enough:
+            break
+    crops = np.frombuffer(pixels, np.uint8).reshape(-1, CROP_SIZE, CROP_SIZE, 3)
+    images = np.repeat(np.arange(len(found)), [len(decoded.faces) for decoded in found])
+    return Faces(crops, np.asarray(sides, np.float64), images, names, found, dict(skipped))
+
+
+def with_faces(
+    sources: Iterable[Source], pool: DecoderPool, skipped: Counter[str], progress: Callable[[int], None]
+) -> Iterator[tuple[Source, Decoded]]:
+    """Decode images and yield those that have a face; the others are counted in ``skipped``."""
+    for item in decode_in_order(sources, pool):
+        if item is None:
+            continue
+        progress(1)
+        if item[1].faces:
+            yield item
+        else:
+            skipped[(item[1].reason or Verdict.NO_FACE).value] += 1
+
+
+def listed(skipped: Mapping[str, int], none: str = "no image listed") -> str:
+    """Say what was skipped, the most frequent reason first."""
+    most_first = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{n} {reason}" for reason, n in most_first) or none
+
+
+def _crop_side(face: Face, decoded: Decoded, rule: FaceRule) -> float:
+    return crop_side(face.box, decoded.width or 0, decoded.height or 0, rule)
