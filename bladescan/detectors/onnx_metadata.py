@@ -25,7 +25,7 @@ def import_onnx(what: str) -> Any:
 
 
 def with_manifest(model: Any, manifest: Manifest) -> bytes:
-    """Encode an ``onnx.ModelProto`` with the manifest for its only metadata: the same model, the same bytes."""
+    """Encode an ``onnx.ModelProto`` with the manifest for its only metadata."""
     del model.metadata_props[:]
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, encode_manifest(manifest)

@@ -49,8 +49,8 @@ from bladescan.evaluation.report import (
 from bladescan.evaluation.robustness_plot import plot_robustness
 from bladescan.evaluation.scoring import samples_of, score_variant
 from bladescan.evaluation.strata import by_make, by_size
-from bladescan.runtimes.backend import Backend, BackendSettings
-from bladescan.runtimes.registry import choose_plugin, default_detector
+from bladescan.runtimes.backend import BackendSettings
+from bladescan.runtimes.registry import OpenedDetector, open_detector
 from bladescan.scanning.cut_faces import Faces
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.sources.given import Given, sources_of
@@ -113,7 +113,8 @@ def evaluate(
     """
     if not ai_generated or PHOTOGRAPHS in ai_generated:
         raise UsageError(f"an evaluation needs named generators, none of them called {PHOTOGRAPHS!r}")
-    with contextlib.closing(_open_backend(options)) as backend:
+    detector = open_detector(options.detector, options.backend, options.runtime)
+    with contextlib.closing(detector.backend) as backend:
         manifest = backend.manifest
         rate = manifest.default_false_alarm if options.false_alarm is None else options.false_alarm
         thresholds = _thresholds(manifest, rate)
@@ -129,7 +130,7 @@ def evaluate(
         head = manifest.heads[name]
         samples = {v: samples_of(part, name, head, rate, images.files) for v, part in scored.items()}
         heads[name] = _head_report(thresholds[name], samples, images, options)
-    return Evaluation(_report(options, backend, rate, images, heads), scored)
+    return Evaluation(_report(options, detector, rate, images, heads), scored)
 
 
 def save_evaluation(found: Evaluation, folder: Path, *, seed: int = 0) -> None:
@@ -145,20 +146,6 @@ def save_evaluation(found: Evaluation, folder: Path, *, seed: int = 0) -> None:
     plot_scores(plain, found.report, folder / "scores.png")
     plot_tsne(plain, folder / "tsne.png", seed=seed)
     plot_robustness(found.report, folder / "robustness.png")
-
-
-def _path(options: EvaluateOptions) -> Path:
-    return default_detector(options.backend) if options.detector is None else options.detector
-
-
-def _open_backend(options: EvaluateOptions) -> Backend:
-    path = _path(options)
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "no such file"
-        raise DetectorError(
-            f"{path}: {what}; expected a detector (.onnx or .safetensors), or none for the shipped one"
-        )
-    return choose_plugin(options.backend, path).open(path, options.runtime)
 
 
 def _cut(
@@ -194,20 +181,20 @@ def _reported(
 
 def _report(
     options: EvaluateOptions,
-    backend: Backend,
+    detector: OpenedDetector,
     rate: float,
     images: ImageSets,
     heads: dict[HeadName, HeadReport],
 ) -> Report:
-    path, manifest = _path(options), backend.manifest
+    manifest = detector.backend.manifest
     counts = {name: _counts(faces) for name, faces in images.sets.items()}
     baselines = _baselines(images, options)
     return Report(
         version=__version__,
         detector=manifest.name,
-        detector_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        backend=choose_plugin(options.backend, path).name,
-        device=backend.device,
+        detector_sha256=hashlib.sha256(detector.path.read_bytes()).hexdigest(),
+        backend=detector.plugin,
+        device=detector.backend.device,
         face_finder=images.ready.finder,
         false_alarm=rate,
         match=images.match,

@@ -10,10 +10,11 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
-from bladescan.base.errors import BackendError, UnknownNameError, UsageError
+from bladescan.base.errors import BackendError, DetectorError, UnknownNameError, UsageError
 from bladescan.detectors.shipped import ONNX, SAFETENSORS
-from bladescan.runtimes.backend import BackendPlugin
+from bladescan.runtimes.backend import Backend, BackendPlugin, BackendSettings
 
 ENTRY_POINT_GROUP = "bladescan.backends"
 DISABLE_VARIABLE = "BLADESCAN_NO_PLUGINS"
@@ -91,6 +92,41 @@ def choose_plugin(name: str, path: Path) -> BackendPlugin:
         if path.suffix.lower() in plugin.suffixes:
             return plugin
     raise UsageError(f"no backend opens {path.name!r}: expected .onnx, .safetensors or .engine")
+
+
+class OpenedDetector(NamedTuple):
+    """A detector that is loaded.
+
+    Attributes:
+        path: of its file.
+        plugin: name of the backend that was chosen.
+        backend: where it is loaded.
+    """
+
+    path: Path
+    plugin: str
+    backend: Backend
+
+
+def open_detector(path: Path | None, name: str, settings: BackendSettings) -> OpenedDetector:
+    """Load a detector.
+
+    Args:
+        path: of its file; None for the shipped one, in the form that the backend opens.
+        name: of the backend, or ``auto`` for the first that opens this kind of file.
+        settings: of the runtime.
+
+    Raises:
+        DetectorError: there is no such file, or it is no detector.
+        BackendError: the backend cannot be had.
+    """
+    path = path or default_detector(name)
+    if path.is_dir():
+        raise DetectorError(f"{path}: is a folder; expected a detector file (.onnx or .safetensors)")
+    if not path.is_file():
+        raise DetectorError(f"{path}: no such detector file; leave it out for the shipped one")
+    plugin = choose_plugin(name, path)
+    return OpenedDetector(path, plugin.name, plugin.open(path, settings))
 
 
 def _registered() -> dict[str, EntryPoint]:

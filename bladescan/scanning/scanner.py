@@ -14,15 +14,15 @@ import msgspec
 
 from bladescan import __version__
 from bladescan.base import clock
-from bladescan.base.errors import DetectorError, TooManyErrorsError, UsageError
+from bladescan.base.errors import TooManyErrorsError, UsageError
 from bladescan.base.records import ImageRecord, Verdict
 from bladescan.detectors.calibration import false_alarm_threshold
 from bladescan.detectors.manifest import Manifest
 from bladescan.ledger.entries import VerdictSettings
 from bladescan.outputs.run import RunInfo
 from bladescan.processes.resources import n_cores
-from bladescan.runtimes.backend import Backend, BackendSettings
-from bladescan.runtimes.registry import choose_plugin, default_detector
+from bladescan.runtimes.backend import BackendSettings
+from bladescan.runtimes.registry import OpenedDetector, open_detector
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.discovery import flag_by_discovery_rate
 from bladescan.scanning.judging import choose_head
@@ -102,9 +102,10 @@ class Scanner:
         self._n_workers = options.n_workers or n_cores()
         self._cluster: ClusterScan | None = None
         self._fdr, self._max_errors = options.decision.fdr, options.max_errors
-        backend = _open_backend(options, self._n_workers)
+        detector = _open_detector(options, self._n_workers)
+        backend = detector.backend
         try:
-            self.settings = _settings(options, backend, self._n_workers)
+            self.settings = _settings(options, detector, self._n_workers)
             self.threshold = _threshold(self.settings, backend.manifest, self._fdr)
             self._pipeline = Pipeline(self.settings, backend)
         except BaseException:
@@ -244,20 +245,11 @@ class Scanner:
         self.close()
 
 
-def _detector_file(options: ScanOptions) -> Path:
-    return default_detector(options.backend) if options.model is None else options.model
-
-
-def _open_backend(options: ScanOptions, n_workers: int) -> Backend:
-    path = _detector_file(options)
-    if path.is_dir():
-        raise DetectorError(f"{path}: is a folder; expected a detector file (.onnx or .safetensors)")
-    if not path.is_file():
-        raise DetectorError(f"{path}: no such detector file; leave --model out for the shipped one")
+def _open_detector(options: ScanOptions, n_workers: int) -> OpenedDetector:
     # A cluster's workers have the device; here the detector only says what it is.
     device = options.runtime.device if options.cluster is None else "auto"
     runtime = replace(options.runtime, device=device, threads=_n_threads(n_workers))
-    return choose_plugin(options.backend, path).open(path, runtime)
+    return open_detector(options.model, options.backend, runtime)
 
 
 def _n_threads(n_workers: int) -> int:
@@ -265,12 +257,12 @@ def _n_threads(n_workers: int) -> int:
     return max(1, n_cores() // n_workers)
 
 
-def _settings(options: ScanOptions, backend: Backend, n_workers: int) -> ScanSettings:
-    decision, manifest = options.decision, backend.manifest
-    path = _detector_file(options)
+def _settings(options: ScanOptions, detector: OpenedDetector, n_workers: int) -> ScanSettings:
+    decision, backend = options.decision, detector.backend
+    manifest = backend.manifest
     return ScanSettings(
-        detector=path,
-        backend=choose_plugin(options.backend, path).name,
+        detector=detector.path,
+        backend=detector.plugin,
         head=choose_head(manifest, decision.head),
         false_alarm=manifest.default_false_alarm if decision.false_alarm is None else decision.false_alarm,
         runtime=replace(options.runtime, threads=_n_threads(n_workers)),
