@@ -30,8 +30,9 @@ from benchmarks.tables import parser, table
 from benchmarks.timing import Work, best
 from bladescan.base.errors import BladescanError
 from bladescan.detectors.shipped import ONNX, SAFETENSORS
+from bladescan.exporting.exporter import write_export
 from bladescan.exporting.onnx import seeded_crops
-from bladescan.exporting.tensorrt import TOLERANCES, export_tensorrt
+from bladescan.exporting.tensorrt import TOLERANCES, EngineExporter
 from bladescan.heads.detector import DetectorModule, load_detector
 from bladescan.networks.low_precision import DTYPES, lower
 from bladescan.processes.resources import n_cores
@@ -152,7 +153,8 @@ def ways(asked: argparse.Namespace, scratch: Path, missing: dict[str, str]) -> I
             label = f"{name} backend, {precision}"
             try:
                 if name == "tensorrt":
-                    export_tensorrt(SAFETENSORS, path, precision=precision, max_batch=max(asked.batches))
+                    most = max(asked.batches)
+                    write_export(EngineExporter(SAFETENSORS, precision=precision, max_batch=most), path)
                 backend = get_plugin(name).open(path, BackendSettings(asked.device, precision=precision))
             except BladescanError as exc:
                 missing[label] = str(exc)

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from bladescan.base.errors import OutputError
+from bladescan.base.errors import OutputError, UsageError
 from bladescan.base.locks import is_still_at, try_lock
 
 UNFINISHED = re.compile(r"\.bladescan-[0-9a-f]{16}\.tmp")
@@ -206,6 +206,16 @@ def open_output(path: str) -> Output:
     if not os.path.isdir(folder):
         raise OutputError(f"cannot write {path}: there is no folder {folder}; make it first")
     return AtomicFile(path)
+
+
+def check_output(path: Path, suffix: str) -> None:
+    """Fail now where writing the output would fail after an hour of work."""
+    if path.suffix.lower() != suffix:
+        raise UsageError(f"--output {path}: expected a name that ends in {suffix}")
+    if not path.parent.is_dir():
+        raise UsageError(f"--output {path}: there is no folder {path.parent}; make it first")
+    if path.is_dir():
+        raise UsageError(f"--output {path}: is a folder; give the name of a file")
 
 
 def write_file(path: Path, data: bytes) -> None:

@@ -9,16 +9,11 @@ from typing import Annotated
 import typer
 
 import bladescan
+from bladescan.base.extras import need_learning_side
 from bladescan.base.text import printable_lines
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
-from bladescan.command.inputs import (
-    check_new_folder,
-    listed,
-    named_folders,
-    need_learning_side,
-    raw_stdin,
-)
+from bladescan.command.inputs import check_new_folder, listed, named_folders, raw_stdin
 from bladescan.command.terminal import ProgressLine
 from bladescan.processes.resources import n_cores
 

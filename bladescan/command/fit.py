@@ -9,15 +9,12 @@ from typing import Annotated, Any
 import typer
 
 import bladescan
+from bladescan.base.extras import need_learning_side
+from bladescan.base.output_files import check_output
 from bladescan.base.text import as_text, printable_lines
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
-from bladescan.command.inputs import (
-    check_output,
-    listed,
-    need_learning_side,
-    raw_stdin,
-)
+from bladescan.command.inputs import listed, raw_stdin
 from bladescan.command.terminal import ProgressLine
 from bladescan.processes.resources import n_cores
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from bladescan.base.errors import OutputError, UsageError
-from bladescan.base.output_files import is_special
+from bladescan.base.output_files import check_output, is_special
 from bladescan.base.text import printable
 from bladescan.command.guard import is_closed
 
@@ -79,16 +79,6 @@ def raw_stdin() -> BinaryIO | None:
     return None if is_closed(0) else cast("BinaryIO", open(0, "rb", buffering=0, closefd=False))
 
 
-def check_output(path: Path, suffix: str) -> None:
-    """Fail now where writing the output would fail after an hour of work."""
-    if path.suffix.lower() != suffix:
-        raise UsageError(f"--output {path}: expected a name that ends in {suffix}")
-    if not path.parent.is_dir():
-        raise UsageError(f"--output {path}: there is no folder {path.parent}; make it first")
-    if path.is_dir():
-        raise UsageError(f"--output {path}: is a folder; give the name of a file")
-
-
 def calibrated_detector(detector: Path | None, output: Path) -> Path:
     """Choose the detector to calibrate, of the form in which the output is to be.
 
@@ -140,14 +130,3 @@ def named_folders(pairs: list[str], option: str) -> dict[str, list[str]]:
             raise UsageError(f"{option} {pair!r}: expected NAME=DIR, for example sdxl=images/sdxl")
         found.setdefault(printable(name.strip()), []).append(folder)
     return found
-
-
-def need_learning_side(what: str) -> None:
-    """Raise MissingDependencyError unless the extra ``train`` is installed."""
-    from importlib.util import find_spec
-
-    from bladescan.base.errors import MissingDependencyError
-
-    for package in ("torch", "sklearn", "safetensors"):
-        if find_spec(package) is None:
-            raise MissingDependencyError(f"bladescan {what}", package, "pip install 'bladescan[train]'")

@@ -8,13 +8,10 @@ from typing import Annotated
 import typer
 
 import bladescan
+from bladescan.base.extras import need_learning_side
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
-from bladescan.command.inputs import (
-    listed,
-    need_learning_side,
-    raw_stdin,
-)
+from bladescan.command.inputs import listed, raw_stdin
 from bladescan.command.terminal import ProgressLine
 
 

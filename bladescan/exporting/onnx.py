@@ -10,7 +10,6 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bladescan.base.errors import DetectorError, MissingDependencyError
-from bladescan.base.output_files import write_file
-from bladescan.detectors.manifest import METADATA_KEY, Manifest, encode_manifest
+from bladescan.detectors.manifest import Manifest
+from bladescan.detectors.onnx_metadata import with_manifest
+from bladescan.exporting.exporter import write_export
+from bladescan.exporting.reports import ParityReport
 from bladescan.heads.detector import Detector, DetectorModule, validate_detector
 from bladescan.heads.mixture import Mixture, to_scikit_learn
 from bladescan.runtimes.onnx_session import open_session
@@ -37,54 +38,48 @@ _OUTPUTS = ("log_likelihood", "p_ai_generated", "embedding")
 _Run = dict[str, NDArray[Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class ParityReport:
-    """How far the exported graph is from the detector, at most, over seeded crops.
-
-    Attributes:
-        n_crops: crops compared.
-        batch_sizes: in which they were fed.
-        embedding: largest absolute difference from PyTorch.
-        log_likelihood: largest difference from PyTorch relative to its size, None without that head.
-        p_ai_generated: largest absolute difference from PyTorch, None without that head.
-        scikit_learn: largest relative difference between the graph's log-likelihood and scikit-learn's
-            ``score_samples`` of the graph's own embeddings, None without that head.
-        same_for_every_batch_size: whether every row came out bit for bit alike.
-    """
-
-    n_crops: int
-    batch_sizes: tuple[int, ...]
-    embedding: float
-    log_likelihood: float | None
-    p_ai_generated: float | None
-    scikit_learn: float | None
-    same_for_every_batch_size: bool
-
-
-def export_onnx(detector: Detector, path: Path) -> ParityReport:
-    """Write the detector as one ONNX file with its manifest in the metadata.
+class OnnxExporter:
+    """A detector in float32 as one graph.
 
     One input ``crops`` uint8 ``[n, size, size, 3]``; outputs ``log_likelihood`` and ``p_ai_generated``
-    float64 ``[n]`` where the detector has that head, and ``embedding`` float32 ``[n, d]``. Nothing is left
-    at ``path`` by a failure.
+    float64 ``[n]`` where the detector has that head, and ``embedding`` float32 ``[n, d]``.
 
     Args:
         detector: what to export.
-        path: destination, replaced when the graph has passed the parity check.
+        where: its name, for errors.
+    """
 
-    Returns:
-        The figures of the parity check.
+    def __init__(self, detector: Detector, *, where: str) -> None:
+        self._detector, self._where = detector, where
+
+    def build(self) -> bytes:
+        """Trace the detector.
+
+        Raises:
+            DetectorError: it is not whole, or torch cannot export it.
+            MissingDependencyError: onnx or onnxscript is not installed.
+        """
+        validate_detector(self._detector, where=self._where)
+        return _to_onnx(self._detector)
+
+    def check(self, built: bytes) -> ParityReport:
+        """Compare the graph with the detector, and with scikit-learn."""
+        return _check_parity(self._detector, built, where=self._where)
+
+    def encode(self, built: bytes, report: ParityReport) -> bytes:
+        """Give the graph, whose metadata holds the manifest already."""
+        return built
+
+
+def export_onnx(detector: Detector, path: Path) -> ParityReport:
+    """Write a detector as `OnnxExporter` makes it; nothing is left at ``path`` by a failure.
 
     Raises:
         DetectorError: the graph does not compute what the detector does.
         MissingDependencyError: onnx or onnxscript is not installed.
         OutputError: the file cannot be written.
     """
-    validate_detector(detector, where=path.name)
-    data = _to_onnx(detector)
-    report = _check_parity(detector, data, where=path.name)
-    write_file(path, data)
-    return report
+    return write_export(OnnxExporter(detector, where=path.name), path)
 
 
 class _Graph(nn.Module):
@@ -149,8 +144,7 @@ def torch_to_onnx(
     model = program.model_proto
     _strip(model)
     if manifest is not None:
-        entry = model.metadata_props.add()
-        entry.key, entry.value = METADATA_KEY, encode_manifest(manifest)
+        return with_manifest(model, manifest)
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 

@@ -11,19 +11,20 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bladescan.base.errors import DetectorError, MissingDependencyError
+from bladescan.base.errors import DetectorError
 from bladescan.base.records import Scores
 from bladescan.detectors.calibration import p_values, photographic_scores
-from bladescan.detectors.manifest import METADATA_KEY, HeadName, Manifest, decode_manifest, encode_manifest
+from bladescan.detectors.manifest import FaceRule, HeadName, Manifest
+from bladescan.detectors.onnx_metadata import import_onnx, manifest_of, with_manifest
+from bladescan.exporting.reports import QuantisationReport
 from bladescan.runtimes.onnx_session import open_session
 
 MOST_CALIBRATING = 512
@@ -32,6 +33,10 @@ FEWEST_CROPS = 32
 LEAST_SAME = 0.95
 """Share of verdicts that have to stay, with each head, unless another is asked for."""
 
+CropCutter = Callable[[FaceRule], NDArray[np.uint8]]
+"""From the rule of a detector to face crops of photographs."""
+
+_WHAT = "--precision int8"
 _BATCH = 8
 # What an encoder's trunk is made of. Activations have to be among them: onnxruntime would resolve the range
 # before a clip at 6, and lose most of its 256 steps to values that never pass.
@@ -44,51 +49,80 @@ _SYMMETRIC = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBia
 _OUTPUTS: dict[HeadName, str] = {"one-class": "log_likelihood", "binary": "p_ai_generated"}
 
 
-@dataclass(frozen=True, slots=True)
-class QuantisationReport:
-    """How far the integer detector is from the other, on photographs that set no range.
+class Lowered(NamedTuple):
+    """A detector with an encoder in integers, and what it is to be compared on.
 
     Attributes:
-        n_calibrating: crops that set the ranges.
-        n_compared: crops compared.
-        embedding: root mean square of the embedding's error over that of the embedding.
-        same_verdict: share of the crops with the same verdict at the detector's own rate, by head.
-        flagged_before, flagged_after: share of the crops flagged, by head.
+        data: the ONNX model, without a manifest.
+        manifest: of the detector that it was made from.
+        compared: crops that set no range.
+        n_calibrating: crops that did.
     """
 
+    data: bytes
+    manifest: Manifest
+    compared: NDArray[np.uint8]
     n_calibrating: int
-    n_compared: int
-    embedding: float
-    same_verdict: dict[HeadName, float]
-    flagged_before: dict[HeadName, float]
-    flagged_after: dict[HeadName, float]
+
+
+class Int8Exporter:
+    """An exported detector with an encoder in integers, the report in its manifest's provenance.
+
+    Args:
+        data: an exported detector (ONNX).
+        cut: gives face crops of photographs, uint8 RGB ``[n, size, size, 3]``, cut by the detector's rule: a
+            part sets the ranges, the others are compared. Fewer than `FEWEST_CROPS` would tell nothing.
+        where: the detector's name, for errors.
+        least_same: share of verdicts that have to stay, with each head.
+    """
+
+    def __init__(self, data: bytes, cut: CropCutter, *, where: str, least_same: float = LEAST_SAME) -> None:
+        self._data, self._cut, self._where, self._least_same = data, cut, where, least_same
+
+    def build(self) -> Lowered:
+        """Put the encoder into integers.
+
+        Raises:
+            DetectorError: as `quantisable`, before the minutes that cutting takes.
+            MissingDependencyError: onnx is not installed.
+        """
+        manifest = quantisable(self._data, where=self._where)
+        crops = self._cut(manifest.face_rule)
+        calibrating, compared = split(len(crops))
+        with _quiet():
+            lowered = _lowered(self._data, crops[calibrating])
+        return Lowered(lowered, manifest, crops[compared], len(calibrating))
+
+    def check(self, built: Lowered) -> QuantisationReport:
+        """Compare verdicts.
+
+        Raises:
+            DetectorError: too many change.
+        """
+        old, new = _scores(self._data, built.compared), _scores(built.data, built.compared)
+        report = compare(old, new, built.manifest, built.n_calibrating)
+        judge(report, self._least_same, where=self._where)
+        return report
+
+    def encode(self, built: Lowered, report: QuantisationReport) -> bytes:
+        """Write manifest and report into the model."""
+        model = import_onnx(_WHAT).load_from_string(built.data)
+        # onnxruntime writes down every operator set that it has, used or not.
+        used = {node.domain for node in model.graph.node}
+        for opset in [opset for opset in model.opset_import if opset.domain not in used]:
+            model.opset_import.remove(opset)
+        provenance = {**built.manifest.provenance, "int8": msgspec.to_builtins(report)}
+        return with_manifest(model, msgspec.structs.replace(built.manifest, provenance=provenance))
 
 
 def quantise(
     data: bytes, crops: NDArray[np.uint8], *, where: str, least_same: float = LEAST_SAME
 ) -> tuple[bytes, QuantisationReport]:
-    """The same detector with an encoder in integers, the report in its manifest's provenance.
-
-    Args:
-        data: an exported detector (ONNX).
-        crops: face crops of photographs, uint8 RGB ``[n, size, size, 3]``: a part sets the ranges, the others
-            are compared. Fewer than `FEWEST_CROPS` would tell nothing.
-        where: the detector's name, for the errors.
-        least_same: share of verdicts that have to stay, with each head.
-
-    Raises:
-        DetectorError: as `quantisable`, or too many verdicts change.
-        MissingDependencyError: onnx is not installed.
-    """
-    manifest = quantisable(data, where=where)
-    calibrating, compared = split(len(crops))
-    with _quiet():
-        lowered = _lowered(data, crops[calibrating])
-    old, new = _scores(data, crops[compared]), _scores(lowered, crops[compared])
-    report = compare(old, new, manifest, len(calibrating))
-    judge(report, least_same, where=where)
-    told = {**manifest.provenance, "int8": msgspec.to_builtins(report)}
-    return _with_manifest(lowered, msgspec.structs.replace(manifest, provenance=told)), report
+    """Put a detector into integers with crops that are there, see `Int8Exporter`."""
+    exporter = Int8Exporter(data, lambda rule: crops, where=where, least_same=least_same)
+    built = exporter.build()
+    report = exporter.check(built)
+    return exporter.encode(built, report), report
 
 
 def symmetric(data: bytes, crops: NDArray[np.uint8]) -> bytes:
@@ -115,21 +149,11 @@ def quantisable(data: bytes, *, where: str) -> Manifest:
         DetectorError: it is none, or is in integers already.
         MissingDependencyError: onnx is not installed.
     """
-    model = _onnx().load_from_string(data)
-    texts = [entry.value for entry in model.metadata_props if entry.key == METADATA_KEY]
-    if not texts:
-        raise DetectorError(f"{where}: not a bladescan detector: its metadata has no manifest")
+    model = import_onnx(_WHAT).load_from_string(data)
+    manifest = manifest_of(model, where=where)
     if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         raise DetectorError(f"{where}: is in 8-bit integers already; give the detector that it was made from")
-    return decode_manifest(texts[0], where=where)
-
-
-def _onnx() -> Any:
-    try:
-        import onnx
-    except ImportError as exc:
-        raise MissingDependencyError("--precision int8", "onnx", "pip install onnx") from exc
-    return onnx
+    return manifest
 
 
 def _lowered(data: bytes, crops: NDArray[np.uint8], *, symmetric: bool = False) -> bytes:
@@ -147,7 +171,7 @@ def _lowered(data: bytes, crops: NDArray[np.uint8], *, symmetric: bool = False) 
             _reader(crops),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(_OPERATORS),
-            nodes_to_quantize=_trunk(_onnx().load(folded)),
+            nodes_to_quantize=_trunk(import_onnx(_WHAT).load(folded)),
             per_channel=True,
             activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -171,7 +195,7 @@ def _reader(crops: NDArray[np.uint8]) -> Any:
 
 def _trunk(model: Any) -> list[str]:
     """Names of the encoder's nodes that become integer ones; an addition only where it joins two branches."""
-    encoder = _onnx().utils.Extractor(model).extract_model(["crops"], ["embedding"]).graph
+    encoder = import_onnx(_WHAT).utils.Extractor(model).extract_model(["crops"], ["embedding"]).graph
     computed = {output for node in encoder.node for output in node.output}
     convolutions = [index for index, node in enumerate(encoder.node) if node.op_type == "Conv"]
     start = (convolutions[_KEPT:] or [len(encoder.node)])[0]
@@ -219,19 +243,6 @@ def judge(report: QuantisationReport, least_same: float = LEAST_SAME, *, where: 
                 f"{where}: in 8-bit integers {share:.1%} of {report.n_compared} photographs keep the verdict "
                 f"of the {head} head; at least {least_same:.0%} must; nothing was written"
             )
-
-
-def _with_manifest(data: bytes, manifest: Manifest) -> bytes:
-    model = _onnx().load_from_string(data)
-    # onnxruntime writes down every operator set that it has, used or not.
-    used = {node.domain for node in model.graph.node}
-    for opset in [opset for opset in model.opset_import if opset.domain not in used]:
-        model.opset_import.remove(opset)
-    del model.metadata_props[:]
-    entry = model.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, encode_manifest(manifest)
-    encoded: bytes = model.SerializeToString(deterministic=True)
-    return encoded
 
 
 @contextlib.contextmanager

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,11 +25,11 @@ from bladescan.base.errors import (
     UnknownNameError,
     UsageError,
 )
-from bladescan.base.output_files import write_file
 from bladescan.base.records import Scores
-from bladescan.detectors.manifest import FaceRule, HeadName
+from bladescan.detectors.manifest import HeadName
 from bladescan.exporting.onnx import output_names, seeded_crops, torch_to_onnx
-from bladescan.exporting.quantisation import compare, judge, split, symmetric
+from bladescan.exporting.quantisation import CropCutter, compare, judge, split, symmetric
+from bladescan.exporting.reports import EngineReport
 from bladescan.heads.detector import Detector, DetectorModule, load_detector
 from bladescan.networks.low_precision import DTYPES, lower
 from bladescan.runtimes.backend import BackendSettings
@@ -54,91 +54,121 @@ N_CROPS = 12
 _BATCH = 8
 
 
-@dataclass(frozen=True, slots=True)
-class EngineReport:
-    """What was built, and how far it is from the detector.
+class BuiltEngine(NamedTuple):
+    """An engine, and what has been found out on the way.
 
     Attributes:
-        library: and its version.
+        data: the engine file.
+        library: that built it, with its version.
         built_for: the device, or compute capabilities when it was built without one.
-        n_crops: compared: made up, or for int8 of photographs that set no range.
-        graph: relative error of the embedding, the graph run on the CPU; the largest, for int8 the root mean
-            square.
-        engine: the same of the engine, run on the device; None if there is no device here.
-        same_verdict: share of the crops whose verdict stays, by head; for int8.
+        reference: what the detector says of the crops that it is compared on.
+        graph: error of the graph that it was built from.
+        runs_here: whether the device that it is for is here.
     """
 
+    data: bytes
     library: str
     built_for: str
-    n_crops: int
+    reference: _Reference
     graph: float
-    engine: float | None
-    same_verdict: dict[HeadName, float] | None
+    runs_here: bool
 
 
-def export_tensorrt(
-    path: Path,
-    output: Path,
-    *,
-    precision: str = "fp16",
-    max_batch: int = 64,
-    crops: Callable[[FaceRule], NDArray[np.uint8]] | None = None,
-    photos: Sequence[str] = (),
-) -> EngineReport:
-    """Build an engine for the device that is here, or for all that the library can build without one.
+class EngineExporter:
+    """An engine for the device that is here, or for all that the library can build for without one.
 
     Args:
         path: the detector file.
-        output: destination, replaced when the engine has passed its checks.
         precision: one of `PRECISIONS`.
         max_batch: most crops in one run.
-        crops: cuts the face crops of photographs that int8 is calibrated on, by the detector's rule.
-        photos: where those are, to be noted for who builds the engine again.
+        cut: gives the face crops of photographs that int8 is calibrated on.
+        photographs: where those are, to be noted for who builds the engine again.
 
     Raises:
         UsageError: int8 without crops, or crops without int8.
-        BackendError: TensorRT is missing, has no device, or cannot build the engine.
-        DetectorError: the detector is not one, or graph or engine differ from it.
-        OutputError: the file cannot be written.
     """
-    if precision not in PRECISIONS:
-        raise UnknownNameError("precision of an engine", precision, PRECISIONS)
-    if (precision == "int8") != (crops is not None):
-        raise UsageError("--precision int8 and --photos go together: int8 is calibrated on photographs")
-    library, device = find_library(), _device()
-    capabilities = _capabilities(library, device)
-    detector = load_detector(path)
-    size = detector.manifest.preprocessing.size
-    shown = seeded_crops(N_CROPS, size) if crops is None else crops(detector.manifest.face_rule)
-    graph = embedding_graph(detector, "fp32" if precision == "int8" else precision)
-    if precision == "int8":
-        calibrating, compared = split(len(shown))
-        graph, shown = symmetric(graph, shown[calibrating]), shown[compared]
-    check = _Check(detector, precision, shown, where=path.name)
-    error = check.of_graph(graph)
-    build = EngineBuild(
-        library=library.name,
-        library_version=library.version,
-        device="" if device is None or library.builds_without_device else device.name,
-        capabilities=capabilities,
-        precision=precision,
-        max_batch=max_batch,
-        detector=str(path),
-        detector_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        photos=tuple(photos),
-    )
-    engine = build_engine(library, graph, size=size, max_batch=max_batch, capabilities=capabilities)
-    data = encode_engine(EngineFile(detector.manifest, build, heads_graph(detector), engine))
-    engine_error = None if device is None else check.of_engine(data)
-    write_file(output, data)
-    return EngineReport(
-        library=f"{library.name} {library.version}",
-        built_for=", ".join(capabilities) if device is None else f"{device.name} ({device.capability})",
-        n_crops=len(check.crops),
-        graph=error,
-        engine=engine_error,
-        same_verdict=check.same_verdict,
-    )
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        precision: str = "fp16",
+        max_batch: int = 64,
+        cut: CropCutter | None = None,
+        photographs: Sequence[str] = (),
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise UnknownNameError("precision of an engine", precision, PRECISIONS)
+        if (precision == "int8") != (cut is not None):
+            raise UsageError("--precision int8 and --photos go together: int8 is calibrated on photographs")
+        self._path, self._precision, self._max_batch = path, precision, max_batch
+        self._cut, self._photographs = cut, tuple(photographs)
+
+    def build(self) -> BuiltEngine:
+        """Check the graph on the CPU, then build the engine of it.
+
+        Raises:
+            BackendError: TensorRT is missing, has no device, or cannot build the engine.
+            DetectorError: the detector is not one, or the graph differs from it.
+        """
+        library, device = find_library(), _device()
+        capabilities = _capabilities(library, device)
+        detector = load_detector(self._path)
+        graph, crops = self._graph(detector)
+        reference = _Reference(detector, self._precision, crops, where=self._path.name)
+        error = reference.error_of_graph(graph)
+        size = detector.manifest.preprocessing.size
+        engine = build_engine(library, graph, size=size, max_batch=self._max_batch, capabilities=capabilities)
+        build = self._noted(library, device, capabilities)
+        return BuiltEngine(
+            data=encode_engine(EngineFile(detector.manifest, build, heads_graph(detector), engine)),
+            library=f"{library.name} {library.version}",
+            built_for=f"{device.name} ({device.capability})" if device else ", ".join(capabilities),
+            reference=reference,
+            graph=error,
+            runs_here=device is not None,
+        )
+
+    def check(self, built: BuiltEngine) -> EngineReport:
+        """Run the engine where its device is here, and compare it with the detector."""
+        reference = built.reference
+        engine = reference.error_of_engine(built.data) if built.runs_here else None
+        return EngineReport(
+            library=built.library,
+            built_for=built.built_for,
+            n_crops=len(reference.crops),
+            graph=built.graph,
+            engine=engine,
+            same_verdict=reference.same_verdict,
+        )
+
+    def encode(self, built: BuiltEngine, report: EngineReport) -> bytes:
+        """Give the file, whose header holds the manifest already."""
+        return built.data
+
+    def _graph(self, detector: Detector) -> tuple[bytes, NDArray[np.uint8]]:
+        """What the engine is built from, and the crops that it is compared on."""
+        if self._cut is None:
+            crops = seeded_crops(N_CROPS, detector.manifest.preprocessing.size)
+            return embedding_graph(detector, self._precision), crops
+        crops = self._cut(detector.manifest.face_rule)
+        calibrating, compared = split(len(crops))
+        return symmetric(embedding_graph(detector, "fp32"), crops[calibrating]), crops[compared]
+
+    def _noted(
+        self, library: TensorRTLibrary, device: CudaDevice | None, capabilities: tuple[str, ...]
+    ) -> EngineBuild:
+        return EngineBuild(
+            library=library.name,
+            library_version=library.version,
+            device="" if device is None or library.builds_without_device else device.name,
+            capabilities=capabilities,
+            precision=self._precision,
+            max_batch=self._max_batch,
+            detector=str(self._path),
+            detector_sha256=hashlib.sha256(self._path.read_bytes()).hexdigest(),
+            photos=self._photographs,
+        )
 
 
 def embedding_graph(detector: Detector, precision: str) -> bytes:
@@ -217,7 +247,7 @@ def _capabilities(library: TensorRTLibrary, device: CudaDevice | None) -> tuple[
     return (device.capability,)
 
 
-class _Check:
+class _Reference:
     """Crops, what the detector says of them, and how far something else may be from that.
 
     Args:
@@ -236,13 +266,13 @@ class _Check:
             parts = [self._module.embed(torch.from_numpy(part)) for part in _batches(crops)]
         self._wanted = torch.cat(parts).numpy()
 
-    def of_graph(self, graph: bytes) -> float:
+    def error_of_graph(self, graph: bytes) -> float:
         """The error of an ONNX graph, run on the CPU."""
         session = open_session(graph)
         parts = [session.run([EMBEDDING], {CROPS: part})[0] for part in _batches(self.crops)]
         return self._error("graph", np.concatenate(parts))
 
-    def of_engine(self, data: bytes) -> float:
+    def error_of_engine(self, data: bytes) -> float:
         """The error of an engine file, run by the backend that will run it."""
         with tempfile.TemporaryDirectory(prefix="bladescan-") as folder:
             path = Path(folder) / f"built{SUFFIX}"

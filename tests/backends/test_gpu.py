@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from bladescan.base.errors import BladescanError
+from bladescan.exporting.exporter import write_export
 from bladescan.exporting.onnx import export_onnx
-from bladescan.exporting.tensorrt import export_tensorrt
+from bladescan.exporting.tensorrt import EngineExporter
 from bladescan.heads.detector import DetectorModule, save_detector
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.registry import get_plugin
@@ -36,7 +37,9 @@ def on_cuda(name, files, **settings):
     if "cuda:0" not in status.devices:
         pytest.skip(f"{name} has no CUDA device here: {status.hint or status.version or 'not installed'}")
     if name == "tensorrt" and not (files / "d.engine").exists():
-        export_tensorrt(files / "d.safetensors", files / "d.engine", precision="fp32", max_batch=4)
+        write_export(
+            EngineExporter(files / "d.safetensors", precision="fp32", max_batch=4), files / "d.engine"
+        )
     path = files / {"pytorch": "d.safetensors", "onnx": "d.onnx", "tensorrt": "d.engine"}[name]
     return get_plugin(name).open(path, BackendSettings("cuda:0", **settings))
 

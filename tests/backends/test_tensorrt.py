@@ -28,9 +28,10 @@ from bladescan.base.errors import (
 from bladescan.command import app as cli
 from bladescan.command.describe import read_manifest
 from bladescan.detectors.shipped import ONNX, SAFETENSORS
+from bladescan.exporting.exporter import write_export
 from bladescan.exporting.onnx import seeded_crops
 from bladescan.exporting.quantisation import symmetric
-from bladescan.exporting.tensorrt import TOLERANCES, embedding_graph, export_tensorrt, heads_graph
+from bladescan.exporting.tensorrt import TOLERANCES, EngineExporter, embedding_graph, heads_graph
 from bladescan.heads.detector import DetectorModule, load_detector, save_detector
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.cuda import CudaDevice, OutOfDeviceMemoryError
@@ -147,7 +148,7 @@ def test_too_little_memory_halves_the_batch_and_closing_gives_all_back(fake, eng
 
 def test_a_bare_encoder_has_embeddings_only(fake, tmp_path):
     save_detector(bare_encoder(), tmp_path / "bare.safetensors")
-    export_tensorrt(tmp_path / "bare.safetensors", tmp_path / "bare.engine", precision="fp16")
+    write_export(EngineExporter(tmp_path / "bare.safetensors", precision="fp16"), tmp_path / "bare.engine")
     scores = get_plugin("tensorrt").open(tmp_path / "bare.engine", BackendSettings()).score(crops(2))
     assert scores.log_likelihood is None and scores.p_ai_generated is None
     assert scores.embedding.shape == (2, D)
@@ -241,12 +242,12 @@ def test_nothing_is_written_when_the_engine_does_not_compute_the_detector(fake, 
     save_detector(tiny_detector(), tmp_path / "d.safetensors")
     monkeypatch.setitem(TOLERANCES, "fp16", 1e-9)
     with pytest.raises(DetectorError, match="the fp16 graph differs from the detector"):
-        export_tensorrt(tmp_path / "d.safetensors", tmp_path / "d.engine")
+        write_export(EngineExporter(tmp_path / "d.safetensors"), tmp_path / "d.engine")
     with pytest.raises(UnknownNameError, match="Available: fp16, fp32, int8"):
-        export_tensorrt(tmp_path / "d.safetensors", tmp_path / "d.engine", precision="fp8")
+        write_export(EngineExporter(tmp_path / "d.safetensors", precision="fp8"), tmp_path / "d.engine")
     monkeypatch.setattr(fake.cuda, "devices", [])
     with pytest.raises(DeviceUnavailableError, match="builds an engine on the device that will run it"):
-        export_tensorrt(tmp_path / "d.safetensors", tmp_path / "d.engine")
+        write_export(EngineExporter(tmp_path / "d.safetensors"), tmp_path / "d.engine")
     assert [path.name for path in tmp_path.iterdir()] == ["d.safetensors"]
 
 
@@ -255,16 +256,14 @@ def test_int8_is_calibrated_on_photographs_and_compared_on_others(fake, tmp_path
     smooth = seeded_crops(80, 224)[::2]
     for precision, given in (("int8", None), ("fp16", lambda rule: smooth)):
         with pytest.raises(UsageError, match="go together"):
-            export_tensorrt(
-                tmp_path / "d.safetensors", tmp_path / "d.engine", precision=precision, crops=given
+            write_export(
+                EngineExporter(tmp_path / "d.safetensors", precision=precision, cut=given),
+                tmp_path / "d.engine",
             )
-    report = export_tensorrt(
-        tmp_path / "d.safetensors",
-        tmp_path / "d.engine",
-        precision="int8",
-        crops=lambda rule: smooth,
-        photos=["p"],
+    exporter = EngineExporter(
+        tmp_path / "d.safetensors", precision="int8", cut=lambda rule: smooth, photographs=["p"]
     )
+    report = write_export(exporter, tmp_path / "d.engine")
     assert read_engine(tmp_path / "d.engine").build.photos == ("p",)
     assert report.n_crops == 20
     assert set(report.same_verdict) == {"one-class", "binary"}
@@ -288,7 +287,7 @@ def test_without_the_libraries_there_is_one_line(monkeypatch, tmp_path):
     assert status.version is None and "\n" not in status.hint and "pip install" in status.hint
     for call in (
         lambda: get_plugin("tensorrt").open(tmp_path / "d.engine", BackendSettings()),
-        lambda: export_tensorrt(tmp_path / "d.safetensors", tmp_path / "d.engine"),
+        lambda: write_export(EngineExporter(tmp_path / "d.safetensors"), tmp_path / "d.engine"),
     ):
         with pytest.raises(MissingDependencyError, match="needs TensorRT, which is not installed") as caught:
             call()

@@ -1,17 +1,13 @@
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 
 from bladescan.base.errors import DetectorError, MissingDependencyError
-from bladescan.detectors.shipped import ONNX
-from bladescan.exporting.int8 import export_int8
 from bladescan.exporting.onnx import export_onnx
-from bladescan.exporting.quantisation import quantise
+from bladescan.exporting.quantisation import Int8Exporter, quantise
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.registry import get_plugin
-from bladescan.scanning.decoder_process import DecoderSettings
 from tests.tiny import bare_encoder, tiny_detector
 
 onnx = pytest.importorskip("onnx")
@@ -127,81 +123,12 @@ def test_a_detector_that_would_change_its_mind_is_not_made(exported):
         quantise(exported, faces_like(40), where="tiny", least_same=1.01)
 
 
-def export(*arguments):
-    command = [sys.executable, "-m", "bladescan", "export", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_what_cannot_be_done_is_said_before_a_photograph_is_read(exported, lowered, tmp_path, monkeypatch):
-    def photographs():
+def test_what_cannot_be_done_is_said_before_a_photograph_is_read(exported, lowered, monkeypatch):
+    def cut(rule):
         raise AssertionError("a photograph was asked for")
-        yield
 
-    asked = (tmp_path / "8.onnx", photographs(), DecoderSettings(faces="none"))
-    (tmp_path / "of.onnx").write_bytes(lowered[0])
     with pytest.raises(DetectorError, match="^of.onnx: is in 8-bit integers already"):
-        export_int8(tmp_path / "of.onnx", *asked)
-    (tmp_path / "of.onnx").write_bytes(exported)
+        Int8Exporter(lowered[0], cut, where="of.onnx").build()
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(MissingDependencyError, match="needs onnx, which is not installed: pip install onnx"):
-        export_int8(tmp_path / "of.onnx", *asked)
-    assert not (tmp_path / "8.onnx").exists()
-
-
-@pytest.mark.integration
-def test_the_command_makes_one_of_a_folder_of_crops_without_torch(tmp_path):
-    from PIL import Image
-
-    (tmp_path / "crops").mkdir()
-    for i, crop in enumerate(faces_like(32)):
-        Image.fromarray(crop).save(tmp_path / "crops" / f"{i}.png")
-    asked = (
-        "--precision",
-        "int8",
-        "--photos",
-        tmp_path / "crops",
-        "--faces",
-        "none",
-        "-o",
-        tmp_path / "8.onnx",
-    )
-    done = export(*asked)  # the one that ships
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "same_verdict" in done.stdout
-    assert (tmp_path / "8.onnx").stat().st_size < 0.9 * ONNX.stat().st_size
-
-
-@pytest.mark.parametrize(
-    "arguments,message",
-    [
-        (["--precision", "int8"], "--precision int8 and --photos go together"),
-        (["--photos", "x"], "--precision int8 and --photos go together"),
-        (["--precision", "int4"], "unknown precision 'int4'"),
-        (["--precision", "fp16"], "fp16 is for --to tensorrt"),
-    ],
-)
-def test_what_does_not_go_together_is_said(tmp_path, arguments, message):
-    done = export(ONNX, *arguments, "-o", tmp_path / "x.onnx")
-    assert done.returncode == 2
-    assert message in done.stderr
-
-
-def test_the_detector_itself_is_never_replaced(exported, tmp_path):
-    path = tmp_path / "d.onnx"
-    path.write_bytes(exported)
-    done = export(path, "--precision", "int8", "--photos", tmp_path, "-o", tmp_path / "." / "d.onnx")
-    assert (done.returncode, path.read_bytes()) == (2, exported)
-    assert "is the detector that is exported; give it another name" in done.stderr
-
-
-def test_an_output_that_is_a_folder_is_said_before_any_work(tmp_path):
-    (tmp_path / "8.onnx").mkdir()
-    done = export("--precision", "int8", "--photos", tmp_path, "-o", tmp_path / "8.onnx")
-    assert (done.returncode, "8.onnx: is a folder; give the name of a file" in done.stderr) == (2, True)
-
-
-def test_too_few_faces_are_said_with_what_was_found(tmp_path):
-    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
-    done = export(ONNX, "--precision", "int8", "--photos", tmp_path, "-o", tmp_path / "x.onnx")
-    assert "0 faces found (1 truncated): 8-bit integers take at least 32" in done.stderr
-    assert not (tmp_path / "x.onnx").exists()
+        Int8Exporter(exported, cut, where="of.onnx").build()
