@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bladescan.base.errors import DetectorError
+import numpy as np
+from numpy.typing import NDArray
+
+from bladescan.base.errors import BackendError, DetectorError, first_line
+from bladescan.base.records import Scores
 from bladescan.detectors.manifest import METADATA_KEY, Manifest, decode_manifest
 from bladescan.runtimes.onnx_session import UnloadableGraphError, open_session
 
@@ -42,13 +46,41 @@ def read_onnx_detector(path: Path) -> tuple[bytes, Manifest]:
     return data, decode_manifest(found.metadata[METADATA_KEY], where=path.name)
 
 
-def open_heads(graph: bytes, *, where: str) -> Any:
-    """Load the graph from embedding to scores, float64, in an onnxruntime session on one thread.
+class OnnxHeads:
+    """The heads of a detector in onnxruntime, float64, on one thread.
+
+    Args:
+        graph: from the embedding to the scores; empty for a bare encoder.
+        where: the file's name, for the error.
+
+    Attributes:
+        outputs: names of the scores that it computes.
 
     Raises:
         DetectorError: onnxruntime cannot load it.
     """
-    try:
-        return open_session(graph, threads=1)
-    except UnloadableGraphError as exc:
-        raise DetectorError(f"{where}: its heads cannot be loaded: {exc}") from exc
+
+    def __init__(self, graph: bytes, *, where: str) -> None:
+        self._session: Any = None
+        self.outputs: tuple[str, ...] = ()
+        if graph:
+            try:
+                self._session = open_session(graph, threads=1)
+            except UnloadableGraphError as exc:
+                raise DetectorError(f"{where}: its heads cannot be loaded: {exc}") from exc
+            self.outputs = tuple(output.name for output in self._session.get_outputs())
+
+    def score(self, embedding: NDArray[np.float32]) -> Scores:
+        """Score embeddings ``[n, d]``; scores of a head that the detector lacks are None.
+
+        Raises:
+            BackendError: onnxruntime failed.
+        """
+        values: list[Any] = [np.empty(0)] * len(self.outputs)
+        if self.outputs and len(embedding):  # not every kernel accepts an empty batch
+            try:
+                values = self._session.run(self.outputs, {"embedding": embedding})
+            except Exception as exc:  # onnxruntime raises its own unrelated classes
+                raise BackendError(f"onnxruntime: {first_line(exc)}") from exc
+        named = dict(zip(self.outputs, values, strict=True))
+        return Scores(named.get("log_likelihood"), named.get("p_ai_generated"), embedding)

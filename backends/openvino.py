@@ -24,7 +24,7 @@ from bladescan.detectors.manifest import Manifest
 from bladescan.runtimes.backend import BackendSettings, BackendStatus, check_crops
 
 from ._checks import check_finite
-from ._onnx_detector import HEAD_OUTPUTS, open_heads, read_onnx_detector
+from ._onnx_detector import HEAD_OUTPUTS, OnnxHeads, read_onnx_detector
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,13 +39,13 @@ class OpenVinoBackend:
 
     Args:
         encoder: an ``openvino.CompiledModel``, crops in, embedding out.
-        heads: an ``onnxruntime.InferenceSession``, embedding in; None for a bare encoder.
+        heads: of the detector.
         manifest: of the detector.
     """
 
     device = "cpu"
 
-    def __init__(self, encoder: Any, heads: Any, manifest: Manifest) -> None:
+    def __init__(self, encoder: Any, heads: OnnxHeads, manifest: Manifest) -> None:
         self.manifest = manifest
         self._request = encoder.create_infer_request()
         self._heads = heads
@@ -56,12 +56,11 @@ class OpenVinoBackend:
 
     def score(self, crops: NDArray[np.uint8]) -> Scores:
         """Score crops, as `bladescan.runtimes.backend.Backend.score` promises."""
-        embedding = self._embed(crops)
-        return check_finite(Scores(*self._judge(embedding), embedding), "openvino")
+        return check_finite(self._heads.score(self._embed(crops)), "openvino")
 
     def close(self) -> None:
-        """Drop encoder and heads; closing twice is fine."""
-        self._request = self._heads = None
+        """Drop the encoder; closing twice is fine."""
+        self._request = None
 
     def _embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         import numpy as np
@@ -77,25 +76,6 @@ class OpenVinoBackend:
             raise BackendError(f"openvino: {_last_line(exc)}") from exc
         embedding: NDArray[np.float32] = self._request.get_output_tensor().data.copy()
         return embedding
-
-    def _judge(
-        self, embedding: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
-        """Compute log-likelihood and P(AI-generated); each is None if the detector lacks that head."""
-        if self._heads is None:
-            return None, None
-        import numpy as np
-
-        names = [output.name for output in self._heads.get_outputs()]
-        if not len(embedding):
-            values = [np.empty(0)] * len(names)
-        else:
-            try:
-                values = self._heads.run(names, {"embedding": embedding})
-            except Exception as exc:  # onnxruntime raises its own unrelated classes
-                raise BackendError(f"onnxruntime: {first_line(exc)}") from exc
-        named = dict(zip(names, values, strict=True))
-        return named.get("log_likelihood"), named.get("p_ai_generated")
 
 
 class OpenVinoPlugin:
@@ -131,7 +111,8 @@ class OpenVinoPlugin:
         _check_precision(settings.precision, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
         data, manifest = read_onnx_detector(path)
         encoder = _compile(core, data, manifest, settings, where=path.name)
-        return OpenVinoBackend(encoder, _heads(data, manifest, where=path.name), manifest)
+        heads = OnnxHeads(_heads_of(data, manifest, where=path.name), where=path.name)
+        return OpenVinoBackend(encoder, heads, manifest)
 
 
 plugin = OpenVinoPlugin()
@@ -201,10 +182,10 @@ def _check_graph(model: Any, manifest: Manifest, *, where: str) -> None:
         raise DetectorError(f"{where}: expected outputs {sorted(wanted)}, found {sorted(found)}")
 
 
-def _heads(data: bytes, manifest: Manifest, *, where: str) -> Any:
-    """Load the part of the graph from embedding to scores into onnxruntime; None if there is no head."""
+def _heads_of(data: bytes, manifest: Manifest, *, where: str) -> bytes:
+    """Cut the graph from embedding to scores out of a detector; empty if there is no head."""
     if not manifest.heads:
-        return None
+        return b""
     import onnx
 
     wanted = [HEAD_OUTPUTS[head] for head in manifest.heads]
@@ -212,7 +193,7 @@ def _heads(data: bytes, manifest: Manifest, *, where: str) -> Any:
         graph = onnx.utils.Extractor(onnx.load_from_string(data)).extract_model(["embedding"], wanted)
     except Exception as exc:  # onnx raises its own unrelated classes
         raise DetectorError(f"{where}: its heads cannot be loaded: {first_line(exc)}") from exc
-    return open_heads(graph.SerializeToString(), where=where)
+    return bytes(graph.SerializeToString())
 
 
 def _last_line(exc: Exception) -> str:

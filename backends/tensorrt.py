@@ -15,7 +15,6 @@ from bladescan.base.errors import (
     DetectorError,
     MissingDependencyError,
     UsageError,
-    first_line,
 )
 from bladescan.base.records import Scores
 from bladescan.runtimes.backend import BackendSettings, BackendStatus, check_crops
@@ -31,7 +30,7 @@ from bladescan.runtimes.tensorrt_library import (
 )
 
 from ._checks import check_finite, installed
-from ._onnx_detector import DOMAINS, HEAD_OUTPUTS, open_heads
+from ._onnx_detector import DOMAINS, HEAD_OUTPUTS, OnnxHeads
 from ._onnx_file import read_onnx
 
 if TYPE_CHECKING:
@@ -196,12 +195,12 @@ class TensorRTBackend:
 
     Args:
         encoder: crops in, embedding out.
-        heads: an ``onnxruntime.InferenceSession``, embedding in; None for a bare encoder.
+        heads: of the detector.
         manifest: of the detector.
         device: for example ``cuda:0``.
     """
 
-    def __init__(self, encoder: _Encoder, heads: Any, manifest: Manifest, device: str) -> None:
+    def __init__(self, encoder: _Encoder, heads: OnnxHeads, manifest: Manifest, device: str) -> None:
         self.device = device
         self.manifest = manifest
         self._encoder: _Encoder | None = encoder
@@ -213,8 +212,7 @@ class TensorRTBackend:
 
     def score(self, crops: NDArray[np.uint8]) -> Scores:
         """Score crops, as `bladescan.runtimes.backend.Backend.score` promises."""
-        embedding = self._embed(crops)
-        return check_finite(Scores(*self._judge(embedding), embedding), "tensorrt")
+        return check_finite(self._heads.score(self._embed(crops)), "tensorrt")
 
     def close(self) -> None:
         """Free the device's memory; closing twice is fine."""
@@ -231,22 +229,6 @@ class TensorRTBackend:
         if not len(crops):
             return np.empty((0, self.manifest.encoder.embedding_dim), np.float32)
         return self._encoder.embed(crops)
-
-    def _judge(
-        self, embedding: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
-        """Compute log-likelihood and P(AI-generated); each is None if the detector lacks that head."""
-        import numpy as np
-
-        names = [HEAD_OUTPUTS[head] for head in self.manifest.heads]
-        values: list[Any] = [np.empty(0)] * len(names)
-        if names and len(embedding):
-            try:
-                values = self._heads.run(names, {EMBEDDING: embedding})
-            except Exception as exc:  # onnxruntime raises its own unrelated classes
-                raise BackendError(f"onnxruntime: {first_line(exc)}") from exc
-        named = dict(zip(names, values, strict=True))
-        return named.get("log_likelihood"), named.get("p_ai_generated")
 
 
 class TensorRTPlugin:
@@ -291,7 +273,7 @@ def _open(file: EngineFile, path: Path, cuda: Cuda, index: int) -> TensorRTBacke
     cuda.call("cudaSetDevice", index)
     if why := why_unusable(build, library.name, library.version, cuda.describe(index)):
         raise DetectorError(f"{path.name}: {why}; build it again: {rebuild_command(build, path)}")
-    heads = _heads(file, where=path.name)
+    heads = _open_heads(file, where=path.name)
     engine = load_engine(library, file.engine, where=path.name)
     _check_engine(engine, file.manifest, where=path.name)
     size, dim = file.manifest.preprocessing.size, file.manifest.encoder.embedding_dim
@@ -310,15 +292,14 @@ def _check_engine(engine: Any, manifest: Manifest, *, where: str) -> None:
         raise DetectorError(f"{where}: expected an engine from {CROPS} to {EMBEDDING}, found {shapes}")
 
 
-def _heads(file: EngineFile, *, where: str) -> Any:
-    """Load the graph from embedding to scores into onnxruntime; None if there is no head."""
+def _open_heads(file: EngineFile, *, where: str) -> OnnxHeads:
     if not file.manifest.heads:
-        return None
+        return OnnxHeads(b"", where=where)
     found = read_onnx(file.heads, where=where)
     if found.has_external_data or found.domains - DOMAINS:
         raise DetectorError(f"{where}: its heads need data that is not in the file")
-    session = open_heads(file.heads, where=where)
+    heads = OnnxHeads(file.heads, where=where)
     wanted = {HEAD_OUTPUTS[head] for head in file.manifest.heads}
-    if {output.name for output in session.get_outputs()} != wanted:
+    if set(heads.outputs) != wanted:
         raise DetectorError(f"{where}: expected the heads {sorted(wanted)}")
-    return session
+    return heads
