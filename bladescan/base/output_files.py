@@ -209,7 +209,11 @@ def open_output(path: str) -> Output:
 
 
 def check_output(path: Path, suffix: str) -> None:
-    """Fail now where writing the output would fail after an hour of work."""
+    """Check now that an output can be written, rather than after an hour of work.
+
+    Raises:
+        UsageError: another suffix, a folder, or a name in a folder that is not there.
+    """
     if path.suffix.lower() != suffix:
         raise UsageError(f"--output {path}: expected a name that ends in {suffix}")
     if not path.parent.is_dir():
@@ -224,10 +228,10 @@ def write_file(path: Path, data: bytes) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    target = open_output(str(path))
+    output = open_output(str(path))
     try:
-        target.write(data)
-        target.commit()
+        output.write(data)
+        output.commit()
     except BaseException:
-        target.discard()
+        output.discard()
         raise

@@ -149,9 +149,20 @@ def false_alarm_interval(n: int, rate: float, confidence: float = 0.95) -> tuple
 def clopper_pearson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Compute the exact confidence interval of a probability, after ``count`` successes in ``n`` trials.
 
+    Args:
+        count: successes.
+        n: trials, at least 1.
+        confidence: of the interval, in (0, 1).
+
+    Returns:
+        Its ends, in [0, 1].
+
     Raises:
         ValueError: ``count`` is not in [0, n], or n is 0.
         MissingDependencyError: SciPy is not installed.
+
+    References:
+        Clopper and Pearson, Biometrika 26 (1934), 404-413.
     """
     if not 0 <= count <= n or n == 0:
         raise ValueError(f"{count} of {n} is no share")

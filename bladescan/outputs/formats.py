@@ -68,7 +68,8 @@ def choose_format(path: str | None, format: str, terminal: bool) -> str:
         A key of `FORMATS`.
 
     Raises:
-        UsageError: unknown format or suffix, or Parquet on a terminal.
+        UnknownNameError: unknown format.
+        UsageError: unknown suffix, or Parquet on a terminal.
     """
     if format != "auto":
         if format not in FORMATS:

@@ -76,7 +76,7 @@ def open_sink(path: str | None, format: str, run: RunInfo, *, stream: BinaryIO) 
         stream: standard output.
 
     Raises:
-        UsageError: unknown format or suffix.
+        UsageError: unknown format or suffix, or Parquet on a terminal.
         MissingDependencyError: Parquet without pyarrow.
         OutputError: the output cannot be written.
         BrokenPipeError: its reader has gone.

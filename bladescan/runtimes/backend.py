@@ -111,7 +111,12 @@ class BackendPlugin(Protocol):
     def open(self, path: Path, settings: BackendSettings) -> Backend:
         """Load a detector.
 
+        Args:
+            path: of the detector file, its suffix one of ``suffixes``.
+            settings: what the user chose.
+
         Raises:
+            UsageError: an unknown device, or a precision that the runtime does not support.
             MissingDependencyError: the runtime is not installed.
             DeviceUnavailableError: the device is not available.
             DetectorError: the file is not a detector, or not one of this runtime.

@@ -81,12 +81,12 @@ class Cuda:
         return PinnedArray(self, tuple(shape), np.dtype(dtype))
 
     def copy_in(self, target: int, source: PinnedArray, n_bytes: int, stream: Any) -> None:
-        """Queue a copy to the device."""
+        """Queue a copy of ``n_bytes`` from page-locked memory to an address on the device."""
         kind = self._api.cudaMemcpyKind.cudaMemcpyHostToDevice
         self.call("cudaMemcpyAsync", target, source.address, n_bytes, kind, stream)
 
     def copy_out(self, target: PinnedArray, source: int, n_bytes: int, stream: Any) -> None:
-        """Queue a copy from the device."""
+        """Queue a copy of ``n_bytes`` from an address on the device to page-locked memory."""
         kind = self._api.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self.call("cudaMemcpyAsync", target.address, source, n_bytes, kind, stream)
 

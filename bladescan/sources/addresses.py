@@ -50,7 +50,8 @@ def parse_url(url: str) -> Address:
     """Split a URL into its parts.
 
     Raises:
-        UsageError: a scheme that is not known, no bucket, or a password in it.
+        UnknownNameError: the scheme is not known.
+        UsageError: it is no URL, names no bucket, or contains a password.
     """
     match = _SCHEME.match(url)
     if match is None:

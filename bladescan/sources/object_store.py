@@ -35,7 +35,16 @@ _TIMED_OUT = re.compile(r"(?<!retry_)(timed ?out|timeout)", re.IGNORECASE)
 
 
 class ObstoreBucket:
-    """A bucket of Google or Azure, with the credentials of the environment and the machine."""
+    """A bucket of Google or Azure, with the credentials of the environment and the machine.
+
+    Its methods are those of `bladescan.sources.schemes.Store`.
+
+    Args:
+        root: such as ``gs://bucket``.
+
+    Raises:
+        BucketError: it cannot be opened.
+    """
 
     def __init__(self, root: str) -> None:
         import obstore.store
@@ -145,7 +154,19 @@ def _run(make: Callable[[], Any], timeout_s: float) -> Any:
 async def read_object(
     store: ObjectStore, path: str, listed: StoredObject | None, max_bytes: int, stall_s: float
 ) -> bytes:
-    """Read a whole object, in one attempt."""
+    """Read a whole object, in one attempt.
+
+    Args:
+        store: of the object.
+        path: of the object in it.
+        listed: the object as a listing showed it, None if it was not listed.
+        max_bytes: a larger object raises TooLargeError.
+        stall_s: how long the server may send nothing.
+
+    Raises:
+        ImageError: there is no such object, or it may not be read.
+        TransientError: it may go well the next time.
+    """
     import obstore
 
     with _obstore_answers(missing=missing_reason(listed)):

@@ -26,7 +26,16 @@ if TYPE_CHECKING:
 
 
 class S3Bucket:
-    """A bucket that speaks S3; credentials and region come from where the AWS command takes them."""
+    """A bucket that speaks S3; credentials and region come from where the AWS command takes them.
+
+    Its methods are those of `bladescan.sources.schemes.Store`.
+
+    Args:
+        root: such as ``s3://bucket``.
+
+    Raises:
+        BucketError: there are no credentials, or the AWS configuration cannot be used.
+    """
 
     def __init__(self, root: str) -> None:
         self.root, self._bucket = root, urlsplit(root).netloc

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class WebFiles:
     """Files on web servers. They must be named one by one: there is no listing.
 
-    By urllib3: obstore refuses answers without a length, which many servers send.
+    By urllib3: obstore refuses answers without a length, which many servers send. The methods are those of
+    `bladescan.sources.schemes.Store`.
 
     Args:
         root: the server, for the sake of one interface; a key is a whole URL.
