@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bladescan.base.errors import BackendError, DetectorError, first_line
 from bladescan.base.records import Scores
+from bladescan.detectors.files import read_whole
 from bladescan.detectors.manifest import METADATA_KEY, Manifest, decode_manifest
 from bladescan.runtimes.onnx_session import UnloadableGraphError, open_session
 
@@ -30,12 +31,7 @@ def read_onnx_detector(path: Path) -> tuple[bytes, Manifest]:
     Raises:
         DetectorError: it is no detector, it refers to other files, or it needs custom operators.
     """
-    if path.is_dir():
-        raise DetectorError(f"{path}: is a folder, expected a detector file (.onnx)")
-    try:
-        data = path.read_bytes()
-    except OSError as exc:
-        raise DetectorError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
+    data = read_whole(path, "a detector file (.onnx)")
     found = read_onnx(data, where=path.name)
     if METADATA_KEY not in found.metadata:
         raise DetectorError(f"{path.name}: not a bladescan detector: its metadata has no manifest")

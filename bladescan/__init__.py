@@ -37,6 +37,8 @@ if TYPE_CHECKING:
         Verdict,
     )
     from bladescan.evaluation.job import EvaluateOptions, Evaluation, evaluate, save_evaluation
+    from bladescan.exporting.job import ExportOptions, export
+    from bladescan.exporting.reports import EngineReport, ParityReport, QuantisationReport
     from bladescan.fitting.calibrate_job import Calibrated, CalibrateOptions, calibrate, save_calibrated
     from bladescan.fitting.fit import FitSettings
     from bladescan.fitting.job import FitOptions, fit
@@ -66,6 +68,8 @@ _ROOMS = {
     "UsageError",
     "base.records": "Cost FaceBox FaceCrop FaceVerdict ImageRecord Reason Scores Verdict",
     "evaluation.job": "EvaluateOptions Evaluation evaluate save_evaluation",
+    "exporting.job": "ExportOptions export",
+    "exporting.reports": "EngineReport ParityReport QuantisationReport",
     "fitting.calibrate_job": "CalibrateOptions Calibrated calibrate save_calibrated",
     "fitting.fit": "FitSettings",
     "fitting.job": "FitOptions fit",
@@ -105,8 +109,10 @@ __all__ = [
     "Detector",
     "DetectorError",
     "DeviceUnavailableError",
+    "EngineReport",
     "EvaluateOptions",
     "Evaluation",
+    "ExportOptions",
     "FaceBox",
     "FaceCrop",
     "FaceVerdict",
@@ -120,6 +126,8 @@ __all__ = [
     "MissingDependencyError",
     "OutputError",
     "OutputOptions",
+    "ParityReport",
+    "QuantisationReport",
     "Reason",
     "Recipe",
     "RecipeError",
@@ -138,6 +146,7 @@ __all__ = [
     "Verdict",
     "calibrate",
     "evaluate",
+    "export",
     "fit",
     "load_detector",
     "load_recipe",

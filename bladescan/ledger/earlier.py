@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from tempfile import TemporaryDirectory
-from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple
 
+from bladescan.base.closing import Closing
 from bladescan.base.errors import UnknownNameError, UsageError
 from bladescan.base.records import ImageRecord
 from bladescan.ledger.entries import LedgerEntry, is_lasting, key_of, stamp_of
@@ -65,7 +65,7 @@ class _Listed(NamedTuple):
     from_ledger: bool = False
 
 
-class EarlierVerdicts:
+class EarlierVerdicts(Closing):
     """The journal and the ledger of one scan.
 
     Args:
@@ -174,14 +174,6 @@ class EarlierVerdicts:
         is_known = source.known is not None
         if not is_known or self._ledger is not None:  # the ledger takes only what this run confirms
             file.put(LedgerEntry(listed.key, source.stamp, record), at_once=not is_known)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _recognised(source: Source, journal: EntryLookup | None, ledger: EntryLookup | None) -> _Listed:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from types import TracebackType
-from typing import Generic, Self
+from typing import Generic
 
+from bladescan.base.closing import Closing
 from bladescan.processes.service import Answer, Ready, Request, Service, Settings
 from bladescan.processes.worker import WorkerProcess
 
 
-class WorkerPool(Generic[Settings, Ready, Request, Answer]):
+class WorkerPool(Closing, Generic[Settings, Ready, Request, Answer]):
     """``n`` processes behind a queue. They start when they are first needed.
 
     A thread waits on each process, so ``submit`` returns at once and the caller can do other work meanwhile.
@@ -63,11 +63,3 @@ class WorkerPool(Generic[Settings, Ready, Request, Answer]):
             self.processes.append(self._local.process)
         mine: WorkerProcess[Settings, Ready, Request, Answer] = self._local.process
         return mine
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

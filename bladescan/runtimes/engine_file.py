@@ -22,6 +22,7 @@ from typing import NamedTuple
 import msgspec
 
 from bladescan.base.errors import DetectorError
+from bladescan.detectors.files import read_whole
 from bladescan.detectors.manifest import Manifest, decode_manifest, encode_manifest
 from bladescan.runtimes.cuda import CudaDevice
 
@@ -102,12 +103,7 @@ def read_engine(path: Path) -> EngineFile:
     Raises:
         DetectorError: it is missing, no engine file, truncated, damaged, or written by a newer bladescan.
     """
-    if path.is_dir():
-        raise DetectorError(f"{path}: is a folder, expected an engine file ({SUFFIX})")
-    try:
-        data = path.read_bytes()
-    except OSError as exc:
-        raise DetectorError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
+    data = read_whole(path, f"an engine file ({SUFFIX})")
     start = len(MAGIC) + _LENGTH.size
     if not data.startswith(MAGIC) or len(data) < start:
         raise DetectorError(f"{path.name}: not an engine of bladescan export --to tensorrt")

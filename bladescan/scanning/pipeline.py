@@ -13,13 +13,12 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from bladescan.base.closing import Closing
 from bladescan.base.errors import ImageError
 from bladescan.base.records import CROP_SIZE, FaceVerdict, ImageRecord, Scores, Verdict
 from bladescan.detectors.manifest import HeadName
@@ -55,7 +54,7 @@ class ScanSettings:
     n_decoders: int = 1
 
 
-class Pipeline:
+class Pipeline(Closing):
     """A detector and its decoders in this process.
 
     Args:
@@ -123,14 +122,6 @@ class Pipeline:
             faces=faces,
             cost=decoded.cost and replace(decoded.cost, score_s=score_s),
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def decode_in_order(

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from bladescan import __version__
 from bladescan.base import clock
+from bladescan.base.closing import Closing
 from bladescan.base.errors import TooManyErrorsError, UsageError
 from bladescan.base.records import ImageRecord, Verdict
 from bladescan.detectors.calibration import false_alarm_threshold
@@ -85,7 +85,7 @@ class ScanOptions:
             raise UsageError("--fdr and --false-alarm exclude each other: give one")
 
 
-class Scanner:
+class Scanner(Closing):
     """A scan whose detector, device and face finder have been shown to work.
 
     Everything is loaded once before the first image, so that what is wrong is an error and not rows.
@@ -235,14 +235,6 @@ class Scanner:
             f"the detector was fitted on faces found by {fitted}, this scan uses {self.finder}: "
             "false-alarm rates may differ"
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _open_detector(options: ScanOptions, n_workers: int) -> OpenedDetector:

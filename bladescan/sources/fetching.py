@@ -11,9 +11,9 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self, TypeGuard
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
+from bladescan.base.closing import Closing
 from bladescan.base.errors import BladescanError, ImageError
 from bladescan.base.records import Reason
 from bladescan.sources import retries
@@ -50,7 +50,7 @@ class PendingFetch(NamedTuple):
     ticket: int
 
 
-class Fetcher:
+class Fetcher(Closing):
     """Fetches objects in a thread of its own, which starts with the first of them.
 
     Args:
@@ -87,14 +87,6 @@ class Fetcher:
         if loop is not None and self._thread is not None:
             loop.call_soon_threadsafe(self._stop.set)
             self._thread.join()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _start(self) -> asyncio.AbstractEventLoop:
         ready = threading.Event()
