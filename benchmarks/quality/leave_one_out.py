@@ -21,7 +21,7 @@ from benchmarks.tables import cell, table
 from bladescan.evaluation.metrics import Sample, compute_metrics
 from bladescan.evaluation.report import Metrics
 from bladescan.fitting.fit import binary_scores
-from bladescan.heads.classifier import fit_classifier
+from bladescan.heads.classifier import ClassifierSettings, Grouped, fit_classifier
 from bladescan.heads.mixture import Mixture
 from bladescan.heads.mixture_fit import fit_mixture
 
@@ -63,7 +63,7 @@ def mixture_like_shipped(bench: Bench, photographs: Rows) -> Mixture:
     shape = bench.manifest.heads["one-class"].settings
     return fit_mixture(
         photographs.embeddings,
-        covariance=shape["covariance"],
+        covariance_type=shape["covariance"],
         n_components=min(shape["n_components"], len(photographs.embeddings) // 4),
         shrinkage=shape["shrinkage"],
         groups=photographs.names,
@@ -91,19 +91,16 @@ def train_heads(bench: Bench) -> list[Head]:
     wanted: list[tuple[str, ...]] = [(name,) for name in names]
     wanted += [tuple(other for other in names if other != name) for name in names]
     wanted = list(dict.fromkeys(wanted))
-    settings = fit_settings(bench)
+    given = fit_settings(bench)
+    settings = ClassifierSettings(
+        normalise=bench.manifest.encoder.normalise,
+        n_outliers=given.get("n_outliers"),
+        max_epochs=given.get("max_epochs", 100),
+        random_state=given.get("seed", 0),
+    )
+    ours = Grouped(photographs.embeddings, photographs.names)
     fits = Parallel(bench.n_jobs)(
-        delayed(fit_classifier)(
-            photographs.embeddings,
-            shown.embeddings,
-            mixture,
-            groups=photographs.names,
-            ai_groups=shown.faces,
-            normalise=bench.manifest.encoder.normalise,
-            n_outliers=settings.get("n_outliers"),
-            max_epochs=settings.get("max_epochs", 100),
-            random_state=settings.get("seed", 0),
-        )
+        delayed(fit_classifier)(ours, Grouped(shown.embeddings, shown.faces), mixture, settings)
         for shown in map(generated.of, wanted)
     )
     return [Head(shown, fit.state) for shown, fit in zip(wanted, fits, strict=True)]

@@ -99,7 +99,9 @@ def fit_on_own(bench: Bench, own: Set) -> Road:
     held = hold_out(len(own.files), FIT_SHARE_HELD_OUT, np.random.default_rng(0), own.files)
     embeddings = bench.embed_with_copies(own.cut.crops[~held], N_COPIES)
     groups = np.tile(own.files[~held], 1 + N_COPIES)
-    mixture = fit_mixture(embeddings, covariance="auto", n_components=N_COMPONENTS, groups=groups).mixture
+    mixture = fit_mixture(
+        embeddings, covariance_type="auto", n_components=N_COMPONENTS, groups=groups
+    ).mixture
 
     def head(scores: Scores) -> NDArray[np.float64]:
         return mixture.score_samples(scores.embedding)

@@ -170,7 +170,7 @@ def auc(photographic: NDArray[np.float64], generated: NDArray[np.float64]) -> fl
 def score(features: Mapping[str, Features], n_components: int = N_COMPONENTS) -> Scores:
     """Both heads on the features of every group; ``n_components`` is the most that the mixture may have."""
     generators = sorted(set(features) - {PHOTOGRAPHS, HELD_OUT})
-    fit = fit_mixture(features[PHOTOGRAPHS], covariance="auto", n_components=n_components)
+    fit = fit_mixture(features[PHOTOGRAPHS], covariance_type="auto", n_components=n_components)
     surprise = {name: -fit.mixture.score_samples(features[name]) for name in (HELD_OUT, *generators)}
     one_class = {name: auc(surprise[HELD_OUT], surprise[name]) for name in generators}
     with one_thread():

@@ -53,7 +53,7 @@ def import_checkpoint(
     Example: `bladescan import OC.pth -o runs/oc`
     """
     need_learning_side("import")
-    from bladescan.fitting.released_checkpoints import ImportOptions, run_import
+    from bladescan.fitting.import_job import ImportOptions, run_import
 
     cores = n_cores()
     asked = ImportOptions(

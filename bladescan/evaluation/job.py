@@ -125,11 +125,7 @@ def evaluate(
             variant: score_variant(images.sets, variant, backend, list(thresholds), options.batch_size)
             for variant in _reported(list(VARIANTS), "scoring variants", progress)
         }
-    heads: dict[HeadName, HeadReport] = {}
-    for name in _reported(thresholds, "measuring heads", progress):
-        head = manifest.heads[name]
-        samples = {v: samples_of(part, name, head, rate, images.files) for v, part in scored.items()}
-        heads[name] = _head_report(thresholds[name], samples, images, options)
+    heads = _head_reports(manifest, thresholds, rate, scored, images, options, progress)
     return Evaluation(_report(options, detector, rate, images, heads), scored)
 
 
@@ -208,6 +204,24 @@ def _report(
             *baseline_cautions(heads, baselines, images.match),
         ],
     )
+
+
+def _head_reports(
+    manifest: Manifest,
+    thresholds: Mapping[HeadName, float],
+    rate: float,
+    scored: Mapping[str, Scored],
+    images: ImageSets,
+    options: EvaluateOptions,
+    progress: Callable[[str, int, int], None],
+) -> dict[HeadName, HeadReport]:
+    """Report on every head; ``scored`` by variant."""
+    reports: dict[HeadName, HeadReport] = {}
+    for name in _reported(thresholds, "measuring heads", progress):
+        head = manifest.heads[name]
+        samples = {v: samples_of(part, name, head, rate, images.files) for v, part in scored.items()}
+        reports[name] = _head_report(thresholds[name], samples, images, options)
+    return reports
 
 
 def _head_report(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from bladescan.heads.detector import Detector, save_detector
 from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import get_plugin
 from bladescan.scanning.cut_faces import listed, with_faces
-from bladescan.scanning.decoder_process import DecoderSettings
+from bladescan.scanning.decoder_process import Decoded, DecoderSettings
 from bladescan.scanning.decoders import decoder_pool
 from bladescan.scanning.pipeline import crops_of
 from bladescan.sources.source import Source
@@ -76,26 +76,55 @@ def embed_images(
     Raises:
         DataError: no image had a face.
     """
-    parts: list[NDArray[np.float32]] = []
-    copies: list[NDArray[np.float32]] = []
-    rng = np.random.default_rng(seed)
-    groups: list[str] = []
+    embedder = _Embedder(backend, batch_size, n_copies, np.random.default_rng(seed))
     skipped: Counter[str] = Counter()
-    n_images = 0
     with decoder_pool(n_decoders, decoder) as pool:
         finder = pool.start().finder
         for source, decoded in with_faces(sources, pool, skipped, progress):
-            n_images += 1
-            crops = crops_of([decoded])
-            parts.append(_embed(crops, backend, batch_size))
-            copies += [_embed(degraded_copies(crops, rng), backend, batch_size) for _ in range(n_copies)]
-            groups += [_group(source.name, group_by)] * len(decoded.faces)
-    if not parts:
-        raise DataError(f"no face in any image ({listed(skipped)})")
-    embeddings = np.concatenate(parts)
-    return Features(
-        embeddings, _by_face(copies, parts, n_copies), np.asarray(groups), n_images, finder, dict(skipped)
-    )
+            embedder.add(decoded, _group(source.name, group_by))
+    return embedder.features(finder, skipped)
+
+
+class _Embedder:
+    """Embeds the faces of one image after the other, and degraded copies of them."""
+
+    def __init__(self, backend: Backend, batch_size: int, n_copies: int, rng: np.random.Generator) -> None:
+        self._backend, self._batch_size, self._n_copies, self._rng = backend, batch_size, n_copies, rng
+        self._embeddings: list[NDArray[np.float32]] = []
+        self._copies: list[NDArray[np.float32]] = []
+        self._groups: list[str] = []
+
+    def add(self, decoded: Decoded, group: str) -> None:
+        """Embed the faces of one image."""
+        crops = crops_of([decoded])
+        self._embeddings.append(self._embed(crops))
+        copies = [self._embed(degraded_copies(crops, self._rng)) for _ in range(self._n_copies)]
+        if copies:
+            self._copies.append(np.stack(copies, 1))
+        self._groups += [group] * len(crops)
+
+    def features(self, finder: str, skipped: Mapping[str, int]) -> Features:
+        """Join what was embedded.
+
+        Raises:
+            DataError: no image had a face.
+        """
+        if not self._embeddings:
+            raise DataError(f"no face in any image ({listed(skipped)})")
+        embeddings = np.concatenate(self._embeddings)
+        no_copies = np.empty((len(embeddings), 0, embeddings.shape[1]), np.float32)
+        return Features(
+            embeddings,
+            copies=np.concatenate(self._copies) if self._copies else no_copies,
+            groups=np.asarray(self._groups),
+            n_images=len(self._embeddings),
+            finder=finder,
+            skipped=dict(skipped),
+        )
+
+    def _embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        starts = range(0, len(crops), self._batch_size)
+        return np.concatenate([self._backend.embed(crops[i : i + self._batch_size]) for i in starts])
 
 
 @contextmanager
@@ -116,22 +145,6 @@ def open_encoder(detector: Detector, backend: str, runtime: BackendSettings) -> 
             yield opened
         finally:
             opened.close()
-
-
-def _by_face(
-    copies: list[NDArray[np.float32]], parts: list[NDArray[np.float32]], n_copies: int
-) -> NDArray[np.float32]:
-    """``n_copies`` arrays ``[n, d]`` for each image's ``[n, d]`` as one ``[n_faces, n_copies, d]``."""
-    if not n_copies:
-        return np.empty((sum(map(len, parts)), 0, parts[0].shape[1]), np.float32)
-    stacked = [np.stack(copies[i : i + n_copies], 1) for i in range(0, len(copies), n_copies)]
-    return np.concatenate(stacked)
-
-
-def _embed(crops: NDArray[np.uint8], backend: Backend, batch_size: int) -> NDArray[np.float32]:
-    return np.concatenate(
-        [backend.embed(crops[i : i + batch_size]) for i in range(0, len(crops), batch_size)]
-    )
 
 
 def _group(name: str, group_by: str) -> str:

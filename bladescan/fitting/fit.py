@@ -1,4 +1,4 @@
-"""From embeddings to a calibrated detector: what ``bladescan fit`` computes.
+"""From embeddings to a calibrated detector: the fit of both heads and their calibration.
 
 It is pure: embeddings of any backend in, a detector out. It reads no image and writes no file.
 """
@@ -24,8 +24,16 @@ from bladescan.detectors.calibration import (
     needed_photographs,
 )
 from bladescan.detectors.manifest import CalibratedHead, HeadName
-from bladescan.heads.classifier import FEWEST, Classifier, ClassifierFit, fit_classifier
+from bladescan.heads.classifier import (
+    FEWEST,
+    Classifier,
+    ClassifierFit,
+    ClassifierSettings,
+    Grouped,
+    fit_classifier,
+)
 from bladescan.heads.detector import Detector, validate_detector
+from bladescan.heads.mixture import Mixture
 from bladescan.heads.mixture_fit import COVARIANCES, MixtureFit, fit_mixture
 
 Progress = Callable[[str, int, int], None]
@@ -66,27 +74,42 @@ def check_settings(settings: FitSettings) -> None:
             raise UsageError(f"the {what} must lie between 0 and 1, got {share:g}")
 
 
-class Copies(NamedTuple):
+class DegradedCopies(NamedTuple):
     """Embeddings of degraded copies: heads learn from them too, and are calibrated without.
 
     Attributes:
-        photographic: ``[n, c, d]``, c copies of each photograph.
-        ai_generated: ``[m, c, d]``, None without AI-generated faces.
+        photographic: ``[n, c, d]``, c copies of each photograph; None for none.
+        ai_generated: ``[m, c, d]``; None for none.
+    """
+
+    photographic: NDArray[np.float32] | None = None
+    ai_generated: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FitFaces:
+    """The embeddings that a detector is fitted on.
+
+    Attributes:
+        photographic: of photographs ``[n, d]``.
+        ai_generated: ``[m, d]``, None for a detector without a binary head.
+        groups: ``[n]``, photographs that must not be split apart share a value; None if all stand alone.
+        held_out: bool ``[n]``, the photographs that calibrate; None draws a share of them.
+        copies: degraded copies of both classes.
     """
 
     photographic: NDArray[np.float32]
     ai_generated: NDArray[np.float32] | None = None
+    groups: NDArray[Any] | None = None
+    held_out: NDArray[np.bool_] | None = None
+    copies: DegradedCopies = DegradedCopies()
 
 
 def fit_detector(
     encoder: Detector,
-    photographic: NDArray[np.float32],
-    ai_generated: NDArray[np.float32] | None,
+    faces: FitFaces,
     settings: FitSettings,
     *,
-    groups: NDArray[Any] | None = None,
-    held_out: NDArray[np.bool_] | None = None,
-    copies: Copies | None = None,
     provenance: dict[str, Any] | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> Detector:
@@ -97,12 +120,8 @@ def fit_detector(
 
     Args:
         encoder: gives the encoder and its manifest; heads that it has are replaced.
-        photographic: embeddings ``[n, d]`` of photographs.
-        ai_generated: embeddings ``[m, d]``, None for a detector without a binary head.
+        faces: what to fit on.
         settings: how to fit.
-        groups: ``[n]``, photographs that must not be split apart share a value; None if all stand alone.
-        held_out: ``[n]``, the photographs that calibrate; None draws ``settings.held_out`` of them.
-        copies: degraded copies of both classes; None for none.
         provenance: joined into the manifest's.
         progress: told of each stage.
 
@@ -110,133 +129,149 @@ def fit_detector(
         DataError: too few photographs, or embeddings of another encoder.
         UsageError: settings out of range.
     """
-    labels = None if groups is None else np.asarray(groups)
     check_settings(settings)
-    _check(encoder, photographic, ai_generated, labels)
-    held = held_out
-    if held is None:
-        held = hold_out(len(photographic), settings.held_out, np.random.default_rng(settings.seed), labels)
-    _check_held_out(int(held.sum()), settings)
-    _check_binary(int((~held).sum()), ai_generated)
-    of_photographs, of_ai_generated = copies or (None, None)
-    fitted = _with_copies(
-        photographic[~held],
-        None if of_photographs is None else of_photographs[~held],
-        None if labels is None else labels[~held],
-    )
-    mixture = fit_mixture(
-        fitted.embeddings,
-        covariance=settings.covariance,
-        n_components=settings.n_components,
-        shrinkage=settings.shrinkage,
-        groups=fitted.groups,
-        n_photographs=int((~held).sum()),
-        random_state=settings.seed,
-        progress=lambda done, total: progress("mixture", done, total),
-    )
-    scores = mixture.mixture.score_samples(photographic[held])
+    _check(encoder, faces)
+    held = _drawn_out(faces, settings) if faces.held_out is None else faces.held_out
+    _check_enough(faces, held, settings)
+    photographs = _photographs(faces, ~held)
+    mixture = _fit_mixture(photographs, int((~held).sum()), settings, progress)
+    scores = mixture.mixture.score_samples(faces.photographic[held])
     heads: dict[HeadName, CalibratedHead] = {"one-class": _one_class_head(mixture, scores)}
-    report = _report(mixture, scores, heads["one-class"], held, ai_generated, labels, settings)
+    report = _report(mixture, scores, heads["one-class"], faces, settings)
     state = None
-    if ai_generated is not None:
-        shown = _with_copies(ai_generated, of_ai_generated, None)
-        classifier = _fit_binary(fitted, shown, mixture, settings, encoder, progress)
-        heads["binary"], state = _binary_head(classifier, photographic[held]), classifier.state
+    if faces.ai_generated is not None:
+        generated = _with_copies(faces.ai_generated, faces.copies.ai_generated, None)
+        classifier = _fit_binary(photographs, generated, mixture, settings, encoder, progress)
+        heads["binary"], state = _binary_head(classifier, faces.photographic[held]), classifier.state
+    about = {**(provenance or {}), "fit": report}
+    return _assembled(encoder, heads, mixture.mixture, state, settings.false_alarm, about)
+
+
+def _drawn_out(faces: FitFaces, settings: FitSettings) -> NDArray[np.bool_]:
+    """Draw the photographs that calibrate, bool ``[n]``, whole groups of them."""
+    rng = np.random.default_rng(settings.seed)
+    return hold_out(len(faces.photographic), settings.held_out, rng, faces.groups)
+
+
+def _assembled(
+    encoder: Detector,
+    heads: dict[HeadName, CalibratedHead],
+    mixture: Mixture,
+    classifier: dict[str, torch.Tensor] | None,
+    false_alarm: float,
+    about: dict[str, Any],
+) -> Detector:
     manifest = msgspec.structs.replace(
         encoder.manifest,
         heads=heads,
-        default_head="one-class" if state is None else "binary",
-        default_false_alarm=settings.false_alarm,
-        provenance={**encoder.manifest.provenance, **(provenance or {}), "fit": report},
+        default_head="one-class" if classifier is None else "binary",
+        default_false_alarm=false_alarm,
+        provenance={**encoder.manifest.provenance, **about},
     )
-    detector = Detector(manifest, encoder.vision, mixture.mixture, state)
+    detector = Detector(manifest, encoder.vision, mixture, classifier)
     validate_detector(detector, where="the fitted detector")
     return detector
 
 
-def _check(
-    encoder: Detector,
-    photographic: NDArray[Any],
-    ai_generated: NDArray[Any] | None,
-    groups: NDArray[Any] | None,
-) -> None:
-    d = encoder.manifest.encoder.embedding_dim
-    for name, part in (("photographic", photographic), ("AI-generated", ai_generated)):
+def _check(encoder: Detector, faces: FitFaces) -> None:
+    d, n = encoder.manifest.encoder.embedding_dim, len(faces.photographic)
+    for name, part in (("photographic", faces.photographic), ("AI-generated", faces.ai_generated)):
         if part is not None and (part.ndim != 2 or part.shape[1] != d or not np.isfinite(part).all()):
             raise DataError(f"{name} embeddings must be finite [n, {d}], got {list(part.shape)}")
-    if groups is not None and groups.shape != (len(photographic),):
-        raise DataError(f"{len(photographic)} photographs but groups of shape {list(groups.shape)}")
+    if faces.groups is not None and faces.groups.shape != (n,):
+        raise DataError(f"{n} photographs but groups of shape {list(faces.groups.shape)}")
 
 
-def _check_held_out(n_held_out: int, settings: FitSettings) -> None:
+def _check_enough(faces: FitFaces, held: NDArray[np.bool_], settings: FitSettings) -> None:
+    """Check the numbers of faces; degraded copies do not count."""
+    n_held_out, n_fit = int(held.sum()), int((~held).sum())
     needed = needed_photographs(settings.false_alarm)
     if n_held_out < needed:
         raise DataError(
             f"{n_held_out} photographs are held out; a false-alarm rate of {settings.false_alarm:g} needs at "
             f"least {needed}: give about {round(needed / settings.held_out)} photographs or more"
         )
-
-
-def _check_binary(n_photographs: int, ai_generated: NDArray[Any] | None) -> None:
-    """Degraded copies do not count."""
-    if ai_generated is None:
+    if faces.ai_generated is None:
         return
-    for name, n in (("photographic", n_photographs), ("AI-generated", len(ai_generated))):
+    for name, n in (("photographic", n_fit), ("AI-generated", len(faces.ai_generated))):
         if n < FEWEST:
             raise DataError(f"{n} {name} faces: the binary head needs at least {FEWEST}")
 
 
 def _one_class_head(fit: MixtureFit, scores: NDArray[np.float64]) -> CalibratedHead:
-    settings: dict[str, Any] = dict(fit.shape._asdict())
+    covariance, n_components, shrinkage = fit.shape
+    settings: dict[str, Any] = {
+        "covariance": covariance,
+        "n_components": n_components,
+        "shrinkage": shrinkage,
+    }
     if fit.held_out:
         settings["held_out_log_likelihood"] = fit.held_out[0][1]
     return CalibratedHead(compress_calibration(scores), len(scores), settings, fit.paper_threshold)
 
 
-class _Grouped(NamedTuple):
-    """Embeddings ``[n, d]`` and what must not be split apart ``[n]``."""
-
-    embeddings: NDArray[np.float32]
-    groups: NDArray[Any]
+def _photographs(faces: FitFaces, kept: NDArray[np.bool_]) -> Grouped:
+    """Take the photographs that both heads learn from, with their copies."""
+    copies, groups = faces.copies.photographic, faces.groups
+    return _with_copies(
+        faces.photographic[kept],
+        None if copies is None else copies[kept],
+        None if groups is None else groups[kept],
+    )
 
 
 def _with_copies(
     embeddings: NDArray[np.float32], copies: NDArray[np.float32] | None, groups: NDArray[Any] | None
-) -> _Grouped:
-    """Faces ``[n, d]``, followed by their copies ``[n, c, d]``; a face and its copies are one group."""
+) -> Grouped:
+    """Join faces ``[n, d]`` and their copies ``[n, c, d]``; a face and its copies are one group."""
     groups = np.arange(len(embeddings)) if groups is None else groups
     if copies is None:
-        return _Grouped(embeddings, groups)
+        return Grouped(embeddings, groups)
     flat = copies.reshape(-1, copies.shape[-1])
-    return _Grouped(
+    return Grouped(
         np.concatenate([embeddings, flat]), np.concatenate([groups, np.repeat(groups, copies.shape[1])])
     )
 
 
+def _fit_mixture(
+    photographs: Grouped, n_photographs: int, settings: FitSettings, progress: Progress
+) -> MixtureFit:
+    return fit_mixture(
+        photographs.embeddings,
+        covariance_type=settings.covariance,
+        n_components=settings.n_components,
+        shrinkage=settings.shrinkage,
+        groups=photographs.groups,
+        n_photographs=n_photographs,
+        random_state=settings.seed,
+        progress=lambda done, total: progress("mixture", done, total),
+    )
+
+
 def _fit_binary(
-    photographic: _Grouped,
-    ai_generated: _Grouped,
+    photographic: Grouped,
+    ai_generated: Grouped,
     mixture: MixtureFit,
     settings: FitSettings,
     encoder: Detector,
     progress: Progress,
 ) -> ClassifierFit:
     return fit_classifier(
-        photographic.embeddings,
-        ai_generated.embeddings,
+        photographic,
+        ai_generated,
         mixture.mixture,
-        groups=photographic.groups,
-        ai_groups=ai_generated.groups,
-        normalise=encoder.manifest.encoder.normalise,
-        n_outliers=settings.n_outliers,
-        max_epochs=settings.max_epochs,
-        random_state=settings.seed,
+        ClassifierSettings(
+            normalise=encoder.manifest.encoder.normalise,
+            n_outliers=settings.n_outliers,
+            max_epochs=settings.max_epochs,
+            random_state=settings.seed,
+        ),
         progress=lambda done, total: progress("classifier", done, total),
     )
 
 
 def binary_scores(state: Mapping[str, torch.Tensor], embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The binary head's photographic scores -P(AI-generated) ``[n]``, in float64 as every backend has them.
+    """Compute the binary head's photographic scores, -P(AI-generated), float64 ``[n]`` as of every backend.
 
     Args:
         state: weights ``fc1`` and ``fc2`` of a `Classifier`.
@@ -267,21 +302,19 @@ def _report(
     mixture: MixtureFit,
     scores: NDArray[np.float64],
     head: CalibratedHead,
-    held: NDArray[np.bool_],
-    ai_generated: NDArray[Any] | None,
-    groups: NDArray[Any] | None,
+    faces: FitFaces,
     settings: FitSettings,
 ) -> dict[str, Any]:
-    """What was measured, as plain JSON values."""
-    n = len(scores)
+    """Report what was measured, as plain JSON values."""
+    n, n_photographs = len(scores), len(faces.photographic)
     alarms = int((scores < mixture.paper_threshold).sum())
     return {
         "settings": asdict(settings),
-        "n_photographs": len(held),
-        "n_fit": len(held) - n,
+        "n_photographs": n_photographs,
+        "n_fit": n_photographs - n,
         "n_held_out": n,
-        "n_groups": len(held) if groups is None else len(np.unique(groups)),
-        "n_ai_generated": 0 if ai_generated is None else len(ai_generated),
+        "n_groups": n_photographs if faces.groups is None else len(np.unique(faces.groups)),
+        "n_ai_generated": 0 if faces.ai_generated is None else len(faces.ai_generated),
         "false_alarm": settings.false_alarm,
         "false_alarm_interval_95": list(false_alarm_interval(n, settings.false_alarm)),
         "threshold": false_alarm_threshold(head, settings.false_alarm),

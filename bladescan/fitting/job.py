@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -15,7 +15,14 @@ from bladescan.base.errors import DetectorError, UnknownNameError
 from bladescan.detectors.manifest import Manifest
 from bladescan.detectors.shipped import SAFETENSORS
 from bladescan.fitting.features import GROUPINGS, Features, embed_images, open_encoder
-from bladescan.fitting.fit import Copies, FitSettings, Progress, check_settings, fit_detector
+from bladescan.fitting.fit import (
+    DegradedCopies,
+    FitFaces,
+    FitSettings,
+    Progress,
+    check_settings,
+    fit_detector,
+)
 from bladescan.heads.detector import Detector, load_detector
 from bladescan.networks.encoders import complexity, vision_state
 from bladescan.runtimes.backend import BackendSettings
@@ -52,7 +59,7 @@ class FitOptions:
 
 
 def load_encoder(encoder: str) -> Detector:
-    """A bare encoder: of a run, of a detector (its heads dropped), or of the detector that ships.
+    """Load a bare encoder: of a run, of a detector (its heads dropped), or of the detector that ships.
 
     Raises:
         DetectorError: there is none at that place, or it is an export.
@@ -99,13 +106,38 @@ def fit(
     if options.group_by not in GROUPINGS:
         raise UnknownNameError("grouping", options.group_by, GROUPINGS)
     encoder = load_encoder(options.encoder)
-    decoder = options.decoder.for_detector(encoder.manifest)
+    features = _embedded(options, encoder, photographs, ai_generated, calibration, seen)
+    detector = _fitted(options, encoder, features, progress)
+    manifest = msgspec.structs.replace(
+        detector.manifest,
+        name=options.name,
+        licence=options.licence or encoder.manifest.licence,
+        face_rule=msgspec.structs.replace(encoder.manifest.face_rule, finder=features.photographic.finder),
+    )
+    return Detector(manifest, detector.vision, detector.mixture, detector.classifier)
 
+
+class _FitFeatures(NamedTuple):
+    """Features of what a fit was given; None for what it was not."""
+
+    photographic: Features
+    calibration: Features | None
+    ai_generated: Features | None
+
+
+def _embedded(
+    options: FitOptions,
+    encoder: Detector,
+    photographs: Given,
+    ai_generated: Given | None,
+    calibration: Given | None,
+    seen: Callable[[int], None],
+) -> _FitFeatures:
     def embed(given: Given, n_copies: int) -> Features:
         return embed_images(
             sources_of(given),
             backend,
-            decoder,
+            options.decoder.for_detector(encoder.manifest),
             group_by=options.group_by,
             n_decoders=options.n_decoders,
             n_copies=n_copies,
@@ -114,30 +146,26 @@ def fit(
         )
 
     with open_encoder(encoder, options.backend, options.runtime) as backend:
-        photographic = embed(photographs, options.n_copies)
-        held = None if calibration is None else embed(calibration, 0)
-        generated = None if ai_generated is None else embed(ai_generated, options.n_copies)
-    everything = photographic if held is None else _joined(photographic, held)
-    detector = fit_detector(
-        encoder,
+        return _FitFeatures(
+            photographic=embed(photographs, options.n_copies),
+            # Nothing is learned from what calibrates: it needs no copies.
+            calibration=None if calibration is None else embed(calibration, 0),
+            ai_generated=None if ai_generated is None else embed(ai_generated, options.n_copies),
+        )
+
+
+def _fitted(options: FitOptions, encoder: Detector, features: _FitFeatures, progress: Progress) -> Detector:
+    fitted, held, generated = features
+    everything = fitted if held is None else _joined(fitted, held)
+    faces = FitFaces(
         everything.embeddings,
         None if generated is None else generated.embeddings,
-        options.fit,
         groups=everything.groups,
-        copies=Copies(everything.copies, None if generated is None else generated.copies),
-        held_out=None if held is None else np.arange(len(everything.groups)) >= len(photographic.groups),
-        provenance=_provenance(
-            options, {"photographic": photographic, "calibration": held, "ai_generated": generated}
-        ),
-        progress=progress,
+        held_out=None if held is None else np.arange(len(everything.groups)) >= len(fitted.groups),
+        copies=DegradedCopies(everything.copies, None if generated is None else generated.copies),
     )
-    manifest = msgspec.structs.replace(
-        detector.manifest,
-        name=options.name,
-        licence=options.licence or encoder.manifest.licence,
-        face_rule=msgspec.structs.replace(encoder.manifest.face_rule, finder=photographic.finder),
-    )
-    return Detector(manifest, detector.vision, detector.mixture, detector.classifier)
+    provenance = _provenance(options, features._asdict())
+    return fit_detector(encoder, faces, options.fit, provenance=provenance, progress=progress)
 
 
 def _bare(manifest: Manifest) -> Manifest:
@@ -147,7 +175,6 @@ def _bare(manifest: Manifest) -> Manifest:
 def _joined(fitted: Features, held: Features) -> Features:
     embeddings = np.concatenate([fitted.embeddings, held.embeddings])
     groups = np.concatenate([fitted.groups, held.groups])
-    # What calibrates has no copies: nothing is learned from it.
     none = np.zeros((len(held.groups), *fitted.copies.shape[1:]), np.float32)
     return replace(fitted, embeddings=embeddings, copies=np.concatenate([fitted.copies, none]), groups=groups)
 

@@ -1,12 +1,16 @@
-"""The binary head: a small MLP from an embedding to P(AI-generated), and its training.
+"""The binary head: a small perceptron from an embedding to P(AI-generated), and its training.
 
-It sees embeddings only. It decides nothing: its false-alarm rate is set in `calibration`.
+It sees embeddings only. It decides nothing: `bladescan.detectors.calibration` sets its false-alarm rate.
+
+References:
+    Zou et al., arXiv:2507.22824, section 3; Du et al., "VOS", ICLR 2022, for the pseudo-outliers.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +24,7 @@ from bladescan.heads.mixture import Mixture, sample
 from bladescan.heads.threads import one_thread
 
 HIDDEN = 1536
-"""Width of the hidden layer (METHOD 5)."""
+"""Width of the hidden layer, twice that of the paper's embeddings."""
 
 FEWEST = 10
 """Faces of each class below which no binary head is fitted."""
@@ -42,12 +46,12 @@ class Classifier(nn.Module):
         self.fc2 = nn.Linear(hidden, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``[n, 2]`` of embeddings ``[n, d]``, computed in the dtype of ``x``."""
+        """Compute logits ``[n, 2]`` of embeddings ``[n, d]``, computed in the dtype of ``x``."""
         # Weights stay float32 in files; a detector scores in float64 for rows that no batch size changes.
         return _linear(self.fc2, torch.relu(_linear(self.fc1, x)))
 
     def p_ai_generated(self, x: Tensor) -> Tensor:
-        """P(AI-generated) ``[n]`` of embeddings ``[n, d]``: the softmax of two logits."""
+        """Compute P(AI-generated) ``[n]`` of embeddings ``[n, d]``: the softmax of two logits."""
         logits = self(x)
         # A power, not exp or sigmoid: runtimes compute those in SIMD packets with another last bit in the
         # remainder, so that a row would depend on its batch.
@@ -56,6 +60,18 @@ class Classifier(nn.Module):
 
 def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
     return nn.functional.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
+
+
+class Grouped(NamedTuple):
+    """Embeddings of one class.
+
+    Attributes:
+        embeddings: ``[n, d]``.
+        groups: ``[n]``, those that must not be split apart share a value; None if all stand alone.
+    """
+
+    embeddings: NDArray[Any]
+    groups: NDArray[Any] | None = None
 
 
 class ClassifierFit(NamedTuple):
@@ -77,7 +93,7 @@ class ClassifierFit(NamedTuple):
 def draw_pseudo_outliers(
     mixture: Mixture, n: int, rng: np.random.Generator, *, normalise: bool = True, n_draws: int = 20
 ) -> NDArray[np.float32]:
-    """Low-likelihood samples of the photographic mixture, which stand for unknown generators (VOS).
+    """Draw unlikely samples of the photographic mixture, which stand for unknown generators (VOS).
 
     Args:
         mixture: of photographic embeddings.
@@ -102,73 +118,122 @@ def draw_pseudo_outliers(
     return np.concatenate(kept).astype(np.float32)
 
 
-def fit_classifier(
-    photographic: NDArray[Any],
-    ai_generated: NDArray[Any],
-    mixture: Mixture | None,
-    *,
-    groups: NDArray[Any] | None = None,
-    ai_groups: NDArray[Any] | None = None,
-    normalise: bool = True,
-    n_outliers: int | None = None,
-    max_epochs: int = 100,
-    patience: int = 10,
-    batch_size: int = 64,
-    learning_rate: float = 3e-4,
-    random_state: int = 0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> ClassifierFit:
-    """Train the binary head (METHOD 5): Adam, cross-entropy, both classes of the same total weight.
+@dataclass(frozen=True, slots=True)
+class ClassifierSettings:
+    """How the binary head is trained.
 
-    A validation part, 15% of each class, stops the training when its loss has not fallen for ``patience``
-    epochs; the weights of the best epoch are kept.
-
-    Args:
-        photographic: embeddings ``[n, d]``.
-        ai_generated: embeddings ``[m, d]``.
-        mixture: to draw pseudo-outliers from, None for none.
-        groups: ``[n]``, photographs of one group are all validation or none.
-        ai_groups: ``[m]``, the same of the AI-generated.
+    Attributes:
         normalise: whether embeddings lie on the unit sphere.
         n_outliers: pseudo-outliers; None for as many as AI-generated embeddings.
         max_epochs: most passes over the data.
-        patience: in epochs.
+        n_epochs_no_change: epochs without a lower validation loss that end the training.
         batch_size: embeddings a step.
         learning_rate: Adam's.
         random_state: seed; the same seed gives the same bits on the same machine.
+    """
+
+    normalise: bool = True
+    n_outliers: int | None = None
+    max_epochs: int = 100
+    n_epochs_no_change: int = 10
+    batch_size: int = 64
+    learning_rate: float = 3e-4
+    random_state: int = 0
+
+
+def fit_classifier(
+    photographic: Grouped,
+    ai_generated: Grouped,
+    mixture: Mixture | None,
+    settings: ClassifierSettings = ClassifierSettings(),
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> ClassifierFit:
+    """Train the binary head: Adam, cross-entropy, both classes of the same total weight.
+
+    A validation part, 15% of each class, stops the training when its loss has not fallen for
+    ``n_epochs_no_change`` epochs; the weights of the best epoch are kept.
+
+    Args:
+        photographic: embeddings ``[n, d]``; those of one group are all validation or none.
+        ai_generated: embeddings ``[m, d]``, the same.
+        mixture: to draw pseudo-outliers from, None for none.
+        settings: how to train.
         progress: called with the epochs done and the most there may be.
 
     Raises:
         DataError: too few embeddings of a class.
     """
-    for name, part in (("photographic", photographic), ("AI-generated", ai_generated)):
-        if len(part) < FEWEST:
-            raise DataError(f"{len(part)} {name} faces: the binary head needs at least {FEWEST}")
-    rng = np.random.default_rng(random_state)
+    _check_enough(photographic, ai_generated)
+    rng = np.random.default_rng(settings.random_state)
     with one_thread():
-        held_p = hold_out(len(photographic), _VALIDATION, rng, groups)
-        held_a = hold_out(len(ai_generated), _VALIDATION, rng, ai_groups)
-        n_outliers = len(ai_generated) if n_outliers is None else n_outliers
-        outliers = ai_generated[:0]
-        if mixture is not None:
-            outliers = draw_pseudo_outliers(mixture, n_outliers, rng, normalise=normalise)
-        train = _labelled(photographic[~held_p], np.concatenate([ai_generated[~held_a], outliers]))
-        validation = _labelled(photographic[held_p], ai_generated[held_a])
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(random_state)
-            model = Classifier(photographic.shape[1])
-        optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate)
-        best, best_loss, best_epoch = _copy(model), math.inf, 0
-        for epoch in range(1, max_epochs + 1):
-            progress(epoch - 1, max_epochs)
-            _train_epoch(model, optimiser, train, rng.permutation(len(train.labels)), batch_size)
-            loss = _validate(model, validation)
-            if loss < best_loss:
-                best, best_loss, best_epoch = _copy(model), loss, epoch
-            elif epoch - best_epoch >= patience:
-                break
-    progress(max_epochs, max_epochs)
-    return ClassifierFit(best, best_epoch, best_loss, len(outliers))
+        train, validation, n_outliers = _divided(photographic, ai_generated, mixture, settings, rng)
+        model = _seeded_classifier(photographic.embeddings.shape[1], settings.random_state)
+        best = _train(model, train, validation, settings, rng, progress)
+    progress(settings.max_epochs, settings.max_epochs)
+    return ClassifierFit(best.state, best.epoch, best.loss, n_outliers)
+
+
+class _Best(NamedTuple):
+    """Weights of the epoch with the lowest validation loss so far."""
+
+    state: dict[str, Tensor]
+    loss: float
+    epoch: int
+
+
+def _check_enough(photographic: Grouped, ai_generated: Grouped) -> None:
+    for name, part in (("photographic", photographic), ("AI-generated", ai_generated)):
+        n = len(part.embeddings)
+        if n < FEWEST:
+            raise DataError(f"{n} {name} faces: the binary head needs at least {FEWEST}")
+
+
+def _divided(
+    photographic: Grouped,
+    ai_generated: Grouped,
+    mixture: Mixture | None,
+    settings: ClassifierSettings,
+    rng: np.random.Generator,
+) -> tuple[_Labelled, _Labelled, int]:
+    """Divide both classes into training and validation, and add pseudo-outliers to the former."""
+    ours, theirs = photographic.embeddings, ai_generated.embeddings
+    held_p = hold_out(len(ours), _VALIDATION, rng, photographic.groups)
+    held_a = hold_out(len(theirs), _VALIDATION, rng, ai_generated.groups)
+    outliers = theirs[:0]
+    if mixture is not None:
+        n = len(theirs) if settings.n_outliers is None else settings.n_outliers
+        outliers = draw_pseudo_outliers(mixture, n, rng, normalise=settings.normalise)
+    train = _labelled(ours[~held_p], np.concatenate([theirs[~held_a], outliers]))
+    return train, _labelled(ours[held_p], theirs[held_a]), len(outliers)
+
+
+def _train(
+    model: Classifier,
+    train: _Labelled,
+    validation: _Labelled,
+    settings: ClassifierSettings,
+    rng: np.random.Generator,
+    progress: Callable[[int, int], None],
+) -> _Best:
+    optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
+    best = _Best(_copy(model), math.inf, 0)
+    for epoch in range(1, settings.max_epochs + 1):
+        progress(epoch - 1, settings.max_epochs)
+        _train_epoch(model, optimiser, train, rng.permutation(len(train.labels)), settings.batch_size)
+        loss = _validate(model, validation)
+        if loss < best.loss:
+            best = _Best(_copy(model), loss, epoch)
+        elif epoch - best.epoch >= settings.n_epochs_no_change:
+            break
+    return best
+
+
+def _seeded_classifier(embedding_dim: int, random_state: int) -> Classifier:
+    """Draw the first weights, and leave PyTorch's generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(random_state)
+        return Classifier(embedding_dim)
 
 
 class _Labelled(NamedTuple):

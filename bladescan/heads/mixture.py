@@ -36,7 +36,7 @@ class Mixture:
     precisions_cholesky_: Tensor
 
     def score_samples(self, embeddings: NDArray[Any]) -> NDArray[np.float64]:
-        """Log-likelihood of each row of ``[n, d]``, float64 ``[n]``; higher is more photographic."""
+        """Compute log-likelihoods, float64 ``[n]``, of rows ``[n, d]``; higher is more photographic."""
         rows = np.asarray(embeddings, np.float64)
         constants = log_constants(self.weights_, self.precisions_cholesky_)
         means, factors = self.means_.double(), self.precisions_cholesky_.double()
@@ -47,7 +47,7 @@ class Mixture:
         return torch.cat(scores).numpy() if scores else np.empty(0)
 
     def state(self) -> dict[str, Tensor]:
-        """The tensors by name, as stored."""
+        """Give the tensors by name, as stored."""
         return {
             "weights": self.weights_,
             "means": self.means_,
@@ -56,7 +56,7 @@ class Mixture:
 
 
 def log_constants(weights: Tensor, precisions_cholesky: Tensor) -> Tensor:
-    r"""What does not depend on the sample: :math:`\log w_k + \log |P_k| - \tfrac d2 \log 2\pi`.
+    r"""Compute what does not depend on the sample: :math:`\log w_k + \log |P_k| - \tfrac d2 \log 2\pi`.
 
     Args:
         weights: ``[k]``.
@@ -71,7 +71,7 @@ def log_constants(weights: Tensor, precisions_cholesky: Tensor) -> Tensor:
 
 
 def log_likelihood(x: Tensor, constants: Tensor, means: Tensor, precisions_cholesky: Tensor) -> Tensor:
-    r"""Log-density of a Gaussian mixture.
+    r"""Compute the log-density of a Gaussian mixture.
 
     .. math:: \log \sum_k \exp(c_k - \tfrac12 \lVert (x - \mu_k) P_k \rVert^2)
 
@@ -115,7 +115,7 @@ def sample(mixture: Mixture, n: int, rng: np.random.Generator) -> NDArray[np.flo
 
 
 def to_scikit_learn(mixture: Mixture) -> Any:
-    """The mixture as a fitted ``sklearn.mixture.GaussianMixture``, to compare and to sample with."""
+    """Make a fitted ``sklearn.mixture.GaussianMixture`` of the mixture, to compare and to sample with."""
     from sklearn.mixture import GaussianMixture
 
     factors = mixture.precisions_cholesky_.double().numpy()

@@ -30,15 +30,15 @@ _N_FOLDS = 3
 
 
 class MixtureShape(NamedTuple):
-    """What is chosen of a mixture before its fit.
+    """The choices before the fit of a mixture.
 
     Attributes:
-        covariance: one of `COVARIANCES`.
+        covariance_type: one of `COVARIANCES`.
         n_components: Gaussians.
         shrinkage: in [0, 1]; covariances become (1 - shrinkage) C + shrinkage diag(C).
     """
 
-    covariance: str
+    covariance_type: str
     n_components: int
     shrinkage: float
 
@@ -50,7 +50,7 @@ class MixtureFit:
     Attributes:
         mixture: rounded to float32, as it is stored.
         shape: what was fitted.
-        paper_threshold: METHOD 5: the training log-likelihood at index int(0.05 n) of the sorted ones.
+        paper_threshold: of the sorted training log-likelihoods the one at index int(0.05 n).
         held_out: mean held-out log-likelihood of every shape that was tried, best first; empty if none was.
         notices: lines for the user.
     """
@@ -65,7 +65,7 @@ class MixtureFit:
 def fit_mixture(
     embeddings: NDArray[Any],
     *,
-    covariance: str = "full",
+    covariance_type: str = "full",
     n_components: int = 10,
     shrinkage: float | None = None,
     groups: NDArray[Any] | None = None,
@@ -73,7 +73,7 @@ def fit_mixture(
     random_state: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> MixtureFit:
-    """Fit a Gaussian mixture to photographic embeddings by expectation maximisation (METHOD 5).
+    """Fit a Gaussian mixture to photographic embeddings by expectation maximisation.
 
     ``auto`` tries every covariance type with 1, 3, 10 and ``n_components`` components, at most
     ``n_components``, and full and tied ones with every shrinkage, and takes the shape with the highest
@@ -81,7 +81,7 @@ def fit_mixture(
 
     Args:
         embeddings: ``[n_samples, n_features]``.
-        covariance: one of `COVARIANCES`, or ``auto``.
+        covariance_type: one of `COVARIANCES`, or ``auto``.
         n_components: Gaussians; with ``auto`` at most so many.
         shrinkage: towards the diagonal, for full and tied covariances; None for 0 as in the paper, or
             under ``auto`` for a choice.
@@ -94,18 +94,21 @@ def fit_mixture(
     Raises:
         UsageError: an argument is out of range.
         DataError: too few samples, or values that no mixture fits.
+
+    References:
+        Zou et al., arXiv:2507.22824, section 3 (one-class detection, full covariances, ten components).
     """
     x = np.asarray(embeddings, np.float64)
     n = len(x) if n_photographs is None else n_photographs
-    _check_arguments(x[:n], covariance, n_components, shrinkage)
+    _check_arguments(x[:n], covariance_type, n_components, shrinkage)
     with one_thread():
-        return _fit(x, n, covariance, n_components, shrinkage, groups, random_state, progress)
+        return _fit(x, n, covariance_type, n_components, shrinkage, groups, random_state, progress)
 
 
 def _fit(
     x: NDArray[np.float64],
     n_photographs: int,
-    covariance: str,
+    covariance_type: str,
     n_components: int,
     shrinkage: float | None,
     groups: NDArray[Any] | None,
@@ -113,12 +116,13 @@ def _fit(
     progress: Callable[[int, int], None],
 ) -> MixtureFit:
     tried: tuple[tuple[MixtureShape, float], ...] = ()
-    if covariance == "auto":
+    if covariance_type == "auto":
         tried = _cross_validate(x, n_components, shrinkage, groups, random_state, progress)
         shape = tried[0][0]
     else:
-        shape = MixtureShape(covariance, n_components, (shrinkage or 0.0) if _can_shrink(covariance) else 0.0)
-    model = _expectation_maximisation(x, shape.covariance, shape.n_components, random_state)
+        given = (shrinkage or 0.0) if _can_shrink(covariance_type) else 0.0
+        shape = MixtureShape(covariance_type, n_components, given)
+    model = _expectation_maximisation(x, shape.covariance_type, shape.n_components, random_state)
     mixture = _shrunk(model, shape)
     training = np.sort(mixture.score_samples(x[:n_photographs]))
     paper_threshold = float(training[int(0.05 * n_photographs)])
@@ -126,28 +130,32 @@ def _fit(
     return MixtureFit(mixture, shape, paper_threshold, tried, notices)
 
 
-def _check_arguments(x: NDArray[Any], covariance: str, n_components: int, shrinkage: float | None) -> None:
-    if covariance not in (*COVARIANCES, "auto"):
-        raise UnknownNameError("covariance", covariance, (*COVARIANCES, "auto"))
+def _check_arguments(
+    x: NDArray[Any], covariance_type: str, n_components: int, shrinkage: float | None
+) -> None:
+    if covariance_type not in (*COVARIANCES, "auto"):
+        raise UnknownNameError("covariance", covariance_type, (*COVARIANCES, "auto"))
     if n_components < 1:
         raise UsageError(f"a mixture needs at least 1 component, got {n_components}")
     if shrinkage is not None and not 0.0 <= shrinkage <= 1.0:
         raise UsageError(f"the shrinkage must lie in [0, 1], got {shrinkage:g}")
     if x.ndim != 2 or not np.isfinite(x).all():
         raise DataError(f"embeddings must be finite [n, d], got {list(x.shape)}")
-    if len(x) < max(2, n_components if covariance != "auto" else 2 * _N_FOLDS):
+    if len(x) < max(2, n_components if covariance_type != "auto" else 2 * _N_FOLDS):
         raise DataError(f"{len(x)} photographs are too few for a mixture of {n_components} components")
 
 
-def _can_shrink(covariance: str) -> bool:
-    return covariance in ("full", "tied")
+def _can_shrink(covariance_type: str) -> bool:
+    return covariance_type in ("full", "tied")
 
 
-def _expectation_maximisation(x: NDArray[Any], covariance: str, k: int, random_state: int) -> Any:
+def _expectation_maximisation(x: NDArray[Any], covariance_type: str, k: int, random_state: int) -> Any:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
-    model = GaussianMixture(k, covariance_type=covariance, init_params="k-means++", random_state=random_state)
+    model = GaussianMixture(
+        k, covariance_type=covariance_type, init_params="k-means++", random_state=random_state
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # told by a notice
         try:
@@ -157,11 +165,11 @@ def _expectation_maximisation(x: NDArray[Any], covariance: str, k: int, random_s
 
 
 def _shrunk(model: Any, shape: MixtureShape) -> Mixture:
-    """The fitted scikit-learn model with its covariances shrunk, rounded to float32."""
+    """Shrink the covariances of a fitted scikit-learn model, and round it to float32."""
     covariances = model.covariances_
-    if shape.covariance == "spherical":
+    if shape.covariance_type == "spherical":
         covariances = np.repeat(covariances[:, None], model.means_.shape[1], axis=1)
-    if _can_shrink(shape.covariance):
+    if _can_shrink(shape.covariance_type):
         stack = covariances.reshape(-1, *covariances.shape[-2:])
         factors = np.stack([_precision_cholesky(c, shape.shrinkage) for c in stack])
     else:
@@ -170,7 +178,7 @@ def _shrunk(model: Any, shape: MixtureShape) -> Mixture:
 
 
 def _precision_cholesky(covariance: NDArray[Any], shrinkage: float) -> NDArray[np.float64]:
-    """Upper triangular P with P P^T the inverse of the shrunk covariance."""
+    """Compute the upper triangular P with P P^T the inverse of the shrunk covariance."""
     from scipy.linalg import cholesky, solve_triangular
 
     shrunk = (1.0 - shrinkage) * covariance
@@ -188,7 +196,7 @@ def _cross_validate(
     random_state: int,
     progress: Callable[[int, int], None],
 ) -> tuple[tuple[MixtureShape, float], ...]:
-    """Mean held-out log-likelihood of every candidate shape, best first."""
+    """Compute the mean held-out log-likelihood of every candidate shape, best first."""
     folds = _folds(np.arange(len(x)) if groups is None else groups, random_state)
     totals: dict[MixtureShape, float] = {}
     fewest = len(x) - int(np.bincount(folds).max())  # samples that a fold leaves to fit on
@@ -206,16 +214,16 @@ def _cross_validate(
     return tuple((shape, total / len(x)) for shape, total in ranked)
 
 
-def _shapes(covariance: str, n_components: int, shrinkage: float | None) -> Iterator[MixtureShape]:
-    if not _can_shrink(covariance):
-        yield MixtureShape(covariance, n_components, 0.0)
+def _shapes(covariance_type: str, n_components: int, shrinkage: float | None) -> Iterator[MixtureShape]:
+    if not _can_shrink(covariance_type):
+        yield MixtureShape(covariance_type, n_components, 0.0)
         return
     for share in SHRINKAGES if shrinkage is None else (shrinkage,):
-        yield MixtureShape(covariance, n_components, share)
+        yield MixtureShape(covariance_type, n_components, share)
 
 
 def _folds(groups: NDArray[Any], random_state: int) -> NDArray[np.int64]:
-    """A fold for each sample; groups go, in random order, to the fold that is smallest by then."""
+    """Deal samples into folds, group by group in random order, each to the fold that is smallest by then."""
     _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
     if len(counts) < _N_FOLDS:
         raise DataError(
@@ -232,9 +240,9 @@ def _folds(groups: NDArray[Any], random_state: int) -> NDArray[np.int64]:
 def _notices(model: Any, shape: MixtureShape, n: int, d: int) -> Iterator[str]:
     if not model.converged_:
         yield f"the mixture had not converged after {model.max_iter} iterations"
-    per_covariance = n // shape.n_components if shape.covariance == "full" else n
-    if _can_shrink(shape.covariance) and per_covariance <= d and shape.shrinkage == 0.0:
+    per_covariance = n // shape.n_components if shape.covariance_type == "full" else n
+    if _can_shrink(shape.covariance_type) and per_covariance <= d and shape.shrinkage == 0.0:
         yield (
-            f"the {shape.covariance} covariance is degenerate: {per_covariance} photographs for each matrix "
-            f"over {d} dimensions; more photographs, or --covariance diag, would be sounder"
+            f"the {shape.covariance_type} covariance is degenerate: {per_covariance} photographs for each "
+            f"matrix over {d} dimensions; more photographs, or --covariance diag, would be sounder"
         )

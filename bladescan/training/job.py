@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from bladescan.sources.source import Source
 from bladescan.tasks.recipe import Recipe
 from bladescan.training import loop, runs
 from bladescan.training.distributed import World, joined
-from bladescan.training.loop import TrainingProgress
+from bladescan.training.loop import TrainingListener, TrainingProgress
 from bladescan.training.minibatches import check_shares
 from bladescan.training.plots import plot_losses, plot_weights
 from bladescan.training.tensorboard import TensorBoardWriter
@@ -76,34 +76,54 @@ def train(
     with joined(options.device) as world, contextlib.ExitStack() as stack:
         check_shares(recipe, world)
         world.from_first(lambda: runs.prepare(options.out_dir, recipe, resume=options.resume))
-        tensorboard = (
-            stack.enter_context(TensorBoardWriter(options.out_dir / TENSORBOARD_FOLDER))
-            if options.tensorboard
-            else None
-        )
+        log = _tensorboard(options, world, stack)
         index, entries = _entries(recipe, sources_of(photographs), options, world, seen)
-        try:
-            loop.train(
-                recipe,
-                index,
-                entries,
-                options.out_dir,
-                resume=True,
-                world=world,
-                checkpoint_every_s=options.checkpoint_every_s,
-                progress=lambda step: progress(shown(step, recipe), step.step, step.n_steps),
-                log=tensorboard.log if tensorboard and world.leads else lambda _: None,
-                say=_logger.info if world.leads else lambda _: None,
-            )
-        except DataError:
-            # What led to a divergence is in the plots.
-            draw_history(options.out_dir, world)
-            raise
-        draw_history(options.out_dir, world)
+        listener = TrainingListener(
+            progress=lambda step: progress(shown(step, recipe), step.step, step.n_steps),
+            log=log,
+            say=_logger.info if world.leads else lambda _: None,
+        )
+        _train_and_draw(recipe, index, entries, options, world, listener)
         if world.leads:
             run = options.out_dir
             next_step = f"bladescan fit --encoder {run} --photos DIR -o detector.safetensors"
             _logger.info("encoder run: %s; next: %s", run, next_step)
+
+
+def _tensorboard(
+    options: TrainOptions, world: World, stack: contextlib.ExitStack
+) -> Callable[[Mapping[str, object]], None]:
+    """Open TensorBoard's files where they are asked for; the first process writes them."""
+    if not options.tensorboard:
+        return lambda line: None
+    writer = stack.enter_context(TensorBoardWriter(options.out_dir / TENSORBOARD_FOLDER))
+    return writer.log if world.leads else lambda line: None
+
+
+def _train_and_draw(
+    recipe: Recipe,
+    index: PhotographIndex,
+    entries: Sequence[IndexEntry],
+    options: TrainOptions,
+    world: World,
+    listener: TrainingListener,
+) -> None:
+    try:
+        loop.train(
+            recipe,
+            index,
+            entries,
+            options.out_dir,
+            resume=True,
+            world=world,
+            checkpoint_every_s=options.checkpoint_every_s,
+            listener=listener,
+        )
+    except DataError:
+        # What led to a divergence is in the plots.
+        draw_history(options.out_dir, world)
+        raise
+    draw_history(options.out_dir, world)
 
 
 def fill_index(
@@ -129,7 +149,7 @@ def fill_index(
 
 
 def shown(progress: TrainingProgress, recipe: Recipe) -> str:
-    """Speed, the weighted loss and the primary task's for a progress line."""
+    """Write speed, the weighted loss and the primary task's for a progress line."""
     total = sum(progress.weights[name] * loss for name, loss in progress.losses.items())
     primary = progress.losses[recipe.primary]
     return f"{progress.images_per_s:.0f} images/s  loss {total:.3f}  {recipe.primary} {primary:.3f}"
@@ -146,7 +166,7 @@ def draw_history(out_dir: Path, world: World) -> None:
 def _entries(
     recipe: Recipe, sources: Iterable[Source], options: TrainOptions, world: World, seen: Seen
 ) -> tuple[PhotographIndex, list[IndexEntry]]:
-    """The photographs of this run; the first process indexes them for all."""
+    """List the photographs of this run; the first process indexes them for all."""
     path = options.index or options.out_dir.parent / INDEX_FILE
 
     def filled() -> Indexed:

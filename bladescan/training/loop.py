@@ -10,7 +10,7 @@ undisturbed one, bit for bit, on the same machine with the same number of thread
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from bladescan.photographs.index import IndexEntry, PhotographIndex
-from bladescan.pretext.examples import Batch, Examples
+from bladescan.pretext.examples import Batch
 from bladescan.tasks.recipe import Recipe
 from bladescan.training import runs
 from bladescan.training.distributed import ALONE, World, share_batch_norms
@@ -55,6 +55,24 @@ class TrainingProgress(NamedTuple):
     images_per_s: float
 
 
+class TrainingListener(NamedTuple):
+    """Who is told of a training.
+
+    Attributes:
+        progress: called after every step.
+        log: called with every line of the history.
+        say: called with what a person should know.
+    """
+
+    progress: Callable[[TrainingProgress], None] = lambda progress: None
+    log: Callable[[Mapping[str, object]], None] = lambda line: None
+    say: Callable[[str], None] = lambda text: None
+
+
+NOBODY = TrainingListener()
+"""Tells nobody."""
+
+
 def train(
     recipe: Recipe,
     index: PhotographIndex,
@@ -64,11 +82,9 @@ def train(
     resume: bool = False,
     world: World = ALONE,
     checkpoint_every_s: float = 300.0,
-    progress: Callable[[TrainingProgress], None] = lambda p: None,
-    log: Callable[[Mapping[str, object]], None] = lambda line: None,
-    say: Callable[[str], None] = lambda text: None,
+    listener: TrainingListener = NOBODY,
 ) -> Path:
-    """Train an encoder and write its run.
+    """Train an encoder and write its run to ``out_dir``, which is returned.
 
     Args:
         recipe: what to do.
@@ -78,12 +94,7 @@ def train(
         resume: go on where the run stopped, if there is a checkpoint.
         world: the processes; the first writes.
         checkpoint_every_s: least time between checkpoints within an epoch.
-        progress: called after every step.
-        log: called with every line of the history.
-        say: called with what a person should know.
-
-    Returns:
-        ``out_dir``.
+        listener: told of steps, lines and notices.
 
     Raises:
         DataError: too few photographs, or the training diverged: the last checkpoint stays.
@@ -94,80 +105,93 @@ def train(
     check_shares(recipe, world)
     world.from_first(lambda: runs.prepare(out_dir, recipe, resume=resume))
     parts = split(recipe, entries)
-    if recipe.data.held_out and not parts.held_out:
-        say("nothing is held out to measure the tasks on: set data.held_out_by=content, or add photographs")
-    photographs = split_digest(parts, index.finder)
-    state, first = _start(recipe, parts, photographs, out_dir, world, resume=resume, say=say)
+    recorder = _Recorder(recipe, index, parts, out_dir, listener)
+    state, first = _start(recipe, parts, recorder, world, resume=resume)
     sampler = Sampler(recipe, parts, world, first)
-    held_out = examples(recipe, index, [e.digest for e in parts.held_out])
     batches = minibatches(recipe, index, parts, sampler, pin=world.device.type == "cuda")
     schedule = Schedule(recipe, sampler.steps_per_epoch, first, checkpoint_every_s)
-    recorder = _Recorder(recipe, out_dir, state, schedule, held_out, photographs, log)
-    for number, minibatch in zip(range(first, schedule.n_steps), batches, strict=False):
-        lr = learning_rate(number, schedule.n_steps, recipe.inner)
-        result = step(state, _on_device(minibatch, state, world), recipe, lr, world)
-        if world.leads:
-            progress(_progress(number + 1, schedule, state, result))
-            recorder.record(number + 1, lr, result)
-    if world.leads:
-        runs.save_encoder(out_dir, state, recipe, n_photographs=len(parts.train))
+    _learn(recipe, state, batches, schedule, recorder, world)
     world.wait()
     return out_dir
 
 
 def _start(
-    recipe: Recipe,
-    parts: Split,
-    photographs: str,
-    out_dir: Path,
-    world: World,
-    *,
-    resume: bool,
-    say: Callable[[str], None],
+    recipe: Recipe, parts: Split, recorder: _Recorder, world: World, *, resume: bool
 ) -> tuple[TrainingState, int]:
     """Make the state to go on from, fresh or of the last checkpoint, and count the steps done."""
+    say, out_dir = recorder.listener.say, recorder.out_dir
+    if recipe.data.held_out and not parts.held_out:
+        say("nothing is held out to measure the tasks on: set data.held_out_by=content, or add photographs")
     tags = [e.tags for e in parts.train]
     resumed = runs.has_checkpoint(out_dir)
     state = new_training_state(recipe, world.device, tags, resumed=resumed, say=say)
     share_batch_norms(state.model, world)
-    n_done = runs.load_checkpoint(out_dir, state, photographs) if resume else 0
+    n_done = runs.load_checkpoint(out_dir, state, recorder.photographs) if resume else 0
     if n_done:
         say(f"resumed after step {n_done}")
     return state, n_done
 
 
+def _learn(
+    recipe: Recipe,
+    state: TrainingState,
+    batches: Iterator[Minibatch],
+    schedule: Schedule,
+    recorder: _Recorder,
+    world: World,
+) -> None:
+    """Take all the steps that are left, and write the encoder."""
+    for number, minibatch in zip(range(schedule.first, schedule.n_steps), batches, strict=False):
+        lr = learning_rate(number, schedule.n_steps, recipe.inner)
+        result = step(state, _on_device(minibatch, state, world), recipe, lr, world)
+        if world.leads:
+            recorder.record(number + 1, lr, result, state, schedule)
+    if world.leads:
+        recorder.finish(state)
+
+
 class _Recorder:
-    """Keeps what the steps saw, and writes the lines of the history and the checkpoints when they are due."""
+    """Tells what the steps saw, and writes history, checkpoints and encoder when they are due.
+
+    Attributes:
+        photographs: digest of those that the run learns from and measures on.
+    """
 
     def __init__(
         self,
         recipe: Recipe,
+        index: PhotographIndex,
+        parts: Split,
         out_dir: Path,
-        state: TrainingState,
-        schedule: Schedule,
-        held_out: Examples,
-        photographs: str,
-        log: Callable[[Mapping[str, object]], None],
+        listener: TrainingListener,
     ) -> None:
-        self._n_workers, self._out_dir, self._state = recipe.workers, out_dir, state
-        self._schedule, self._held_out, self._photographs = schedule, held_out, photographs
-        self._log = log
+        self.out_dir, self.listener = out_dir, listener
+        self.photographs = split_digest(parts, index.finder)
+        self._recipe, self._n_photographs = recipe, len(parts.train)
+        self._held_out = examples(recipe, index, [e.digest for e in parts.held_out])
         self._course: list[StepResult] = []
 
-    def record(self, n_done: int, lr: float, result: StepResult) -> None:
+    def record(
+        self, n_done: int, lr: float, result: StepResult, state: TrainingState, schedule: Schedule
+    ) -> None:
         """Take in one step."""
         self._course.append(result)
-        if not self._schedule.ends_line(n_done):
+        self.listener.progress(_progress(n_done, schedule, state, result))
+        if not schedule.ends_line(n_done):
             return
-        line = _line(n_done, self._schedule, lr, self._course, self._state)
-        if self._schedule.ends_epoch(n_done):
-            measured = measure_held_out(self._state.model, self._held_out, n_workers=self._n_workers)
+        line = _line(n_done, schedule, lr, self._course, state)
+        if schedule.ends_epoch(n_done):
+            measured = measure_held_out(state.model, self._held_out, n_workers=self._recipe.workers)
             line["held_out"] = {name: accuracy._asdict() for name, accuracy in measured.items()}
-        runs.append_history(self._out_dir, line)
-        self._log(line)
+        runs.append_history(self.out_dir, line)
+        self.listener.log(line)
         self._course.clear()
-        if self._schedule.checkpoint_is_due(n_done):
-            runs.save_checkpoint(self._out_dir, self._state, n_done, self._photographs)
+        if schedule.checkpoint_is_due(n_done):
+            runs.save_checkpoint(self.out_dir, state, n_done, self.photographs)
+
+    def finish(self, state: TrainingState) -> None:
+        """Write the encoder."""
+        runs.save_encoder(self.out_dir, state, self._recipe, n_photographs=self._n_photographs)
 
 
 def _progress(n_done: int, schedule: Schedule, state: TrainingState, result: StepResult) -> TrainingProgress:

@@ -39,7 +39,8 @@ class Schedule:
         self.n_steps = steps_per_epoch * recipe.inner.epochs
         self.steps_per_epoch = steps_per_epoch
         self._per_line = -(-steps_per_epoch // _LINES_PER_EPOCH)
-        self._batch_size, self._first, self._every_s = recipe.inner.batch_size, first, checkpoint_every_s
+        self.first = first
+        self._batch_size, self._every_s = recipe.inner.batch_size, checkpoint_every_s
         self._started_s = self._saved_s = time.monotonic()
 
     def ends_epoch(self, n_done: int) -> bool:
@@ -62,4 +63,4 @@ class Schedule:
 
     def images_per_s(self, n_done: int) -> float:
         """Measure the speed since the start or the resume."""
-        return (n_done - self._first) * self._batch_size / (time.monotonic() - self._started_s)
+        return (n_done - self.first) * self._batch_size / (time.monotonic() - self._started_s)

@@ -15,7 +15,7 @@ from PIL import Image
 from benchmarks.quality import failures, model_card, own_photographs, pictures
 from bladescan.detectors.manifest import FaceRule
 from bladescan.evaluation.report import Report
-from bladescan.fitting.fit import FitSettings, fit_detector
+from bladescan.fitting.fit import FitFaces, FitSettings, fit_detector
 from bladescan.heads.detector import Detector, save_detector
 from tests.tiny import D, bare_encoder
 
@@ -63,7 +63,7 @@ def detector(tmp_path_factory) -> Path:
     encoder = Detector(manifest, encoder.vision)
     unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (photographic, generated)]
     path = tmp_path_factory.mktemp("detector") / "tiny.safetensors"
-    save_detector(fit_detector(encoder, *unit, settings), path)
+    save_detector(fit_detector(encoder, FitFaces(*unit), settings), path)
     return path
 
 

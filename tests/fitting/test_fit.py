@@ -1,4 +1,3 @@
-import functools
 import json
 import math
 
@@ -8,7 +7,7 @@ import torch
 
 from bladescan.base.errors import DataError, UsageError
 from bladescan.detectors.calibration import false_alarm_threshold, hold_out, p_values
-from bladescan.fitting.fit import Copies, FitSettings, fit_detector
+from bladescan.fitting.fit import DegradedCopies, FitFaces, FitSettings, fit_detector
 from bladescan.heads.classifier import Classifier
 from bladescan.heads.detector import load_detector, save_detector
 from tests.tiny import D, bare_encoder
@@ -26,7 +25,7 @@ SETTINGS = FitSettings(n_components=2, max_epochs=4)
 
 
 def test_the_asked_false_alarm_rate_holds_on_unseen_photographs_for_both_heads():
-    detector = fit_detector(bare_encoder(), embeddings(600), embeddings(100, 1, 3.0), SETTINGS)
+    detector = fit_detector(bare_encoder(), FitFaces(embeddings(600), embeddings(100, 1, 3.0)), SETTINGS)
     unseen = embeddings(4000, seed=2)
     one_class, binary = detector.manifest.heads["one-class"], detector.manifest.heads["binary"]
     low, high = detector.manifest.provenance["fit"]["false_alarm_interval_95"]
@@ -43,7 +42,7 @@ def test_the_asked_false_alarm_rate_holds_on_unseen_photographs_for_both_heads()
 
 
 def test_the_paper_threshold_alarms_too_often_when_photographs_are_few():
-    fit = fit_detector(bare_encoder(), embeddings(120), None, FitSettings(n_components=5)).manifest
+    fit = fit_detector(bare_encoder(), FitFaces(embeddings(120), None), FitSettings(n_components=5)).manifest
     report = fit.provenance["fit"]
     low, high = report["paper_false_alarm_interval_95"]
     assert report["paper_false_alarm"] > 0.2
@@ -55,7 +54,7 @@ def test_the_paper_threshold_alarms_too_often_when_photographs_are_few():
 
 def test_the_same_seed_gives_the_same_file(tmp_path):
     for name in ("a", "b"):
-        detector = fit_detector(bare_encoder(), embeddings(150), embeddings(40, 1, 3.0), SETTINGS)
+        detector = fit_detector(bare_encoder(), FitFaces(embeddings(150), embeddings(40, 1, 3.0)), SETTINGS)
         save_detector(detector, tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert load_detector(tmp_path / "a").manifest == detector.manifest
@@ -65,15 +64,15 @@ def test_groups_do_not_straddle_fit_and_calibration():
     # Every photograph occurs four times: split apart, the held-out ones would be as likely as those fitted.
     copies = np.repeat(embeddings(60), 4, axis=0)
     settings = FitSettings(n_components=5)
-    apart = fit_detector(bare_encoder(), copies, None, settings)
-    together = fit_detector(bare_encoder(), copies, None, settings, groups=np.repeat(np.arange(60), 4))
+    apart = fit_detector(bare_encoder(), FitFaces(copies), settings)
+    together = fit_detector(bare_encoder(), FitFaces(copies, groups=np.repeat(np.arange(60), 4)), settings)
     rates = [d.manifest.provenance["fit"]["paper_false_alarm"] for d in (apart, together)]
     assert rates[0] < rates[1]
     assert together.manifest.provenance["fit"]["n_groups"] == 60
 
 
 def test_without_ai_generated_faces_there_is_one_head():
-    detector = fit_detector(bare_encoder(), embeddings(100), None, SETTINGS)
+    detector = fit_detector(bare_encoder(), FitFaces(embeddings(100)), SETTINGS)
     assert detector.classifier is None
     assert set(detector.manifest.heads) == {"one-class"}
     assert detector.manifest.default_head == "one-class"
@@ -81,7 +80,10 @@ def test_without_ai_generated_faces_there_is_one_head():
 
 def test_the_report_is_plain_json_and_joins_the_provenance():
     detector = fit_detector(
-        bare_encoder(), embeddings(100), None, FitSettings(covariance="auto"), provenance={"recipe": "x"}
+        bare_encoder(),
+        FitFaces(embeddings(100)),
+        FitSettings(covariance="auto"),
+        provenance={"recipe": "x"},
     )
     provenance = detector.manifest.provenance
     assert json.loads(json.dumps(provenance)) == provenance
@@ -94,10 +96,8 @@ def test_the_report_is_plain_json_and_joins_the_provenance():
 def test_progress_names_its_stages():
     seen = []
     settings = FitSettings(covariance="auto", n_components=1, max_epochs=2)
-    fit_detector(
-        bare_encoder(), embeddings(100), embeddings(30, 1, 3.0), settings,
-        progress=lambda *step: seen.append(step),
-    )  # fmt: skip
+    faces = FitFaces(embeddings(100), embeddings(30, 1, 3.0))
+    fit_detector(bare_encoder(), faces, settings, progress=lambda *step: seen.append(step))
     assert {stage for stage, _, _ in seen} == {"mixture", "classifier"}
     assert all(0 <= done <= total for _, done, total in seen)
     assert seen[-1] == ("classifier", 2, 2)
@@ -115,16 +115,16 @@ def test_progress_names_its_stages():
 )
 def test_a_fit_that_cannot_be_calibrated_is_refused(n, change, error, message):
     with pytest.raises(error, match=message):
-        fit_detector(bare_encoder(), embeddings(n), None, FitSettings(**{"n_components": 2, **change}))
+        fit_detector(bare_encoder(), FitFaces(embeddings(n)), FitSettings(**{"n_components": 2, **change}))
 
 
 def test_embeddings_of_another_encoder_are_refused():
     with pytest.raises(DataError, match=r"photographic embeddings must be finite \[n, 24\], got \[100, 5\]"):
-        fit_detector(bare_encoder(), np.zeros((100, 5), np.float32), None, SETTINGS)
+        fit_detector(bare_encoder(), FitFaces(np.zeros((100, 5), np.float32), None), SETTINGS)
     with pytest.raises(DataError, match="AI-generated embeddings"):
-        fit_detector(bare_encoder(), embeddings(100), np.zeros((5, 3), np.float32), SETTINGS)
+        fit_detector(bare_encoder(), FitFaces(embeddings(100), np.zeros((5, 3), np.float32)), SETTINGS)
     with pytest.raises(DataError, match="100 photographs but groups of shape"):
-        fit_detector(bare_encoder(), embeddings(100), None, SETTINGS, groups=np.zeros(5))
+        fit_detector(bare_encoder(), FitFaces(embeddings(100), None, groups=np.zeros(5)), SETTINGS)
 
 
 def test_copies_of_photographs_that_calibrate_are_not_learned_from():
@@ -134,12 +134,16 @@ def test_copies_of_photographs_that_calibrate_are_not_learned_from():
     spoilt = copies.copy()
     spoilt[held] = 1e3
     of_generated = np.stack([embeddings(60, seed, 3.0) for seed in (9, 10)], 1)
-    fit = functools.partial(fit_detector, bare_encoder(), photographic, generated, SETTINGS, held_out=held)
-    first, second = (fit(copies=Copies(part, of_generated)) for part in (copies, spoilt))
+
+    def fit(of_both):
+        faces = FitFaces(photographic, generated, held_out=held, copies=of_both)
+        return fit_detector(bare_encoder(), faces, SETTINGS)
+
+    first, second = (fit(DegradedCopies(part, of_generated)) for part in (copies, spoilt))
     assert torch.equal(first.mixture.means_, second.mixture.means_)
     assert all(torch.equal(first.classifier[key], second.classifier[key]) for key in first.classifier)
     assert first.manifest.heads["one-class"].n_held_out == 60
-    plain = fit()
+    plain = fit(DegradedCopies())
     assert not torch.equal(first.mixture.means_, plain.mixture.means_)
     assert not torch.equal(first.classifier["fc1.weight"], plain.classifier["fc1.weight"])
 
@@ -152,7 +156,7 @@ def test_a_face_and_its_copies_are_validated_or_learned_from_together():
     ]
     copies = [np.repeat(part[:, None], 4, axis=1) for part in noise]
     settings = FitSettings(n_components=1, max_epochs=60, held_out=0.3)
-    fitted = fit_detector(bare_encoder(), *noise, settings, copies=Copies(*copies))
+    fitted = fit_detector(bare_encoder(), FitFaces(*noise, copies=DegradedCopies(*copies)), settings)
     assert fitted.manifest.heads["binary"].settings["validation_loss"] > 0.5
 
 
@@ -160,21 +164,23 @@ def test_degraded_copies_teach_but_do_not_count_as_photographs():
     photographs = embeddings(120)
     settings = FitSettings(n_components=5)
     copies = np.repeat(photographs[:, None], 9, axis=1)
-    fit = fit_detector(bare_encoder(), photographs, None, settings, copies=Copies(copies)).manifest
+    fit = fit_detector(
+        bare_encoder(), FitFaces(photographs, copies=DegradedCopies(copies)), settings
+    ).manifest
     held = 36  # 30% of 120
     n_each = (120 - held) // 5
     assert f"{n_each} photographs for each matrix" in fit.provenance["fit"]["notices"][0]
     generated = embeddings(9, 1, 3.0)
-    both = Copies(copies, np.repeat(generated[:, None], 9, axis=1))
+    both = DegradedCopies(copies, np.repeat(generated[:, None], 9, axis=1))
     with pytest.raises(DataError, match="9 AI-generated faces are too few"):
-        fit_detector(bare_encoder(), photographs, generated, settings, copies=both)
+        fit_detector(bare_encoder(), FitFaces(photographs, generated, copies=both), settings)
 
 
 def test_the_paper_threshold_is_of_the_photographs_fitted_and_not_of_their_copies():
     photographs = embeddings(200)
     copies = embeddings(200, 1)[:, None] * -1.0  # far away, so that they would move it
     settings = FitSettings(covariance="diag", n_components=2)
-    fitted = fit_detector(bare_encoder(), photographs, None, settings, copies=Copies(copies))
+    fitted = fit_detector(bare_encoder(), FitFaces(photographs, copies=DegradedCopies(copies)), settings)
     held = hold_out(200, settings.held_out, np.random.default_rng(settings.seed), None)
     scores = np.sort(fitted.mixture.score_samples(photographs[~held]))
     assert fitted.manifest.heads["one-class"].paper_threshold == scores[int(0.05 * len(scores))]

@@ -19,8 +19,9 @@ from torch import Tensor
 from bladescan.base.errors import DataError, DetectorError, UsageError
 from bladescan.detectors.calibration import false_alarm_threshold
 from bladescan.detectors.manifest import FaceRule
+from bladescan.fitting.import_job import Imported, ImportOptions, run_import
 from bladescan.fitting.job import load_encoder
-from bladescan.fitting.released_checkpoints import KINDS, Imported, ImportOptions, read_checkpoint, run_import
+from bladescan.fitting.released_checkpoints import KINDS, read_checkpoint
 from bladescan.heads.classifier import Classifier
 from bladescan.heads.detector import load_detector
 from bladescan.networks.encoders import new_vision_encoder

@@ -5,7 +5,13 @@ import pytest
 import torch
 
 from bladescan.base.errors import DataError
-from bladescan.heads.classifier import Classifier, draw_pseudo_outliers, fit_classifier
+from bladescan.heads.classifier import (
+    Classifier,
+    ClassifierSettings,
+    Grouped,
+    draw_pseudo_outliers,
+    fit_classifier,
+)
 from bladescan.heads.mixture import sample
 from tests.tiny import tiny_mixture
 
@@ -55,7 +61,12 @@ def test_the_same_seed_gives_the_same_bits_and_leaves_the_callers_generator_alon
     torch.manual_seed(3)
     before = torch.get_rng_state()
     fits = [
-        fit_classifier(photographic, ai_generated, tiny_mixture(), max_epochs=3, random_state=5)
+        fit_classifier(
+            Grouped(photographic),
+            Grouped(ai_generated),
+            tiny_mixture(),
+            ClassifierSettings(max_epochs=3, random_state=5),
+        )
         for _ in range(2)
     ]
     assert torch.equal(before, torch.get_rng_state())
@@ -67,7 +78,9 @@ def test_the_same_seed_gives_the_same_bits_and_leaves_the_callers_generator_alon
 
 def test_unseen_faces_are_told_apart():
     photographic, ai_generated = two_classes(400, 200)
-    fit = fit_classifier(photographic[:200], ai_generated[:100], None, max_epochs=15)
+    fit = fit_classifier(
+        Grouped(photographic[:200]), Grouped(ai_generated[:100]), None, ClassifierSettings(max_epochs=15)
+    )
     model = Classifier(24)
     model.load_state_dict(fit.state)
     unseen = (photographic[200:], ai_generated[100:])
@@ -93,4 +106,4 @@ def test_pseudo_outliers_are_unlikely_photographs_on_the_sphere():
 def test_too_few_faces_are_refused():
     photographic, ai_generated = two_classes()
     with pytest.raises(DataError, match="9 AI-generated faces are too few"):
-        fit_classifier(photographic, ai_generated[:9], None)
+        fit_classifier(Grouped(photographic), Grouped(ai_generated[:9]), None)

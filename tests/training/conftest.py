@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bladescan.training.loop import train
+from bladescan.training.loop import TrainingListener, train
 from tests.training.tiny import TINY, fill
 
 
@@ -27,5 +27,5 @@ def finished(photographs, tmp_path_factory):
     index, entries = photographs
     seen, said = [], []
     out = tmp_path_factory.mktemp("runs") / "tiny"
-    train(TINY, index, entries, out, progress=seen.append, say=said.append)
+    train(TINY, index, entries, out, listener=TrainingListener(progress=seen.append, say=said.append))
     return out, seen, said

@@ -14,7 +14,7 @@ from bladescan.photographs.index import PhotographIndex
 from bladescan.tasks.recipe_files import load_recipe, shipped_recipes
 from bladescan.training import runs
 from bladescan.training.distributed import ALONE
-from bladescan.training.loop import train
+from bladescan.training.loop import TrainingListener, train
 from bladescan.training.state import new_training_state
 from tests import ROOT
 from tests.training.tiny import TINY, equal, weights
@@ -90,11 +90,13 @@ def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(finished, pho
             raise Killed
 
     with pytest.raises(Killed):
-        train(TINY, index, entries, tmp_path / "run", checkpoint_every_s=0, progress=kill)
+        train(TINY, index, entries, tmp_path / "run", checkpoint_every_s=0, listener=TrainingListener(kill))
     with pytest.raises(DetectorError, match="has not finished"):
         runs.load_encoder_run(tmp_path / "run")
     steps = []
-    resumed = train(TINY, index, entries, tmp_path / "run", resume=True, progress=steps.append)
+    resumed = train(
+        TINY, index, entries, tmp_path / "run", resume=True, listener=TrainingListener(steps.append)
+    )
     assert steps[0].step == 3
     assert equal(weights(finished[0]), weights(resumed))
     assert (resumed / runs.HISTORY_FILE).read_text() == (finished[0] / runs.HISTORY_FILE).read_text()
@@ -108,10 +110,10 @@ torch.set_num_threads(1)
 sys.path.insert(0, {tests!r})
 from tests.training.tiny import TINY
 from bladescan.photographs.index import PhotographIndex
-from bladescan.training.loop import train
+from bladescan.training.loop import TrainingListener, train
 index = PhotographIndex(Path({index!r}), "known")
 train(TINY, index, index.entries(), Path({out!r}), resume=True, checkpoint_every_s=0,
-      progress=lambda p: print(p.step, flush=True))
+      listener=TrainingListener(lambda p: print(p.step, flush=True)))
 """
 
 
@@ -171,7 +173,7 @@ def test_weights_to_start_from_are_not_needed_any_more_to_resume(finished, photo
     train(recipe, index, entries, tmp_path / "run")
     source.unlink()
     said = []
-    train(recipe, index, entries, tmp_path / "run", resume=True, say=said.append)
+    train(recipe, index, entries, tmp_path / "run", resume=True, listener=TrainingListener(say=said.append))
     assert len(said) == 1 and said[0].startswith("resumed after step")
 
 
