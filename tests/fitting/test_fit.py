@@ -106,7 +106,7 @@ def test_progress_names_its_stages():
 @pytest.mark.parametrize(
     ("n", "change", "error", "message"),
     [
-        (40, {}, DataError, "12 photographs are held out, .* needs at least 19: give about 63"),
+        (40, {}, DataError, "12 photographs are held out; .* needs at least 19: give about 63"),
         (1, {}, DataError, "fewer than two groups"),
         (100, {"false_alarm": 0.001}, DataError, "needs at least 999"),
         (100, {"held_out": 1.0}, UsageError, "held-out share"),
@@ -172,7 +172,7 @@ def test_degraded_copies_teach_but_do_not_count_as_photographs():
     assert f"{n_each} photographs for each matrix" in fit.provenance["fit"]["notices"][0]
     generated = embeddings(9, 1, 3.0)
     both = DegradedCopies(copies, np.repeat(generated[:, None], 9, axis=1))
-    with pytest.raises(DataError, match="9 AI-generated faces are too few"):
+    with pytest.raises(DataError, match="9 AI-generated faces: the binary head needs"):
         fit_detector(bare_encoder(), FitFaces(photographs, generated, copies=both), settings)
 
 

@@ -105,5 +105,5 @@ def test_pseudo_outliers_are_unlikely_photographs_on_the_sphere():
 
 def test_too_few_faces_are_refused():
     photographic, ai_generated = two_classes()
-    with pytest.raises(DataError, match="9 AI-generated faces are too few"):
+    with pytest.raises(DataError, match="9 AI-generated faces: the binary head needs"):
         fit_classifier(Grouped(photographic), Grouped(ai_generated[:9]), None)

@@ -45,5 +45,5 @@ def test_a_tag_that_is_aligned_has_its_terciles_as_classes():
         2,
         -1,
     ]
-    with pytest.raises(DataError, match="no two photographs differ in iso_speed"):
+    with pytest.raises(DataError, match="all photographs have the same iso_speed"):
         new_training_state(recipe, ALONE.device)
