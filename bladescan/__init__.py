@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from bladescan.images.limits import Limits
     from bladescan.outputs.run import RunInfo, RunSummary
     from bladescan.runtimes.backend import Backend, BackendPlugin, BackendSettings, BackendStatus
+    from bladescan.runtimes.registry import OpenedDetector, open_detector
     from bladescan.scanning.decoder_process import DecoderSettings
     from bladescan.scanning.job import OutputOptions, run_scan, scan
     from bladescan.scanning.listener import BrokenOff, Listener, Listeners
@@ -77,6 +78,7 @@ _ROOMS = {
     "images.limits": "Limits",
     "outputs.run": "RunInfo RunSummary",
     "runtimes.backend": "Backend BackendPlugin BackendSettings BackendStatus",
+    "runtimes.registry": "OpenedDetector open_detector",
     "scanning.decoder_process": "DecoderSettings",
     "scanning.job": "OutputOptions run_scan scan",
     "scanning.listener": "BrokenOff Listener Listeners",
@@ -124,6 +126,7 @@ __all__ = [
     "Listener",
     "Listeners",
     "MissingDependencyError",
+    "OpenedDetector",
     "OutputError",
     "OutputOptions",
     "ParityReport",
@@ -150,6 +153,7 @@ __all__ = [
     "fit",
     "load_detector",
     "load_recipe",
+    "open_detector",
     "run_scan",
     "save_calibrated",
     "save_detector",

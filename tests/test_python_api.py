@@ -9,7 +9,9 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image, ImageEnhance, ImageFilter
 
 import bladescan
 from bladescan.base import errors
@@ -67,6 +69,15 @@ def folder(tmp_path_factory, samples):
     """What the page's code finds where it runs."""
     folder = tmp_path_factory.mktemp("python-api")
     (folder / "samples").symlink_to(samples)
+    portrait = Image.open(samples / "portrait.jpg").resize((200, 234))
+    rng = np.random.default_rng(5)
+    for name, n in (("photographs", 80), ("generated", 30)):
+        (folder / name).mkdir()
+        for i in range(n):
+            bright = ImageEnhance.Brightness(portrait).enhance(rng.uniform(0.6, 1.4))
+            picture = bright.rotate(rng.uniform(-8, 8), Image.Resampling.BICUBIC)
+            blurred = picture.filter(ImageFilter.GaussianBlur(1.5)) if name == "generated" else picture
+            blurred.save(folder / name / f"{i:02}.jpg", quality=int(rng.integers(70, 96)))
     return folder
 
 

@@ -108,7 +108,11 @@ class OpenedDetector(NamedTuple):
     backend: Backend
 
 
-def open_detector(path: Path | None, name: str, settings: BackendSettings) -> OpenedDetector:
+def open_detector(
+    path: Path | None = None,
+    name: str = "auto",
+    settings: BackendSettings = BackendSettings(),  # noqa: B008 (it is frozen)
+) -> OpenedDetector:
     """Load a detector.
 
     Args:
