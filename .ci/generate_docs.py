@@ -21,7 +21,7 @@ TABLE = re.compile(r"(?<=<!-- rooms -->\n).*(?=<!-- end of rooms -->)", re.DOTAL
 
 
 def reference() -> str:
-    """The reference of the command as Markdown."""
+    """Write the reference of the command as Markdown."""
     command = [sys.executable, "-m", "typer", "bladescan.command.app", "utils", "docs", "--name", "bladescan"]
     environment = dict(os.environ) | {"COLUMNS": "100"}
     out = subprocess.run(command, capture_output=True, check=True, text=True, env=environment).stdout
@@ -30,7 +30,7 @@ def reference() -> str:
 
 
 def contributing(page: str, rooms: list[str]) -> str:
-    """The page with its table of rooms made anew.
+    """Replace the table of rooms in a page by a new one.
 
     Args:
         page: with the two comments between which the table stands.

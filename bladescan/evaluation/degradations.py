@@ -61,7 +61,7 @@ def match(crops: Crops, side: int, quality: int = MATCH_QUALITY, *, out: Crops |
 
 
 def match_side(crop_sides: Iterable[ArrayLike]) -> int:
-    """The side that nearly all crops of every set had at least, before they were brought to one size.
+    """Find the side that nearly all crops of every set had at least, before they were resized.
 
     Args:
         crop_sides: of each set (the photographs, each generator) those of its faces in pixels of the images,

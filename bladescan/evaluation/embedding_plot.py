@@ -154,7 +154,7 @@ def _scatter(places: Mapping[str, Numbers], scored: Scored) -> Figure:
 
 
 def _frame(panel: Axes, places: Numbers) -> None:
-    """The same part of the plane in every panel, square and without numbers, which mean nothing here."""
+    """Show the same square part of the plane in every panel, without numbers, which mean nothing here."""
     low, high = places.min(axis=0), places.max(axis=0)
     margin = MARGIN * (high - low)
     panel.set_xlim(low[0] - margin[0], high[0] + margin[0])
@@ -168,7 +168,7 @@ def _frame(panel: Axes, places: Numbers) -> None:
 def _layers(
     name: str, places: Mapping[str, Numbers], colours: Mapping[str, tuple[str, Any]]
 ) -> Iterator[tuple[str, str, str]]:
-    """What a panel shows, from the back: set, colour and marker."""
+    """List what a panel shows, from the back: set, colour and marker."""
     if PHOTOGRAPHS in places:
         yield PHOTOGRAPHS, PALE, "o"
     if name != PHOTOGRAPHS:

@@ -113,7 +113,7 @@ def _face_sides(faces: Faces) -> NDArray[np.float64]:
 
 
 def file_codes(facts: Iterable[FileFacts]) -> NDArray[np.intp]:
-    """Number files by their content, ``[n]``: copies of a file share a number."""
+    """Give each file a number by its content, ``[n]``: copies of a file share one."""
     places: dict[bytes, int] = {}
     return np.asarray([places.setdefault(fact.digest, len(places)) for fact in facts], np.intp)
 

@@ -142,7 +142,7 @@ def _n_files(samples: Iterable[Sample]) -> int:
 
 
 def _not_certain(share: Interval, n_files: int) -> Interval:
-    """A share of none or of all has nothing that a draw could vary: Wilson's interval for the files."""
+    """Use Wilson's interval over files for a share of none or all, which resampling cannot vary."""
     if share.value not in (0.0, 1.0):
         return share
     return wilson_interval(round(share.value * n_files), n_files) or share

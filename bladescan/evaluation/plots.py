@@ -128,7 +128,7 @@ class _Roc(NamedTuple):
 
 
 def _roc(photographs: Numbers, generator: Numbers) -> _Roc:
-    """The curve of anomaly scores, NaN-free and not empty."""
+    """Compute the curve of anomaly scores, which are not NaN and not empty."""
     try:
         from sklearn.metrics import auc, roc_curve
     except ImportError as exc:
@@ -162,7 +162,7 @@ def _draw_roc(axes: Axes, head: HeadName, photographs: Numbers, generators: Mapp
 
 
 def _filled(curve: _Roc) -> tuple[Numbers, Numbers]:
-    """The curve with points in between: a slope, where scores tie, is no straight line on this axis."""
+    """Add points to a curve: a slope, where scores tie, is no straight line on this axis."""
     between = np.linspace(0, 1, 101) ** 2
     x = np.concatenate([curve.false_alarms, between])
     y = np.concatenate([curve.found, np.interp(between, curve.false_alarms, curve.found)])
@@ -260,7 +260,7 @@ class _Scale:
             return np.log(scores) - np.log1p(-scores)
 
     def score(self, place: float) -> str:
-        """The score at a place, in as many digits as tell it from its neighbours."""
+        """Write the score at a place, with enough digits to differ from its neighbours."""
         if not self.log_odds:
             return f"{place:,.4g}" if abs(place) < 1e5 else f"{place:.3g}"
         p = 1.0 / (1.0 + math.exp(-place)) if place > -700.0 else 0.0
@@ -368,22 +368,22 @@ def generator_styles(generators: Iterable[str]) -> dict[str, tuple[str, Any]]:
 
 
 def head_title(head: HeadName) -> str:
-    """A head in words."""
+    """Name a head in words."""
     return f"{head} head"
 
 
 def label_chance(axes: Axes, x: float, y: float) -> None:
-    """The word beside the line of chance, readable on top of what crosses it."""
+    """Label the line of chance, readable on top of what crosses it."""
     background = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
     axes.text(x, y, "chance", color=GREY, fontsize=8, va="center", bbox=background, zorder=5)
 
 
 def n_faces(n: int, kind: str = "") -> str:
-    """A count in words."""
+    """Write a count in words."""
     return " ".join(word for word in (f"{n:,}", kind, "face" if n == 1 else "faces") if word)
 
 
 def short_name(name: str) -> str:
-    """A name from the command line, as a font can draw it and a label can hold it."""
+    """Shorten a name from the command line to what a font can draw and a label can hold."""
     clean = " ".join(name.encode("utf-8", "replace").decode().split())
     return clean if len(clean) <= _LONGEST_NAME else f"{clean[: _LONGEST_NAME - 1]}…"

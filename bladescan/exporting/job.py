@@ -113,7 +113,7 @@ def _to_onnx(
 
 
 def _onnx_of(path: Path) -> bytes:
-    """A detector as ONNX, checked by the backend that will open it or by the exporter."""
+    """Build a detector as ONNX, to be checked by the backend that will open it or by the exporter."""
     if path.suffix.lower() == ".onnx":
         get_plugin("onnx").open(path, BackendSettings("cpu")).close()
         return path.read_bytes()

@@ -109,7 +109,7 @@ def _to_onnx(detector: Detector) -> bytes:
 def torch_to_onnx(
     module: nn.Module, example: Tensor, input_name: str, outputs: list[str], manifest: Manifest | None = None
 ) -> bytes:
-    """A module of one input, with any number of rows, as ONNX.
+    """Write a module of one input, with any number of rows, as ONNX.
 
     Args:
         module: it is set to evaluation.
@@ -206,7 +206,7 @@ def seeded_crops(n: int, size: int) -> NDArray[np.uint8]:
 
 
 def _run_graph(data: bytes, names: list[str], crops: NDArray[np.uint8]) -> list[_Run]:
-    """Outputs for all crops, once for each of `BATCH_SIZES`."""
+    """Run all crops, once for each of `BATCH_SIZES`."""
     session = open_session(data)
     runs = []
     for size in BATCH_SIZES:

@@ -126,7 +126,7 @@ def quantise(
 
 
 def symmetric(data: bytes, crops: NDArray[np.uint8]) -> bytes:
-    """The same graph with signed activations around zero (S8S8): the only integers that TensorRT computes in.
+    """Quantise with signed activations around zero (S8S8), the only integers that TensorRT computes in.
 
     Args:
         data: a graph from crops to embedding, or a whole detector.
@@ -137,13 +137,13 @@ def symmetric(data: bytes, crops: NDArray[np.uint8]) -> bytes:
 
 
 def split(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Indices of the crops that set the ranges, spread evenly, and of the others."""
+    """Choose the crops that set the ranges, spread evenly; return their indices and the others'."""
     chosen = np.linspace(0, n - 1, min(MOST_CALIBRATING, n // 2)).astype(np.intp)
     return chosen, np.setdiff1d(np.arange(n), chosen)
 
 
 def quantisable(data: bytes, *, where: str) -> Manifest:
-    """The manifest of an exported detector whose encoder can be put into integers here.
+    """Read the manifest of an exported detector whose encoder can be quantised here.
 
     Raises:
         DetectorError: it is none, or is in integers already.
@@ -207,7 +207,7 @@ def _trunk(model: Any) -> list[str]:
 
 
 def compare(old: Scores, new: Scores, manifest: Manifest, n_calibrating: int) -> QuantisationReport:
-    """What has changed on the same crops."""
+    """Measure what has changed on the same crops."""
     flags = [_flagged(scores, manifest) for scores in (old, new)]
     error = np.square(new.embedding - old.embedding).mean() / np.square(old.embedding).mean()
     return QuantisationReport(

@@ -147,7 +147,7 @@ class EngineExporter:
         return built.data
 
     def _graph(self, detector: Detector) -> tuple[bytes, NDArray[np.uint8]]:
-        """What the engine is built from, and the crops that it is compared on."""
+        """Make what the engine is built from, and the crops that it is compared on."""
         if self._cut is None:
             crops = seeded_crops(N_CROPS, detector.manifest.preprocessing.size)
             return embedding_graph(detector, self._precision), crops
@@ -172,7 +172,7 @@ class EngineExporter:
 
 
 def embedding_graph(detector: Detector, precision: str) -> bytes:
-    """The detector's encoder as ONNX: crops uint8 ``[n, size, size, 3]`` to embedding float32 ``[n, d]``.
+    """Write the encoder as ONNX: crops uint8 ``[n, size, size, 3]`` to embedding float32 ``[n, d]``.
 
     Args:
         detector: whose encoder.
@@ -184,7 +184,7 @@ def embedding_graph(detector: Detector, precision: str) -> bytes:
 
 
 def heads_graph(detector: Detector) -> bytes:
-    """The detector's heads as ONNX in float64: embedding in, scores out; empty without a head."""
+    """Write the heads as ONNX in float64: embedding in, scores out; empty without a head."""
     names = output_names(detector)[:-1]
     if not names:
         return b""
@@ -217,7 +217,7 @@ class _Heads(nn.Module):
 
 
 def _device() -> CudaDevice | None:
-    """The first CUDA device, None where there is none."""
+    """Describe the first CUDA device, None if there is none."""
     try:
         cuda = Cuda()
     except MissingDependencyError:
@@ -226,7 +226,7 @@ def _device() -> CudaDevice | None:
 
 
 def _capabilities(library: TensorRTLibrary, device: CudaDevice | None) -> tuple[str, ...]:
-    """What to build for.
+    """Choose what to build for.
 
     Raises:
         DeviceUnavailableError: nothing can be built for here.
@@ -267,13 +267,13 @@ class _Reference:
         self._wanted = torch.cat(parts).numpy()
 
     def error_of_graph(self, graph: bytes) -> float:
-        """The error of an ONNX graph, run on the CPU."""
+        """Measure the error of an ONNX graph, run on the CPU."""
         session = open_session(graph)
         parts = [session.run([EMBEDDING], {CROPS: part})[0] for part in _batches(self.crops)]
         return self._error("graph", np.concatenate(parts))
 
     def error_of_engine(self, data: bytes) -> float:
-        """The error of an engine file, run by the backend that will run it."""
+        """Measure the error of an engine file, run by the backend that will run it."""
         with tempfile.TemporaryDirectory(prefix="bladescan-") as folder:
             path = Path(folder) / f"built{SUFFIX}"
             path.write_bytes(data)

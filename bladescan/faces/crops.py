@@ -68,7 +68,7 @@ def image_size(image: AnyImage) -> tuple[int, int]:
 
 
 def _part(image: AnyImage, corners: Corners) -> tuple[Image.Image, Corners]:
-    """The pixels that a rectangle touches, and its corners within them."""
+    """Cut out the pixels that a rectangle touches; also return its corners within them."""
     x0, y0, x1, y1 = corners
     left, top, right, bottom = int(x0), int(y0), int(np.ceil(x1)), int(np.ceil(y1))
     within = (x0 - left, y0 - top, x1 - left, y1 - top)

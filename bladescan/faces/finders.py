@@ -83,7 +83,7 @@ def weight_files(name: str) -> list[Path]:
 
 
 def _parsed(name: str) -> tuple[str, str]:
-    """The finder, and the model that insightface is to open."""
+    """Split a name into the finder and the model that insightface opens."""
     kind, _, model = name.partition(":")
     if kind not in FACE_FINDERS or (model and kind != "insightface"):
         raise UnknownNameError("face finder", name, FACE_FINDERS)

@@ -145,7 +145,7 @@ def _mtcnn_session(net: str) -> Any:
 
 
 def _run(net: str, pictures: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-    """Outputs of a network on RGB pictures ``[n, h, w, 3]``; these networks want x before y."""
+    """Run a network on RGB pictures ``[n, h, w, 3]``; these networks want x before y."""
     session = _mtcnn_session(net)
     batch = (np.ascontiguousarray(pictures.transpose(0, 2, 1, 3)).astype(np.float32) - 127.5) / 128.0
     outputs: list[NDArray[np.float32]] = session.run(None, {session.get_inputs()[0].name: batch})
@@ -189,7 +189,7 @@ def _propose_at(
 
 
 def _judge(picture: Image.Image, corners: NDArray[np.float64], net: str, min_score: float) -> _Candidates:
-    """What R-net or O-net says of the squares around boxes ``[n, 4]``, best first."""
+    """Run R-net or O-net on the squares around boxes ``[n, 4]``; return its answers, best first."""
     squares = _squares(corners)
     side = _MTCNN_NETS[net]
     patches = [np.asarray(_patch(picture, square, side)) for square in squares]
@@ -224,7 +224,7 @@ def _shifted(corners: NDArray[np.float64], shifts: NDArray[np.float64]) -> NDArr
 
 
 def _calibrated(found: _Candidates) -> _Candidates:
-    """The boxes moved as their network says."""
+    """Move boxes as their network says."""
     return found._replace(corners=_shifted(found.corners, found.shifts))
 
 

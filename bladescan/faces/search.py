@@ -66,7 +66,7 @@ def _look_at(
 
 
 def _with_margin(picture: Image.Image, margin: int) -> Image.Image:
-    """The picture with its border repeated outwards."""
+    """Repeat the border of a picture outwards."""
     # A strip one pixel wide would make an input smaller than the networks' receptive field.
     width, height = max(0, 32 - picture.width), max(0, 32 - picture.height)
     if not (margin or width or height):
@@ -93,7 +93,7 @@ def _mapped(box: FaceBox, margin: float, scale_x: float, scale_y: float) -> Face
 
 
 def distinct(boxes: list[FaceBox]) -> list[FaceBox]:
-    """The boxes by score, highest first, without those that overlap a better one."""
+    """Sort boxes by score, highest first, and drop those that overlap a better one."""
     ordered = sorted(boxes, key=lambda box: (-box.score, -box.side, box.x0, box.y0))
     corners = np.array([(box.x0, box.y0, box.x1, box.y1) for box in ordered], np.float64).reshape(-1, 4)
     return [ordered[index] for index in suppress(corners, _SAME_FACE)]

@@ -88,7 +88,7 @@ def _filled_up(image: Pixels) -> NDArray[np.float32]:
 
 
 def _decoded(outputs: list[NDArray[np.float32]], min_score: float) -> list[FaceBox]:
-    """The faces in what the network gives; boxes in whole pixels, scores in whole percents.
+    """Read faces from the network's output; boxes in whole pixels, scores in whole percents.
 
     libfacedetection rounds both towards 0, and detectors were fitted on the crops that follow from it.
     """

@@ -163,7 +163,7 @@ def _collect(records: Iterable[ImageRecord], seen: Callable[[int], None]) -> _Fa
 
 
 def _column(values: list[float | None]) -> NDArray[np.float64] | None:
-    """A head that the detector lacks is None for every face."""
+    """Make a column of a head's scores; None if the detector lacks that head."""
     return np.asarray(values, np.float64) if values and values[0] is not None else None
 
 
@@ -202,7 +202,7 @@ def _calibrated(old: Manifest, faces: _Faces, finder: str, options: CalibrateOpt
 def _compared(
     old: CalibratedHead, new: CalibratedHead, scores: NDArray[np.float64], rate: float
 ) -> dict[str, Any]:
-    """The new threshold, and what the old one flags of these photographs."""
+    """Compare the new threshold with the old one, and count what the old one flags of these photographs."""
     flagged = int((p_values(old, scores) <= rate).sum())
     return {
         "threshold": false_alarm_threshold(new, rate),

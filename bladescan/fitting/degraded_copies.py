@@ -19,7 +19,7 @@ _GROWERS = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
 
 
 def degraded_copies(crops: Crops, rng: np.random.Generator) -> Crops:
-    """Copies as pictures arrive that were shared: mostly smaller once, mostly compressed, some mirrored.
+    """Degrade copies as sharing does: mostly smaller once, mostly compressed, some mirrored.
 
     Args:
         crops: ``[n, h, w, 3]``; n may be 0.

@@ -179,7 +179,7 @@ def _calibrated(
     options: ImportOptions,
     seen: Callable[[int], None],
 ) -> Detector:
-    """The binary head with its scores of the photographs, none of which it was fitted on."""
+    """Calibrate the binary head by its scores of photographs that it was not fitted on."""
     decoder = options.decoder.for_detector(manifest)
     encoder = Detector(msgspec.structs.replace(manifest, text=None), found.vision)
     with open_encoder(encoder, options.backend, options.runtime) as backend:

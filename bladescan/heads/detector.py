@@ -96,7 +96,7 @@ class DetectorModule(nn.Module):
         return self.finish(self.encoder((pixels - self.mean) / self.std))
 
     def finish(self, embedding: Tensor) -> Tensor:
-        """The encoder's output as embedding: float32, of length 1 where the detector asks for it."""
+        """Turn the encoder's output into the embedding: float32, of length 1 if the detector asks for it."""
         embedding = embedding.float()
         if self.normalise:
             # The floor only keeps an all-zero embedding finite.
@@ -140,7 +140,7 @@ class _MixtureHead(nn.Module):
 
 
 def build_encoder(manifest: Manifest, *, where: str) -> VisionEncoder:
-    """An encoder of the manifest's shape, with random weights.
+    """Make an encoder of the manifest's shape, with random weights.
 
     Raises:
         DetectorError: the manifest asks for a shape out of bounds; a file must not exhaust the memory.

@@ -36,7 +36,7 @@ VISION_ENCODERS = (*RESNETS, *EFFICIENTNETS)
 def new_vision_encoder(
     name: str = "resnet50", width: int = 64, embedding_dim: int = 768, *, zero_init: bool = False
 ) -> VisionEncoder:
-    """A vision encoder with random weights.
+    """Make a vision encoder with random weights.
 
     Args:
         name: one of `VISION_ENCODERS`.
@@ -96,7 +96,7 @@ def complexity(encoder: nn.Module, size: int = 224) -> Complexity:
 
 
 def vision_state(encoder: VisionEncoder) -> dict[str, Tensor]:
-    """The encoder's weights as float32 on the CPU, by torchvision name, without batch-norm counters."""
+    """Return an encoder's weights as float32 on the CPU, by torchvision name, without batch-norm counters."""
     return {
         key: value.detach().to("cpu", torch.float32).contiguous().clone()
         for key, value in encoder.state_dict().items()
@@ -181,12 +181,12 @@ def check_tensors(
 
 
 def with_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The same tensors with ``prefix`` before every name, as they stand in a file."""
+    """Put ``prefix`` before the name of every tensor, as in a file."""
     return {prefix + key: value for key, value in state.items()}
 
 
 def without_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose name starts with ``prefix``, without it."""
+    """Select the tensors whose name starts with ``prefix``, and drop it."""
     return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
 
 

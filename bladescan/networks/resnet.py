@@ -108,7 +108,7 @@ class ResNet(VisionEncoder):
             self.apply(_close_branch)
 
     def features(self, x: Tensor) -> Tensor:
-        """The last stage's means, ``[n, d]``."""
+        """Compute the means of the last stage, ``[n, d]``."""
         x = self.maxpool(torch.relu(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         # A plain mean, not adaptive pooling: it exports to one ONNX node whatever the image size.

@@ -137,7 +137,7 @@ def _merges(name: str) -> list[tuple[str, str]]:
 
 
 def _ids(merges: list[tuple[str, str]], end_of_word_suffix: str = "") -> dict[str, int]:
-    """The vocabulary: the bytes, with CLIP again as the end of a word, then one token for each merge."""
+    """List the vocabulary: the bytes, for CLIP again as the end of a word, then one token for each merge."""
     letters = _byte_letters()
     endings = [letter + end_of_word_suffix for letter in letters] if end_of_word_suffix else []
     tokens = [*letters, *endings, *(left + right for left, right in merges)]
@@ -145,6 +145,6 @@ def _ids(merges: list[tuple[str, str]], end_of_word_suffix: str = "") -> dict[st
 
 
 def _byte_letters() -> list[str]:
-    """A visible letter for every byte, in the order of the ids: printable bytes first."""
+    """List a visible letter for every byte, in the order of the ids: printable bytes first."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     return [chr(byte) for byte in printable] + [chr(0x100 + index) for index in range(256 - len(printable))]

@@ -22,7 +22,7 @@ class VisionEncoder(nn.Module):
         self.name, self.width, self.embedding_dim = name, width, embedding_dim
 
     def features(self, x: Tensor) -> Tensor:
-        """What the trunk gives for normalised pixels ``[n, 3, height, width]``: float ``[n, d]``."""
+        """Run the trunk on normalised pixels ``[n, 3, height, width]``: float ``[n, d]``."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ def read_weights(path: Path) -> Weights:
 
 
 def fetch(name: str) -> Path:
-    """The file that ``hub:owner/name`` stands for, downloaded unless it is in the cache already.
+    """Get the file that ``hub:owner/name`` stands for; download it unless it is in the cache.
 
     Raises:
         MissingDependencyError: ``huggingface_hub`` is not installed.
@@ -136,7 +136,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
 
 
 def _check_archive(path: Path) -> None:
-    """A deflated archive could unpack to any size."""
+    """Refuse a compressed archive, which could unpack to any size."""
     if not zipfile.is_zipfile(path):
         return
     try:

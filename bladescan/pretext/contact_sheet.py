@@ -102,7 +102,7 @@ def _draw(examples: Examples, n: int, epoch: int, seed: int) -> list[Drawn]:
 
 
 def sheet(drawn: Sequence[Drawn], columns: int = COLUMNS) -> Image.Image:
-    """The grid, row by row, each example above its caption."""
+    """Lay out the grid, row by row, each example above its caption."""
     font = ImageFont.load_default(FONT_SIZE)
     height, width = drawn[0].pixels.shape[:2]
     line = FONT_SIZE + 3
@@ -158,7 +158,7 @@ def _tag_words(example: Drawn) -> list[str]:
 def _wrapped(
     words: Sequence[str], font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int
 ) -> list[str]:
-    """The words on as few lines as fit, a word of several parts kept together where it can be."""
+    """Put words on as few lines as fit, and keep a word of several parts together if possible."""
     lines = [""]
     for word in words:
         longer = f"{lines[-1]}, {word}" if lines[-1] else word

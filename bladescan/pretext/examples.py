@@ -170,7 +170,7 @@ class Examples(Dataset[Batch]):
         return batch_of(self.draw(item))
 
     def draw(self, item: tuple[int, int]) -> list[Drawn]:
-        """The examples of one item, before they become tensors.
+        """Make the examples of one item, before they become tensors.
 
         One example, or with ``pairs`` two: of a face the untouched and the manipulated one, augmented alike;
         of a patch, which cannot be manipulated, two different parts, so that every item is of one size.

@@ -189,7 +189,7 @@ def _face_warp(image: Pixels, landmarks: Landmarks, rng: np.random.Generator) ->
 
 
 def _face_or_frame(image: Pixels, landmarks: Landmarks, rng: np.random.Generator) -> Ellipse:
-    """The face or, as often, an ellipse that holds the whole frame: then no seam gives the edit away."""
+    """Choose the face or, as often, an ellipse around the whole frame: then no seam gives the edit away."""
     if rng.random() < 0.5:
         return face_region(landmarks)
     height, width = image.shape[:2]
@@ -207,7 +207,7 @@ def _upsampled_twice(image: NDArray[np.float32], rng: np.random.Generator) -> ND
 
 
 def _face_decode(image: Pixels, landmarks: Landmarks, rng: np.random.Generator) -> Edit:
-    """What an image decoder does to a picture: detail shrunk away, then invented by upsampling stages."""
+    """Imitate an image decoder: shrink detail away, then invent it in upsampling stages."""
     height, width = image.shape[:2]
     stages = int(rng.integers(1, 3))
     small = (max(width >> stages, 1), max(height >> stages, 1))

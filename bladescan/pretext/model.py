@@ -149,7 +149,7 @@ class PretextModel(nn.Module):
         return self.head.columns
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Outputs ``[b, n_outputs]`` of uint8 RGB crops ``[b, h, w, 3]``."""
+        """Compute outputs ``[b, n_outputs]`` of uint8 RGB crops ``[b, h, w, 3]``."""
         # A permuted view of channels-last bytes: converting it keeps the layout that convolutions like.
         x = (pixels.permute(0, 3, 1, 2).to(self.mean.dtype) / 255 - self.mean) / self.std
         embedding = self.vision(x)
@@ -162,7 +162,7 @@ class PretextModel(nn.Module):
 def task_losses(
     outputs: Tensor, truth: Mapping[str, Tensor], columns: Mapping[str, slice], recipe: LossRecipe
 ) -> Tensor:
-    """The losses of all tasks ``[t]``, in the order of ``columns``, at least in float32.
+    """Compute the losses of all tasks ``[t]``, in the order of ``columns``, at least in float32.
 
     Args:
         outputs: ``[b, n_outputs]`` of a head.

@@ -57,7 +57,7 @@ class WorkerPool(Closing, Generic[Settings, Ready, Request, Answer]):
             process.kill()  # one that was just starting when it was closed
 
     def _mine(self) -> WorkerProcess[Settings, Ready, Request, Answer]:
-        """The process of this thread."""
+        """Get the process of this thread."""
         if not hasattr(self._local, "process"):
             self._local.process = self._new()
             self.processes.append(self._local.process)

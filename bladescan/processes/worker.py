@@ -153,7 +153,7 @@ class WorkerProcess(Generic[Settings, Ready, Request, Answer]):
 
 
 def _read(process: subprocess.Popen[bytes], decoder: msgspec.msgpack.Decoder[Any], deadline: float) -> Any:
-    """The next message; what the process raised is raised here."""
+    """Receive the next message; what the process raised is raised here."""
     n_bytes, is_failed = HEADER.unpack(_read_exactly(process, HEADER.size, deadline))
     body = _read_exactly(process, n_bytes, deadline)
     try:

@@ -104,7 +104,7 @@ class _Stopwatch:
         self._n_bytes = 0
 
     def fetched(self, data: bytes) -> bytes:
-        """The bytes are there."""
+        """Do nothing: the bytes are here already."""
         self._n_bytes, self._fetched = len(data), time.perf_counter()
         return data
 

@@ -57,7 +57,7 @@ def weighted_gradient(losses: Tensor, weights: Tensor, params: Params, *, keep_g
 def virtual_parameters(
     params: Params, gradient: Params, *, alpha: float, weight_decay: float = 0.0
 ) -> Params:
-    """The virtual step: theta' = theta - alpha (gradient + weight_decay theta), Eq. 14.
+    """Take the virtual step: theta' = theta - alpha (gradient + weight_decay theta), Eq. 14.
 
     Args:
         params: theta.

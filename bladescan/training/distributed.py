@@ -45,7 +45,7 @@ class World(NamedTuple):
         return self.rank == 0
 
     def share(self, items: Sequence[_T]) -> Sequence[_T]:
-        """This process's part of a minibatch, in order.
+        """Take this process's part of a minibatch, in order.
 
         Raises:
             UsageError: it cannot be shared out evenly.
@@ -56,7 +56,7 @@ class World(NamedTuple):
         return items[self.rank * each : (self.rank + 1) * each]
 
     def gather(self, own: Tensor) -> Tensor:
-        """The parts of all processes, in order: ``[b, ...]`` to ``[size b, ...]``.
+        """Gather the parts of all processes, in order: ``[b, ...]`` to ``[size b, ...]``.
 
         The own part keeps its gradient, times ``size``: averaged over processes, the gradients of whatever
         produced the parts are those of one process that had produced them all.
@@ -71,7 +71,7 @@ class World(NamedTuple):
 
     @torch.no_grad()
     def average(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The mean over all processes, tensor by tensor."""
+        """Average over all processes, tensor by tensor."""
         if self.size == 1:
             return tensors
         flat = torch.cat([t.reshape(-1) for t in tensors.values()])
@@ -80,7 +80,7 @@ class World(NamedTuple):
         return {name: part.view(t.shape) for (name, t), part in zip(tensors.items(), parts, strict=True)}
 
     def from_first(self, compute: Callable[[], _T]) -> _T:
-        """What the first process computes, on every process.
+        """Send what the first process computes to every process.
 
         If it cannot, its error is raised there, and the others end with the same exit code, in silence.
         """
@@ -140,7 +140,7 @@ def joined(device: str) -> Iterator[World]:
 
 
 def choose_device(name: str, local_rank: int | None = None) -> torch.device:
-    """The device of that name, never another instead.
+    """Get the device of that name, never another instead.
 
     Raises:
         DeviceUnavailableError: it cannot be had.

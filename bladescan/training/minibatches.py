@@ -116,7 +116,7 @@ def _kept_out(recipe: Recipe, entries: Sequence[IndexEntry]) -> set[str]:
 
 
 def _share_of(digits: str) -> float:
-    """A place in [0, 1) that follows from hexadecimal digits."""
+    """Map hexadecimal digits to a place in [0, 1)."""
     return int(digits[:8], 16) / 2**32
 
 
@@ -183,7 +183,7 @@ class Stream:
         return len(self._positions)
 
     def __getitem__(self, draw: int) -> int:
-        """The photograph of the ``draw``-th draw."""
+        """Return the photograph of the ``draw``-th draw."""
         turn, place = divmod(draw, len(self._positions))
         return int(self._order(turn)[place])
 
@@ -228,7 +228,7 @@ class Sampler:
             yield self.keys(step)
 
     def keys(self, step: int) -> list[_Key]:
-        """The examples of one step."""
+        """Make the examples of one step."""
         drawn = {True: list[_Key](), False: list[_Key]()}
         for kind, stream, count in self._streams:
             if kind == _VALIDATION and step % self._outer_every:
@@ -252,7 +252,7 @@ class _Drawn(Dataset[tuple[int, Batch]]):
 def minibatches(
     recipe: Recipe, index: PhotographIndex, parts: Split, sampler: Sampler, *, pin: bool = False
 ) -> Iterator[Minibatch]:
-    """The minibatches of the sampler's steps, prepared by ``recipe.workers`` processes; endless."""
+    """Yield the minibatches of the sampler's steps without end, prepared by ``recipe.workers`` processes."""
     train = [e.digest for e in parts.train]
     validation = [e.digest for e in parts.validation]
     drawn = _Drawn(
@@ -273,7 +273,7 @@ def minibatches(
 
 
 def _one_line_errors(loader: Iterable[Minibatch]) -> Iterator[Minibatch]:
-    """An error of a loading process arrives with its traceback as its text: its last line is the message."""
+    """Cut a loading process's error down to its message, the last line of the traceback in its text."""
     try:
         yield from loader
     except DataError as exc:
@@ -295,7 +295,7 @@ def in_order(data: Examples, batch_size: int, n_workers: int) -> Iterator[Batch]
 
 
 def examples(recipe: Recipe, index: PhotographIndex, digests: Sequence[str], stream: int = 0) -> Examples:
-    """The examples of some photographs, seeded by the recipe and a stream's number."""
+    """Make the examples of some photographs, seeded by the recipe and a stream's number."""
     seed = int(np.random.SeedSequence((recipe.seed, stream)).generate_state(1)[0])
     return Examples(index, digests, recipe.manipulations, recipe.augmentation, seed)
 

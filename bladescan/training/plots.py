@@ -114,7 +114,7 @@ def losses_figure(history: History) -> Figure:
 
 
 def weights_figure(history: History) -> Figure:
-    """The course of the task weights, each line labelled at its end, as in the paper's Fig. 4.
+    """Plot the course of the task weights, each line labelled at its end, as in the paper's Fig. 4.
 
     Args:
         history: lines with ``step`` and ``weights`` by task.
@@ -160,7 +160,7 @@ def running_mean(course: Course, n: int) -> Course:
 
 
 def _courses(history: History, key: str) -> tuple[Course, dict[str, Course]]:
-    """Steps, and by task the numbers under ``key``; tasks in the paper's order, others after them.
+    """Collect steps, and by task the numbers under ``key``; tasks in the paper's order, others after them.
 
     Lines without a step or without numbers are left out.
     """

@@ -139,7 +139,7 @@ def append_history(out_dir: Path, line: Mapping[str, Any]) -> None:
 
 
 def read_history(out_dir: Path) -> list[dict[str, Any]]:
-    """The lines of the history; none before the first.
+    """Read the lines of the history; none before the first step.
 
     Raises:
         DetectorError: the file is not a history.

@@ -96,7 +96,7 @@ def new_training_state(
     resumed: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> TrainingState:
-    """A model with its first weights, seeded, on its device.
+    """Make a model with its first weights, seeded, on its device.
 
     Args:
         recipe: what to build.
