@@ -169,7 +169,7 @@ def _run_info(fields: dict[str, Any], started: int) -> RunInfo:
     from bladescan.outputs.run import RunInfo
 
     if not fields:
-        raise UsageError("the ledger is empty: no scan has written it yet")
+        raise UsageError("the ledger is empty: no scan has written to it")
     names = ("version", "detector", "detector_sha256", "backend", "head", "face_finder", "false_alarm")
     shared = {name: fields[name] for name in names}
     return RunInfo(**shared, device="", fdr=None, threshold=None, started=_time(started))

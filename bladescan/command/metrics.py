@@ -86,7 +86,7 @@ def _gauges(summary: RunSummary, run: RunInfo | None, ended: float) -> Iterator[
     yield _Gauge("timestamp_seconds", "When the last scan ended, since 1970.", one(round(ended, 3)))
     yield _Gauge("duration_seconds", "Wall clock of the last scan.", one(summary.seconds))
     yield _Gauge("exit_code", "Exit code of the last scan, before --exit-zero.", one(summary.exit_code))
-    yield _Gauge("complete", "1 if the last scan came to its end, else 0.", one(int(summary.complete)))
+    yield _Gauge("complete", "1 if the last scan finished, else 0.", one(int(summary.complete)))
     yield _Gauge("images", "Images of the last scan by verdict.", _by("verdict", summary.verdicts))
     yield _Gauge("unreadable_images", "Unreadable images of the last scan by reason.", _by("reason", reasons))
     yield _Gauge("unchanged_images", "Images that the ledger knew.", one(summary.n_unchanged))

@@ -42,21 +42,21 @@ _COLUMNS = {
 _HOW_TO_READ = """\
 ## How to read this
 
-Every cell is a value and its 95% interval. Intervals of the metrics come from drawing files anew, those of
-shares by face side and by camera make are Wilson's, and so are those of a TNR, FPR or FNR of 0 or 1, where
-a draw has nothing to vary. Any other interval of no width is no certainty: of n files that are all alike, up
-to 3 / n may yet be otherwise.
+Every cell is a value and its 95% interval. Intervals of the metrics come from drawing files again. Those of
+shares by face side and by camera make are Wilson's, and so are those of a TNR, FPR or FNR of 0 or 1, where a
+draw has nothing to vary. Any other interval without width is no certainty: of n files that are all alike, up
+to 3 / n may still be different.
 
 - **AUC**: how often a face of the generator looks less photographic than a face of the photographs; 0.5 is
   chance. **AP**: area under the precision-recall curve.
 - **TPR at 5%, at 1%**: share of the generator's faces found where 5% or 1% of *these* photographs are
   flagged. With fewer than 100 photographs, 1% allows none at all.
 - **Accuracy, TNR, FPR, FNR, F-score**: at the detector's own threshold. FPR is the false-alarm rate on these
-  photographs: compare it with the rate that was asked.
+  photographs: compare it with the rate you asked for.
 - Accuracy, AP and F-score give both classes the same weight, whatever their numbers.
-- **files** knows nothing but file size, dimensions, format and JPEG quantisation; **compressed-size** nothing
-  but the bytes that a JPEG of the crop takes. Both learn on these very sets, which the detector never does.
-  Where they come near the detector, its numbers say little about faces."""
+- **files** knows only file size, dimensions, format and JPEG quantisation; **compressed-size** only the bytes
+  that a JPEG of the crop takes. Both learn on these very sets, which the detector never does. Where they come
+  near the detector, its numbers say little about faces."""
 
 
 def as_markdown(report: Report) -> str:

@@ -239,10 +239,10 @@ def _folds(groups: NDArray[Any], random_state: int) -> NDArray[np.int64]:
 
 def _notices(model: Any, shape: MixtureShape, n: int, d: int) -> Iterator[str]:
     if not model.converged_:
-        yield f"the mixture had not converged after {model.max_iter} iterations"
+        yield f"the mixture did not converge in {model.max_iter} iterations"
     per_covariance = n // shape.n_components if shape.covariance_type == "full" else n
     if _can_shrink(shape.covariance_type) and per_covariance <= d and shape.shrinkage == 0.0:
         yield (
             f"the {shape.covariance_type} covariance is degenerate: {per_covariance} photographs for each "
-            f"matrix over {d} dimensions; more photographs, or --covariance diag, would be sounder"
+            f"matrix over {d} dimensions; use more photographs or --covariance diag"
         )

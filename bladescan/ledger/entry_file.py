@@ -65,11 +65,11 @@ def mapped_errors(path: str, noun: str) -> Iterator[None]:
         raise OutputError(f"{noun} {path}: {exc}{way_out}") from exc
 
 
-_NOT_WRITABLE = "; even to read it needs write permission, for its folder too"
+_NOT_WRITABLE = "; even reading it needs write permission for the file and its folder"
 _WAYS_OUT = {
     sqlite3.SQLITE_READONLY: _NOT_WRITABLE,
     sqlite3.SQLITE_CANTOPEN: _NOT_WRITABLE,  # the log beside it cannot be made
-    sqlite3.SQLITE_CORRUPT: "; move it away and begin anew, or mend it with .recover of the sqlite3 command",
+    sqlite3.SQLITE_CORRUPT: "; move it away, or repair it with .recover of the sqlite3 command",
 }
 
 

@@ -131,7 +131,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         raise DetectorError(f"{path}: expected a state dict, found {type(content).__name__}")
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise DetectorError(f"{path}: holds {key!r} ({type(value).__name__}), expected tensors by name")
+            raise DetectorError(f"{path}: has {key!r} ({type(value).__name__}), expected tensors by name")
     return dict(content)
 
 
@@ -151,11 +151,11 @@ def _check_archive(path: Path) -> None:
 def _why_not(exc: Exception) -> str:
     text = str(exc)
     if "TorchScript" in text:
-        return "is a TorchScript archive, which holds code: save the state_dict() of what it loads to instead"
+        return "is a TorchScript archive, which contains code: save its state_dict() instead"
     if found := re.search(r"GLOBAL (\S+)", text):
-        return f"holds {found[1]} besides tensors; nothing of it was run: save the bare state dict instead"
+        return f"contains {found[1]} besides tensors; none of it was run: save the bare state dict instead"
     if "Weights only load failed" in text:
-        return "holds something else than tensors and plain containers; nothing of it was run"
+        return "contains more than tensors and plain containers; none of it was run"
     return f"not a complete PyTorch file: {_one_line(exc)}"
 
 

@@ -220,7 +220,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> str:
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     db.execute("COMMIT")
     old = version in range(1, SCHEMA_VERSION)
-    return f"{path}: made by an earlier version; it is filled anew" if old else ""
+    return f"{path}: made by an earlier version; it is filled again" if old else ""
 
 
 def _version(db: sqlite3.Connection, path: Path) -> int:

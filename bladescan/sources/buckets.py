@@ -61,7 +61,7 @@ def check_bucket(url: str) -> str:
     """
     first = first_object(parse_url(url))
     if first is None:
-        return f"{url}: can be listed, and holds nothing there"
+        return f"{url}: can be listed, and is empty"
     return f"{url}: can be listed; the first object is {first.key!r}, {first.size} bytes"
 
 

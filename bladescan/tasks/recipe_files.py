@@ -178,7 +178,7 @@ def _yaml_float_hint(value: Any) -> str:
         number = float(value) if isinstance(value, str) else None
     except ValueError:
         number = None
-    return "" if number is None else " (YAML wants a decimal point: 1.0e-5, not 1e-5)"
+    return "" if number is None else " (YAML needs a decimal point: 1.0e-5, not 1e-5)"
 
 
 def _choices(hint: Any) -> str:

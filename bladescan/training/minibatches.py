@@ -132,7 +132,7 @@ def _check(
     if len(train) < needed:
         n_incomplete = sum(any(name not in e.tags for name in EXIF_TASKS) for e in entries)
         hint = (
-            f" ({n_incomplete} more lack some of the nine tags: data.require_all_tags=false takes them)"
+            f" ({n_incomplete} more lack some of the nine tags: data.require_all_tags=false uses them)"
             if recipe.data.require_all_tags and n_incomplete
             else ""
         )

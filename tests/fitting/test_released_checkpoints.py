@@ -350,6 +350,6 @@ def test_a_pickle_that_would_run_code_is_refused_before_it_runs(tmp_path, flat):
 
     state: dict[str, Any] = published("oc", flat)
     torch.save({"model": state, "extra": Hostile()}, tmp_path / "x.pth")
-    with pytest.raises(DetectorError, match="besides tensors; nothing of it was run"):
+    with pytest.raises(DetectorError, match="besides tensors; none of it was run"):
         run_import(ImportOptions(tmp_path / "x.pth", tmp_path / "run"))
     assert not (tmp_path / "made").exists() and not (tmp_path / "run").exists()

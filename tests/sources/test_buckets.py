@@ -118,6 +118,6 @@ def test_check_bucket_says_what_is_there(bucket, photos, aws):
     assert (
         check_bucket(bucket) == f"{bucket}: can be listed; the first object is 'up/.hidden.jpg', {size} bytes"
     )
-    assert check_bucket("s3://photos/none/") == "s3://photos/none/: can be listed, and holds nothing there"
+    assert check_bucket("s3://photos/none/") == "s3://photos/none/: can be listed, and is empty"
     with pytest.raises(BucketError, match="no such bucket"):
         check_bucket("s3://nobody/")
