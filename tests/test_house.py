@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import graphlib
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,28 @@ def test_a_backend_imports_the_protocol_and_its_runtime_alone(path):
     more = {("heads", "detector"), ("networks", "low_precision")} if path.stem == "pytorch" else set()
     rooms = {room for room, _ in imports(path) - more}
     assert rooms <= {"base", "detectors", "runtimes", ""}
+
+
+OPENINGS = re.compile("(What|Whether|How|Which|Where|When|Why|The|A|An|All|One|Two|See) ")
+
+
+def public_functions(node: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Public functions and methods of a module or a class; a property is a noun and left out."""
+    for inner in ast.iter_child_nodes(node):
+        if isinstance(
+            inner, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        ) and not inner.name.startswith("_"):
+            if isinstance(inner, ast.ClassDef):
+                yield from public_functions(inner)
+            elif not any(getattr(each, "id", "") == "property" for each in inner.decorator_list):
+                yield inner
+
+
+@pytest.mark.parametrize("path", [*MODULES, *(ROOT / "backends").glob("*.py")], ids=lambda path: path.stem)
+def test_a_public_function_is_described_by_what_it_does(path):
+    # In addition to ruff's D401, which lets openings such as "Whether" pass.
+    for function in public_functions(ast.parse(path.read_text())):
+        assert not OPENINGS.match(ast.get_docstring(function) or ""), function.name
 
 
 def test_the_library_names_no_backend():

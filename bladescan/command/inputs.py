@@ -30,7 +30,7 @@ def source_query(
     ledger: str | None = None,
     metrics: Path | None = None,
 ) -> SourceQuery:
-    """Which sources the options name.
+    """Collect the sources that the options name.
 
     Raises:
         UsageError: none, or a shard that is none.

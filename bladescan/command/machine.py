@@ -21,7 +21,7 @@ _MEMINFO = Path("/proc/meminfo")
 
 
 def check_temporary_folder() -> tuple[bool, str]:
-    """Whether the folder for temporary files can be written, and its room."""
+    """Check that the folder for temporary files can be written, and its free space."""
     try:
         folder = tempfile.gettempdir()
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -34,7 +34,7 @@ def check_temporary_folder() -> tuple[bool, str]:
 
 
 def check_memory(cgroup: Path = _CGROUP, meminfo: Path = _MEMINFO) -> tuple[bool | None, str]:
-    """Whether there is memory for a decoder and a detector."""
+    """Check that there is memory for a decoder and a detector."""
     free = [n for n in (_free_on_machine(meminfo), _free_in_cgroup(cgroup)) if n is not None]
     if not free:
         return None, "unknown on this system"
@@ -51,7 +51,7 @@ def check_cores() -> tuple[bool, str]:
 
 
 def check_descriptors() -> tuple[bool, str]:
-    """Whether a scan with a decoder for each core may open as many files as it needs."""
+    """Check that a scan with a decoder for each core may open as many files as it needs."""
     needed = _BASE_DESCRIPTORS + _DESCRIPTORS_PER_CORE * (os.cpu_count() or 1)
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:

@@ -67,7 +67,7 @@ def plot_scores(scored: Scored, report: Report, path: Path) -> None:
 
 
 def roc_figure(scored: Scored) -> Figure:
-    """One panel per head, one curve per generator against the photographs, best first in the key.
+    """Draw one panel per head, one curve per generator against the photographs, best first in the key.
 
     The axis of the false alarms is drawn in square roots, for a detector is used at its left end; a dot marks
     the curve where 1% and 5% of the photographs are flagged.

@@ -210,7 +210,7 @@ class Examples(Dataset[Batch]):
 def patch_box(
     patch: NDArray[np.uint8], recipe: AugmentationRecipe, rng: np.random.Generator
 ) -> tuple[float, float, float, float]:
-    """Where in a patch a face is pretended to be: where there is texture, with room to be cropped around.
+    """Choose where in a patch a face is assumed: where there is texture, with room to crop around it.
 
     Its side is such that the crop of a scan, 1.3 sides, is 224 pixels: the patch keeps its own resolution.
 

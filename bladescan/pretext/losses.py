@@ -122,7 +122,7 @@ def pair_log_probs(levels: Tensor, *, probability: OrdinalProbability = "thursto
 
 
 def pair_truth(values: Tensor, *, ties: OrdinalTies = "higher") -> Tensor:
-    """Whether the tag of the row is at least that of the column, Eq. 8.
+    """Compare tags in pairs: is the row's at least the column's, Eq. 8.
 
     Args:
         values: ``[b]``, the tag's true values.

@@ -195,7 +195,7 @@ def _loss(name: str, outputs: Tensor, truth: Tensor, recipe: LossRecipe) -> Tens
 
 
 def coarse_outputs(outputs: Tensor) -> Tensor:
-    """Two columns, photographic and manipulated; of a scalar head's one logit as well, ``[b, 2]``."""
+    """Return two columns ``[b, 2]``, photographic and manipulated, also for a scalar head's one logit."""
     return outputs if outputs.shape[1] == 2 else torch.cat((torch.zeros_like(outputs), outputs), 1)
 
 

@@ -61,7 +61,7 @@ class ClusterScan:
         self.notice = _describe(self._cluster, self._task, found)
 
     def scan(self, sources: Iterable[Source]) -> Iterator[ImageRecord]:
-        """One record for each source, in order; chunks go out only as their records are taken."""
+        """Yield one record for each source, in order; chunks go out only as their records are taken."""
         waiting: deque[tuple[list[Source], Any]] = deque()
         for chunk in chunks(with_stalls(sources)):
             if chunk:
@@ -110,7 +110,7 @@ class ClusterScan:
 
 
 def is_local(name: str) -> bool:
-    """Whether a name is a path, which means nothing without the machine it is on."""
+    """Tell whether a name is a path, which means nothing without the machine it is on."""
     return _URL.match(name) is None
 
 

@@ -128,7 +128,7 @@ def resolve(task: WorkerTask) -> ScanSettings:
 
 
 def differences(task: WorkerTask) -> str:
-    """How this machine differs from the one that asked, in words; empty when it does not."""
+    """Describe how this machine differs from the one that asked; empty if it does not."""
     here = dict(environment(resolve(task)))
     found = [(name, here.get(name, "none"), wanted) for name, wanted in task.expected]
     told = [f"{name} {have}, expected {wanted}" for name, have, wanted in found if have != wanted]
@@ -138,7 +138,7 @@ def differences(task: WorkerTask) -> str:
 
 
 def inspect_worker(task: WorkerTask) -> Inspection:
-    """Whether this process can scan as the one that asked would. Never raises a `BladescanError`."""
+    """Check that this process can scan as the one that asked would. Never raises a `BladescanError`."""
     try:
         with _KEPT.lent(task) as scanner:
             return Inspection(whoami(), scanner.backend.device)

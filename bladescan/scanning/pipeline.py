@@ -76,7 +76,7 @@ class Pipeline(Closing):
         self._calibration = self.backend.manifest.heads[settings.head]
 
     def scan(self, sources: Iterable[Source]) -> Iterator[ImageRecord]:
-        """One record for each source, in order."""
+        """Yield one record for each source, in order."""
         batch: list[tuple[Source, Decoded]] = []
         for item in decode_in_order(sources, self._pool, self.settings.batch_size):
             if item is not None:
@@ -153,7 +153,7 @@ def decode_in_order(
 
 
 def crops_of(decoded: Iterable[Decoded]) -> NDArray[np.uint8]:
-    """All crops of some images, uint8 ``[n, 224, 224, 3]``."""
+    """Stack all crops of some images, uint8 ``[n, 224, 224, 3]``."""
     pixels = b"".join(image.crops for image in decoded)
     return np.frombuffer(pixels, np.uint8).reshape(-1, CROP_SIZE, CROP_SIZE, 3)
 

@@ -148,7 +148,7 @@ def _check(
 
 
 def photographs_per_batch(recipe: Recipe, batch_size: int) -> int:
-    """How many photographs fill a minibatch: half as many where each is shown in a pair."""
+    """Count the photographs that fill a minibatch: half as many if each is shown in a pair."""
     return batch_size // 2 if recipe.manipulations.pairs else batch_size
 
 
@@ -282,7 +282,7 @@ def _one_line_errors(loader: Iterable[Minibatch]) -> Iterator[Minibatch]:
 
 
 def in_order(data: Examples, batch_size: int, n_workers: int) -> Iterator[Batch]:
-    """All examples once, in the order of the photographs, as the first draw has them."""
+    """Yield all examples once, in the order of the photographs, as the first draw has them."""
     keys = [
         [(0, i) for i in range(start, min(start + batch_size, len(data)))]
         for start in range(0, len(data), batch_size)

@@ -87,7 +87,7 @@ def plot_weights(history: History, path: Path) -> None:
 
 
 def losses_figure(history: History) -> Figure:
-    """One panel per task: the loss of every step, thin, and its running mean, thick.
+    """Draw one panel per task: the loss of every step, thin, and its running mean, thick.
 
     Args:
         history: lines with ``step`` and ``losses`` by task.

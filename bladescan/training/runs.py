@@ -128,7 +128,7 @@ def prepare(out_dir: Path, recipe: Recipe, *, resume: bool) -> None:
 
 
 def has_checkpoint(out_dir: Path) -> bool:
-    """Whether there is anything to resume from."""
+    """Tell whether there is anything to resume from."""
     return (out_dir / CHECKPOINT_FILE).exists()
 
 

@@ -59,7 +59,7 @@ class TrainingState:
         return float(1 / head.scale().detach()) if isinstance(head, JointHead) else None
 
     def move_weights(self, gradient: Tensor, outer: OuterRecipe) -> None:
-        """One step of Adam on the task weights."""
+        """Take one step of Adam on the task weights."""
         self.weights.grad = gradient.to(self.weights.dtype)
         self.weights_optimizer.step()
         if outer.minimum is not None:
@@ -67,7 +67,7 @@ class TrainingState:
                 self.weights.clamp_(min=outer.minimum)
 
     def move_parameters(self, gradient: Params, lr: float, inner: InnerRecipe) -> None:
-        """One step of the inner optimiser.
+        """Take one step of the inner optimiser.
 
         Raises:
             DataError: the gradient is not finite; nothing was changed.
