@@ -28,7 +28,7 @@ Below this side the finest detail of a crop goes from every set in any case."""
 
 
 def degrade(crops: Crops, variant: str) -> Crops:
-    """Crops as one of `VARIANTS` leaves them.
+    """Change crops as one of `VARIANTS` does.
 
     Args:
         crops: ``[n, h, w, 3]``; n may be 0.
@@ -46,7 +46,7 @@ def degrade(crops: Crops, variant: str) -> Crops:
 
 
 def match(crops: Crops, side: int, quality: int = MATCH_QUALITY, *, out: Crops | None = None) -> Crops:
-    """Crops rescaled to ``side`` pixels, compressed, and rescaled back: what differs above that is gone.
+    """Rescale crops to ``side`` pixels, compress them, and rescale back: what differs above that is gone.
 
     Args:
         crops: ``[n, h, w, 3]``.
@@ -75,7 +75,7 @@ def match_side(crop_sides: Iterable[ArrayLike]) -> int:
 
 
 def compressed_sizes(crops: Crops, quality: int = MATCH_QUALITY) -> NDArray[np.int64]:
-    """Bytes of a JPEG of each crop, ``[n]``: how much detail there is, and nothing else."""
+    """Count the bytes of a JPEG of each crop, ``[n]``: how much detail there is, and nothing else."""
     sizes = [len(encode_jpeg(Image.fromarray(crop), quality)) for crop in crops]
     return np.asarray(sizes, np.int64)
 

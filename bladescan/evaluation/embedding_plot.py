@@ -47,7 +47,7 @@ def plot_tsne(scored: Scored, path: Path, *, seed: int = 0) -> None:
 
 
 def tsne_figure(scored: Scored, *, seed: int = 0) -> Figure:
-    """Embeddings by t-SNE, photographs against each generator, after the paper's Fig. 3.
+    """Draw embeddings by t-SNE, photographs against each generator, after the paper's Fig. 3.
 
     All sets are laid out together, so that photographs stand at the same places in every panel. Of more than
     `MAX_POINTS` faces a part is drawn by lot, half of it photographs.
@@ -74,7 +74,7 @@ def tsne_figure(scored: Scored, *, seed: int = 0) -> Figure:
 
 
 def _chosen(embeddings: Mapping[str, NDArray[np.float32]], seed: int) -> dict[str, Numbers]:
-    """Finite embeddings, at most `MAX_POINTS`, half of them photographs; photographs first."""
+    """Choose finite embeddings, at most `MAX_POINTS`, half of them photographs; photographs first."""
     rng = np.random.default_rng(seed)
     names = [PHOTOGRAPHS, *(name for name in embeddings if name != PHOTOGRAPHS)]
     finite = {name: _finite_rows(embeddings[name]) for name in names if name in embeddings}
@@ -90,7 +90,7 @@ def _finite_rows(rows: NDArray[np.float32]) -> Numbers:
 
 
 def _shares(sizes: Sequence[int], photographs_first: bool) -> list[int]:
-    """How many of every set are drawn: photographs weigh as much as all generators together."""
+    """Share out the points among the sets: photographs weigh as much as all generators together."""
     weights = np.ones(len(sizes))
     if photographs_first:
         weights[0] = max(1, len(sizes) - 1)
@@ -108,7 +108,7 @@ def _shares(sizes: Sequence[int], photographs_first: bool) -> list[int]:
 
 
 def _tsne(rows: Numbers, seed: int) -> Numbers:
-    """Places ``[n, 2]`` of embeddings ``[n, d]`` that are not all equal."""
+    """Place embeddings ``[n, d]`` that are not all equal in the plane, ``[n, 2]``."""
     try:
         from sklearn.decomposition import PCA
         from sklearn.manifold import TSNE
@@ -126,7 +126,7 @@ def _tsne(rows: Numbers, seed: int) -> Numbers:
 
 
 def _scatter(places: Mapping[str, Numbers], scored: Scored) -> Figure:
-    """One panel per generator, photographs below it."""
+    """Draw one panel per generator, photographs below it."""
     generators = [name for name in places if name != PHOTOGRAPHS]
     colours = generator_styles(generators)
     n_rows = math.ceil(max(1, len(generators)) / _TSNE_COLUMNS)

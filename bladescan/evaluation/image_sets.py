@@ -105,7 +105,7 @@ def _check_enough(name: str, faces: Faces, facts: Iterable[FileFacts]) -> None:
 
 
 def _face_sides(faces: Faces) -> NDArray[np.float64]:
-    """Side of every face; of the crop, where no finder said where the face is."""
+    """Measure the side of every face; of the crop, where no finder said where the face is."""
     boxes = [face.box for decoded in faces.decoded for face in decoded.faces]
     return np.asarray(
         [side if box is None else box.side for box, side in zip(boxes, faces.crop_sides, strict=True)]
@@ -140,7 +140,7 @@ def _file_facts(name: str, decoded: Decoded, limits: Limits) -> FileFacts:
 
 
 def _quantisation(data: bytes) -> tuple[float, ...]:
-    """Mean of each quantisation table of a JPEG that was decoded before; empty where Pillow finds none."""
+    """Average each quantisation table of a JPEG that was decoded before; empty where Pillow finds none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

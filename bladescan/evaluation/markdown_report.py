@@ -143,7 +143,7 @@ def _makes(strata: Sequence[Stratum]) -> Iterable[str]:
 
 
 def _degraded(name: HeadName, head: HeadReport) -> Iterable[str]:
-    """Every number after every degradation."""
+    """Write every number after every degradation."""
     for variant, found in head.variants.items():
         if variant != NO_VARIANT:
             yield f"## The {name} head after {variant}"
@@ -177,7 +177,7 @@ def _cell(value: Interval) -> str:
 
 
 def _named(text: str) -> str:
-    """Text from outside: nothing in it ends the cell or the line, or becomes a picture, a link or a tag."""
+    """Quote text from outside: nothing in it ends the cell or the line, or becomes a picture, link or tag."""
     return re.sub(r"([\\|<\[`])", r"\\\1", printable(" ".join(text.split())))
 
 

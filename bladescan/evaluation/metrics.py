@@ -112,7 +112,7 @@ def _values(
 def _share_at_least(
     scores: NDArray[np.float64], weights: NDArray[np.float64], thresholds: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Share of the weight at or above each threshold, ``[draws, 1 + thresholds]``; the first is zero."""
+    """Share out the weight at or above each threshold, ``[draws, 1 + thresholds]``; the first is zero."""
     order = np.argsort(-scores, kind="stable")
     total = np.cumsum(weights[:, order], axis=1)
     counts = np.searchsorted(-scores[order], -thresholds, side="right")

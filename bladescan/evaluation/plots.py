@@ -92,7 +92,7 @@ def roc_figure(scored: Scored) -> Figure:
 
 
 def scores_figure(scored: Scored, report: Report) -> Figure:
-    """Histograms of the score: a column per head, a row per set, one line for the detector's threshold.
+    """Draw histograms of the score: a column per head, a row per set, a line for the detector's threshold.
 
     What is flagged is drawn dark. Scores far outside the others' range are drawn at the edge, and counted
     there. P(AI-generated) is drawn by its log-odds, for most of it lies next to 0 and 1.
@@ -197,7 +197,7 @@ def _signed_square(x: Numbers) -> Numbers:
 
 
 def _draw_key(axes: Axes, areas: Mapping[str, float], styles: Mapping[str, tuple[str, Any]]) -> None:
-    """To the right of the axes, the largest area on top: a piece of the line, the area, the name."""
+    """Draw to the right, the largest area on top: a piece of the line, the area, the name."""
     axes.text(1.115, 0.985, "AUC", transform=axes.transAxes, fontsize=8, color=GREY, va="center")
     names = sorted(areas, key=lambda name: -areas[name] if math.isfinite(areas[name]) else math.inf)
     for i, name in enumerate(names):
@@ -227,7 +227,7 @@ def _draw_key(axes: Axes, areas: Mapping[str, float], styles: Mapping[str, tuple
 def _draw_histograms(
     panels: Sequence[Axes], head: HeadName, sets: Mapping[str, Numbers], threshold: float
 ) -> None:
-    """One panel per set, from the top; all of them over the same range."""
+    """Draw one panel per set, from the top; all of them over the same range."""
     photographs, generators = _split(sets)
     colours = {name: colour for name, (colour, _) in generator_styles(generators).items()}
     rows = {PHOTOGRAPHS: photographs, **generators}
@@ -269,7 +269,7 @@ class _Scale:
         return f"{p:.2g}" if min(p, rest) >= 0.01 else small.replace("e-0", "e-")
 
     def ticks(self, low: float, high: float) -> list[float]:
-        """Places of round P, three to seven of them, symmetric about a half."""
+        """List places of round P, three to seven of them, symmetric about a half."""
         powers = np.arange(-15, 16)
         logits = np.sign(powers) * np.log(np.maximum(10.0 ** np.abs(powers), 2.0) - 1.0)
         inside = (logits >= low) & (logits <= high)
@@ -282,7 +282,7 @@ class _Scale:
 
 
 def _edges(sets: Sequence[Numbers], threshold: float) -> Numbers:
-    """Edges of the bins ``[n + 1]``, the threshold among them so that no bin is flagged in part.
+    """Set the edges of the bins ``[n + 1]``, the threshold among them: no bin is flagged in part.
 
     They reach over the middle 98% of every set, but from the photographs (the first set) no further than
     `_FAR` times the width that those have.
@@ -308,7 +308,7 @@ def _edges(sets: Sequence[Numbers], threshold: float) -> Numbers:
 
 
 def _draw_row(panel: Axes, places: Numbers, flagged: NDArray[np.bool_], edges: Numbers, colour: str) -> None:
-    """Two histograms on top of each other, the flagged dark; what lies outside the edges is counted there."""
+    """Draw two histograms on top of each other, the flagged dark; count what lies outside the edges there."""
     inner = np.clip(places, 0.5 * (edges[0] + edges[1]), 0.5 * (edges[-2] + edges[-1]))
     counts = [np.histogram(inner[part], edges)[0] for part in (~flagged, flagged)]
     for part, alpha in zip(counts, (0.4, 1.0), strict=True):
@@ -342,7 +342,7 @@ def _name_row(panel: Axes, name: str, share: str, colour: str) -> None:
 
 
 def _label_range(panel: Axes, scale: _Scale, edges: Numbers, line: float) -> None:
-    """Ticks and label below the last row, and the threshold in the label."""
+    """Put ticks and label below the last row, and the threshold in the label."""
     panel.tick_params(axis="x", labelbottom=True, length=3, labelsize=8)
     if scale.log_odds:
         ticks = scale.ticks(edges[0], edges[-1])
@@ -354,13 +354,13 @@ def _label_range(panel: Axes, scale: _Scale, edges: Numbers, line: float) -> Non
 
 
 def _split(sets: Mapping[str, Numbers]) -> tuple[Numbers, dict[str, Numbers]]:
-    """Scores of the photographs, and of every generator, without NaN."""
+    """Split scores into those of the photographs and of every generator, without NaN."""
     known = {name: scores[~np.isnan(scores)] for name, scores in sets.items()}
     return known.pop(PHOTOGRAPHS, np.empty(0)), known
 
 
 def generator_styles(generators: Iterable[str]) -> dict[str, tuple[str, Any]]:
-    """Colour and dash of every generator, by its place."""
+    """Give every generator a colour and a dash, by its place."""
     return {
         name: (_COLOURS[i % len(_COLOURS)], _DASHES[i // len(_COLOURS) % len(_DASHES)])
         for i, name in enumerate(generators)

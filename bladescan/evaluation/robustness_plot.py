@@ -39,7 +39,7 @@ def plot_robustness(report: Report, path: Path) -> None:
 
 
 def robustness_figure(report: Report) -> Figure:
-    """AUC by variant of the crops: a panel per head, a line per generator with intervals, the mean thick.
+    """Draw the AUC by variant of the crops: a panel per head, a line per generator, the mean thick.
 
     Args:
         report: its variants are drawn in the order that they have there.
@@ -76,7 +76,7 @@ class _Course(NamedTuple):
 
 
 def _courses(report: Report, head: HeadName) -> list[_Course]:
-    """Of every generator and, of two or more, their mean, which is drawn last and so on top."""
+    """List the lines of every generator and, of two or more, their mean, drawn last and so on top."""
     variants = list(report.heads[head].variants.values())
     names = list(dict.fromkeys(name for variant in variants for name in variant.generators))
     courses = []
@@ -99,7 +99,7 @@ def _course(
 
 
 def _draw_courses(axes: Axes, courses: Sequence[_Course], variants: Sequence[str]) -> None:
-    """Lines side by side, so that their intervals can be told apart."""
+    """Draw lines side by side, so that their intervals can be told apart."""
     axes.set_xlim(-1.0, len(variants) - 0.7)
     axes.set_xticks(range(len(variants)), [short_name(name) for name in variants], rotation=35, ha="right")
     axes.tick_params(labelsize=8)
@@ -129,7 +129,7 @@ def _draw_courses(axes: Axes, courses: Sequence[_Course], variants: Sequence[str
 
 
 def _label_ends(axes: Axes, courses: Sequence[_Course]) -> None:
-    """Name of every line to the right of the axes, joined by a leader to its last value."""
+    """Name every line to the right of the axes, joined by a leader to its last value."""
     low, high = axes.get_ylim()
     known = [(course, course.value[np.isfinite(course.value)]) for course in courses]
     lasts = sorted(((float(v[-1]), course) for course, v in known if len(v)), key=lambda last: last[0])

@@ -144,7 +144,7 @@ def _manifest(found: ReleasedCheckpoint, options: ImportOptions) -> Manifest:
 
 
 def _check_place(out: Path, *, detector: bool) -> None:
-    """Before the work: a detector is a .safetensors file, a run is a new or empty folder."""
+    """Check before the work: a detector is a .safetensors file, a run is a new or empty folder."""
     is_file_name = out.suffix.lower() == ".safetensors"
     if detector and (not is_file_name or out.is_dir()):
         raise UsageError(f"{out}: with photographs the import writes a detector: name a .safetensors file")

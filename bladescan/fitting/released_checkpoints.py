@@ -116,7 +116,7 @@ def read_checkpoint(path: Path) -> ReleasedCheckpoint:
 
 
 def _kind_of(given: Mapping[str, Tensor], *, where: str) -> str:
-    """By what only one kind has; the tensors themselves are checked later."""
+    """Tell the kind by what only it has; the tensors themselves are checked later."""
     if any(key.startswith("model.model.visual.") for key in given):
         return "bc"
     if any(key.startswith("model.visual.") for key in given):
@@ -128,7 +128,7 @@ def _kind_of(given: Mapping[str, Tensor], *, where: str) -> str:
 
 
 def _wanted(kind: str) -> dict[str, tuple[int, ...]]:
-    """Shapes by the authors' names."""
+    """List the wanted shapes by the authors' names."""
     with torch.device("meta"):
         vision = vision_shapes(new_vision_encoder("resnet50", embedding_dim=EMBEDDING_DIM))
     prefix = KINDS[kind].model
@@ -147,7 +147,7 @@ def _wanted(kind: str) -> dict[str, tuple[int, ...]]:
 
 
 def _is_left_over(key: str) -> bool:
-    """Whether it is a part of CLIP that the predecessor carries along: its network has no text side."""
+    """Tell the parts of CLIP that the predecessor carries along: its network has no text side."""
     return key.startswith(_TEXT_LEFT_OVER)
 
 

@@ -91,7 +91,7 @@ class DetectorModule(nn.Module):
         return self
 
     def embed(self, crops: Tensor) -> Tensor:
-        """Embeddings float32 ``[n, d]`` of uint8 RGB crops ``[n, size, size, 3]``."""
+        """Compute embeddings float32 ``[n, d]`` of uint8 RGB crops ``[n, size, size, 3]``."""
         pixels = crops.permute(0, 3, 1, 2).float() / 255
         return self.finish(self.encoder((pixels - self.mean) / self.std))
 
@@ -104,7 +104,7 @@ class DetectorModule(nn.Module):
         return embedding
 
     def heads(self, embedding: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Log-likelihood and P(AI-generated), float64 ``[n]`` each, None for a head that is not there."""
+        """Score by both heads: log-likelihood, P(AI-generated); float64 ``[n]``, None for a missing one."""
         x = embedding.double()
         return (
             None if self.mixture is None else self.mixture(x),
@@ -206,7 +206,7 @@ def load_detector(path: Path) -> Detector:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str]:
-    """Tensors and manifest text of a file; anything but safetensors of ours is a DetectorError."""
+    """Read tensors and manifest text of a file; anything but safetensors of ours is a DetectorError."""
     if path.is_dir():
         raise DetectorError(f"{path}: is a folder, expected a detector file (.safetensors)")
     try:

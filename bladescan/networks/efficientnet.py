@@ -70,7 +70,7 @@ class SamePadConv(nn.Conv2d):
     """A convolution padded as TensorFlow does: what is odd goes to the right and to the bottom."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[n, c, h, w]`` to ``[n, c', ceil(h / stride), ceil(w / stride)]``."""
+        """Convolve Convolve ``[n, c, h, w]`` to ``[n, c', ceil(h / stride), ceil(w / stride)]``."""
         kernel, stride = self.kernel_size[0], self.stride[0]
         both = [
             max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in (x.shape[3], x.shape[2])
@@ -90,7 +90,7 @@ class SeparableBlock(nn.Module):
         self.has_shortcut = stride == 1 and n_in == n_out
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[n, n_in, h, w]`` to ``[n, n_out, h / stride, w / stride]``."""
+        """Map Map ``[n, n_in, h, w]`` to ``[n, n_out, h / stride, w / stride]``."""
         y: Tensor = relu6(self.bn1(self.conv_dw(x)))
         y = self.bn2(self.conv_pw(y))
         return x + y if self.has_shortcut else y
@@ -111,7 +111,7 @@ class InvertedResidual(nn.Module):
         self.has_shortcut = stride == 1 and n_in == n_out
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[n, n_in, h, w]`` to ``[n, n_out, h / stride, w / stride]``."""
+        """Map Map ``[n, n_in, h, w]`` to ``[n, n_out, h / stride, w / stride]``."""
         y: Tensor = relu6(self.bn1(self.conv_pw(x)))
         y = relu6(self.bn2(self.conv_dw(y)))
         y = self.bn3(self.conv_pwl(y))
@@ -153,7 +153,7 @@ class EfficientNetLite(VisionEncoder):
         self.apply(_initialise)
 
     def features(self, x: Tensor) -> Tensor:
-        """Means and standard deviations of the stages' channels, brought to one scale, ``[n, d]``."""
+        """Compute means and standard deviations of the stages' channels, brought to one scale, ``[n, d]``."""
         x = relu6(self.bn1(self.conv_stem(x * self.input_scale + self.input_shift)))
         described: list[Tensor] = []
         for index, stage in enumerate(self.blocks):
@@ -166,7 +166,7 @@ class EfficientNetLite(VisionEncoder):
 
 
 def timm_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights by timm's names, without the classifier of objects.
+    """Rename weights to timm's names, and leave the classifier of objects out.
 
     Args:
         state: by timm's names, or those of the package ``efficientnet_lite_pytorch``, whose blocks are
@@ -181,7 +181,7 @@ def timm_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _timm_name(key: str, flat: list[str]) -> str:
-    """``_blocks.3._bn0.weight`` to ``blocks.2.0.bn1.weight``."""
+    """Rename Rename ``_blocks.3._bn0.weight`` to ``blocks.2.0.bn1.weight``."""
     layer, _, rest = key.partition(".")
     if layer != "_blocks":
         return f"{_OUTER_NAMES.get(layer, layer)}.{rest}"
@@ -197,7 +197,7 @@ def _blocks(n_in: int, n_out: int, stage: _Stage) -> nn.Sequential:
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of every channel of ``[n, c, h, w]``."""
+    """Compute mean and standard deviation of every channel of ``[n, c, h, w]``."""
     x = x.float()  # in bfloat16 a small spread around a large mean is rounding noise
     mean = x.mean((2, 3), keepdim=True)
     variance = (x - mean).square().mean((2, 3))

@@ -105,7 +105,7 @@ def vision_state(encoder: VisionEncoder) -> dict[str, Tensor]:
 
 
 def vision_shapes(encoder: VisionEncoder) -> dict[str, tuple[int, ...]]:
-    """Shapes of `vision_state` by name; also of an encoder on the meta device."""
+    """List the shapes of `vision_state` by name; also of an encoder on the meta device."""
     state = encoder.state_dict()
     return {key: tuple(value.shape) for key, value in state.items() if not key.endswith(_COUNTER_SUFFIX)}
 
@@ -191,7 +191,7 @@ def without_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor
 
 
 def _is_published(state: Mapping[str, Tensor], encoder: VisionEncoder) -> bool:
-    """Whether these weights are of a classifier of objects, whose last layer is of no use here."""
+    """Tell weights of a classifier of objects, whose last layer is of no use here."""
     if encoder.name in EFFICIENTNETS:
         return not any(key.startswith(_OWN_LAYERS) for key in state)
     return "fc.weight" in state and state["fc.weight"].shape != encoder.fc.weight.shape

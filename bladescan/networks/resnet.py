@@ -34,7 +34,7 @@ class Bottleneck(nn.Module):
         self.downsample = _shortcut(n_in, n_out, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[n, n_in, h, w]`` to ``[n, 4 width, h / stride, w / stride]``."""
+        """Map Map ``[n, n_in, h, w]`` to ``[n, 4 width, h / stride, w / stride]``."""
         y = torch.relu(self.bn1(self.conv1(x)))
         y = torch.relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
@@ -61,7 +61,7 @@ class BasicBlock(nn.Module):
         self.downsample = _shortcut(n_in, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[n, n_in, h, w]`` to ``[n, width, h / stride, w / stride]``."""
+        """Map Map ``[n, n_in, h, w]`` to ``[n, width, h / stride, w / stride]``."""
         y = torch.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
         return torch.relu(y + (x if self.downsample is None else self.downsample(x)))

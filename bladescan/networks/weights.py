@@ -99,7 +99,7 @@ def fetch(name: str) -> Path:
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file.
+    """Read tensors and metadata of a safetensors file.
 
     Raises:
         DetectorError: it cannot be read, or is no whole safetensors file.

@@ -123,7 +123,7 @@ def sheet(drawn: Sequence[Drawn], columns: int = COLUMNS) -> Image.Image:
 
 
 def caption(example: Drawn) -> tuple[str, str, list[str]]:
-    """Title, its colour, and the tags, each a few words.
+    """Caption an example: title, its colour, and the tags, each a few words.
 
     The title is the manipulation's name with the regions of the fine labels.
     """

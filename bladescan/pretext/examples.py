@@ -166,7 +166,7 @@ class Examples(Dataset[Batch]):
         return len(self.digests)
 
     def __getitem__(self, item: tuple[int, int]) -> Batch:
-        """One example, or with ``pairs`` two of the same photograph."""
+        """Make one example, or with ``pairs`` two of the same photograph."""
         return batch_of(self.draw(item))
 
     def draw(self, item: tuple[int, int]) -> list[Drawn]:
@@ -230,7 +230,7 @@ def patch_box(
 
 
 def _texture_around(textured: NDArray[np.bool_], y: float, x: float) -> float:
-    """Share of textured blocks in the square of a scan's crop."""
+    """Measure the share of textured blocks in the square of a scan's crop."""
     top, bottom, left, right = (
         round((centre + half) / BLOCK) for centre in (y, x) for half in (-CROP_SIZE / 2, CROP_SIZE / 2)
     )
@@ -238,7 +238,7 @@ def _texture_around(textured: NDArray[np.bool_], y: float, x: float) -> float:
 
 
 def batch_of(drawn: Sequence[Drawn]) -> Batch:
-    """Examples as tensors."""
+    """Turn examples into tensors."""
     pixels = torch.from_numpy(np.stack([d.pixels for d in drawn]))
     return Batch(pixels, {name: _truth(task, drawn) for name, task in TASKS.items()})
 
@@ -259,6 +259,6 @@ def _truth(task: PretextTask, drawn: Sequence[Drawn]) -> Tensor:
 
 
 def collate(items: Sequence[Batch]) -> Batch:
-    """Items of `Examples`, one after the other, as one batch."""
+    """Join items of `Examples`, one after the other, to one batch."""
     truth = {name: torch.cat([item.truth[name] for item in items]) for name in items[0].truth}
     return Batch(torch.cat([item.pixels for item in items]), truth)

@@ -32,7 +32,7 @@ OrdinalTies = Literal["higher", "half"]
 
 
 def fidelity(log_probs: Tensor, targets: Tensor, *, eps: float = 0.0) -> Tensor:
-    r"""Fidelity distance of two distributions over the last axis, Eq. 4.
+    r"""Compute the fidelity distance of two distributions over the last axis, Eq. 4.
 
     .. math:: \ell(p, q) = 1 - \sum_c \sqrt{p_c q_c}
 
@@ -55,7 +55,7 @@ def fidelity(log_probs: Tensor, targets: Tensor, *, eps: float = 0.0) -> Tensor:
 
 
 def categorical_loss(similarities: Tensor, truth: Tensor, *, gamma: float = 2.0, eps: float = 0.0) -> Tensor:
-    r"""Fidelity loss with a focal factor, Eq. 5.
+    r"""Compute the fidelity loss with a focal factor, Eq. 5.
 
     .. math:: \ell = (1 - q_y)^\gamma \Big(1 - \sum_c \sqrt{p_c q_c}\Big)
 
@@ -78,7 +78,7 @@ def categorical_loss(similarities: Tensor, truth: Tensor, *, gamma: float = 2.0,
 
 
 def coarse_loss(similarities: Tensor, truth: Tensor, *, eps: float = 0.0) -> Tensor:
-    """Fidelity loss of the softmax over two prompts, Eq. 3-4.
+    """Compute the fidelity loss of the softmax over two prompts, Eq. 3-4.
 
     Args:
         similarities: ``[b, 2]``: photographic, manipulated.
@@ -92,7 +92,7 @@ def coarse_loss(similarities: Tensor, truth: Tensor, *, eps: float = 0.0) -> Ten
 
 
 def expected_level(similarities: Tensor) -> Tensor:
-    r"""Soft level of a tag, Eq. 6: r(x) = sum_l q(l | x) d(l) with d = 1, 2, 3.
+    r"""Compute the soft level of a tag, Eq. 6: r(x) = sum_l q(l | x) d(l) with d = 1, 2, 3.
 
     Args:
         similarities: ``[b, c]`` over the level prompts, low to high.
@@ -105,7 +105,7 @@ def expected_level(similarities: Tensor) -> Tensor:
 
 
 def pair_log_probs(levels: Tensor, *, probability: OrdinalProbability = "thurstone") -> Tensor:
-    r"""Logarithms of P(x >= x') and of its complement by Thurstone's model, Eq. 7.
+    r"""Compute the logarithms of P(x >= x') and of its complement by Thurstone's model, Eq. 7.
 
     .. math:: P(x \ge x') = \Phi\big((r(x) - r(x')) / \sqrt 2\big)
 
@@ -146,7 +146,7 @@ def ordinal_loss(
     ties: OrdinalTies = "higher",
     eps: float = 0.0,
 ) -> Tensor:
-    r"""Fidelity loss of the order of every pair in the minibatch, Eq. 6-9.
+    r"""Compute the fidelity loss of the order of every pair in the minibatch, Eq. 6-9.
 
     .. math:: \ell = 1 - \sqrt{p P} - \sqrt{(1 - p)(1 - P)}
 
@@ -174,7 +174,7 @@ def ordinal_loss(
 
 
 def fine_loss(similarities: Tensor, truth: Tensor, *, eps: float = 0.0) -> Tensor:
-    """Fidelity loss of independent sigmoids, averaged over regions, Eq. 10.
+    """Compute the fidelity loss of independent sigmoids, averaged over regions, Eq. 10.
 
     Args:
         similarities: ``[b, r]``.
@@ -196,6 +196,6 @@ def fine_loss(similarities: Tensor, truth: Tensor, *, eps: float = 0.0) -> Tenso
 
 
 def _mean_over(present: Tensor, loss: Tensor) -> Tensor:
-    """Mean of ``loss`` where ``present``, 0 if that is nowhere."""
+    """Average ``loss`` where ``present``; 0 if that is nowhere."""
     weights = present.to(loss.dtype)
     return (weights * loss).sum() / weights.sum().clamp(min=1)

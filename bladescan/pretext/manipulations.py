@@ -197,7 +197,7 @@ def _face_or_frame(image: Pixels, landmarks: Landmarks, rng: np.random.Generator
 
 
 def _upsampled_twice(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """One decoder stage: every pixel repeated 2 x 2, then a random, nearly binomial 3 x 3 convolution."""
+    """Imitate a decoder stage: every pixel 2 x 2 times, then a random, nearly binomial 3 x 3 convolution."""
     out = image.repeat(2, 0).repeat(2, 1)
     binomial = np.outer([1, 2, 1], [1, 2, 1]) / 16
     for channel in range(out.shape[2]):
@@ -224,7 +224,7 @@ def _face_decode(image: Pixels, landmarks: Landmarks, rng: np.random.Generator) 
 
 
 def _face_smooth(image: Pixels, landmarks: Landmarks, rng: np.random.Generator) -> Edit:
-    """Skin without pores: edges kept, fine texture gone."""
+    """Smooth the skin: edges are kept, fine texture goes."""
     colour, space = float(rng.uniform(15, 45)), float(rng.uniform(1.5, 3))
     smooth = np.asarray(cv2.bilateralFilter(image, 7, colour, space), np.uint8)
     return Edit(smooth, _face_or_frame(image, landmarks, rng))

@@ -43,7 +43,7 @@ class PromptTable(nn.Module):
         self.vectors = nn.Parameter(torch.randn(n_prompts, embedding_dim))
 
     def forward(self) -> Tensor:
-        """``[n_prompts, embedding_dim]``."""
+        """Give the vectors, ``[n_prompts, embedding_dim]``."""
         return self.vectors
 
 
@@ -70,7 +70,7 @@ class JointHead(nn.Module):
                 parameter.requires_grad_(False)
 
     def prompts(self) -> Tensor:
-        """Embeddings of the prompts ``[n_prompts, embedding_dim]``, of length 1."""
+        """Embed the prompts: ``[n_prompts, embedding_dim]``, of length 1."""
         if not self._is_frozen:
             return normalize(self.text(), dim=1)
         assert isinstance(self.text, TextEncoder)
@@ -80,12 +80,12 @@ class JointHead(nn.Module):
         return normalize(self.text.embed(self._frozen), dim=1)
 
     def forward(self, embedding: Tensor) -> Tensor:
-        """Similarities ``[b, n_prompts]`` of raw embeddings ``[b, embedding_dim]``."""
+        """Compute similarities ``[b, n_prompts]`` of raw embeddings ``[b, embedding_dim]``, s(x, t)."""
         similarities: Tensor = normalize(embedding, dim=1) @ self.prompts().T * self.scale()
         return similarities
 
     def scale(self) -> Tensor:
-        """1 / tau, a scalar."""
+        """Compute 1 / tau, a scalar."""
         return self.logit_scale.exp()
 
     @torch.no_grad()
@@ -200,7 +200,7 @@ def coarse_outputs(outputs: Tensor) -> Tensor:
 
 
 def levels(outputs: Tensor) -> Tensor:
-    """r(x) of an ordinal tag: the expected level of its prompts, or a scalar head's output, ``[b]``."""
+    """Compute r(x) of an ordinal tag, ``[b]``: the expected level of its prompts, or a scalar head's."""
     return outputs[:, 0] if outputs.shape[1] == 1 else expected_level(outputs)
 
 

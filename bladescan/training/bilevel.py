@@ -39,7 +39,7 @@ PROBE_NORM = 0.01
 
 
 def weighted_gradient(losses: Tensor, weights: Tensor, params: Params, *, keep_graph: bool = False) -> Params:
-    r"""Gradient of :math:`\sum_i \lambda_i \ell_i` with respect to the parameters.
+    r"""Differentiate :math:`\sum_i \lambda_i \ell_i` with respect to the parameters.
 
     Args:
         losses: ``[t]``, with the graph that leads to ``params``.
@@ -77,7 +77,7 @@ def virtual_parameters(
 
 @torch.no_grad()
 def task_weight_gradient(train_losses: Losses, params: Params, direction: Params, *, alpha: float) -> Tensor:
-    r"""Gradient of the outer objective with respect to the task weights, Eq. 17-19.
+    r"""Differentiate the outer objective with respect to the task weights, Eq. 17-19.
 
     .. math:: -\alpha \frac{F(\theta + \epsilon v) - F(\theta - \epsilon v)}{2 \epsilon}
 
@@ -103,7 +103,7 @@ def task_weight_gradient(train_losses: Losses, params: Params, direction: Params
 
 
 def global_norm(tensors: Mapping[str, Tensor]) -> Tensor:
-    """Euclidean length of all the tensors taken as one vector; a float64 scalar."""
+    """Compute the Compute the Euclidean length of all the tensors taken as one vector; a float64 scalar."""
     # In double: float32 sums of millions of squares are off in the third digit on a CPU.
     lengths = torch.stack([torch.linalg.vector_norm(t, dtype=torch.float64) for t in tensors.values()])
     whole: Tensor = torch.linalg.vector_norm(lengths)
@@ -112,7 +112,7 @@ def global_norm(tensors: Mapping[str, Tensor]) -> Tensor:
 
 @contextmanager
 def frozen_statistics(model: nn.Module) -> Iterator[None]:
-    """Within, batch norms in training mode still normalise by their minibatch, but remember nothing of it.
+    """Let batch norms in training mode normalise by their minibatch, but remember nothing of it.
 
     The virtual copy and the probes are no steps of the training: their statistics must not be mixed into
     those that the finished encoder will use.

@@ -103,7 +103,7 @@ class World(NamedTuple):
         return result
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes are here."""
         if self.size > 1:
             dist.barrier()
 
@@ -189,7 +189,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
     """Batch norm over the minibatch of all processes; the same on a CPU and on GPUs, in any precision."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[b, c, h, w]``, as many images on every process."""
+        """Normalise Normalise ``[b, c, h, w]``, as many images on every process."""
         if not self.training:
             return super().forward(x)
         y = x.to(torch.promote_types(x.dtype, torch.float32))

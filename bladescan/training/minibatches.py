@@ -69,7 +69,7 @@ def split(recipe: Recipe, entries: Sequence[IndexEntry]) -> Split:
 
 
 def split_digest(parts: Split, finder: str) -> str:
-    """SHA-256 that tells whether two runs see the same photographs in the same parts."""
+    """Hash a split by SHA-256: equal where two runs see the same photographs in the same parts."""
     lines = [finder, *(" ".join(e.digest for e in part) for part in parts)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -96,7 +96,7 @@ def _has_truth(name: str, entry: IndexEntry) -> bool:
 
 
 def _kept_out(recipe: Recipe, entries: Sequence[IndexEntry]) -> set[str]:
-    """Digests of the photographs to measure on.
+    """Choose the digests of the photographs to measure on.
 
     Cameras are taken in an order that follows from their names as long as they fit into the share: one that
     made most of the photographs is never kept out. Photographs without a camera are taken by their content.

@@ -142,7 +142,7 @@ def weights_figure(history: History) -> Figure:
 
 
 def running_mean(course: Course, n: int) -> Course:
-    """Mean of the last ``n`` numbers, or of as many as there are; NaN counts as no number.
+    """Average the last ``n`` numbers, or as many as there are; NaN counts as no number.
 
     Args:
         course: ``[steps]``.
@@ -200,7 +200,7 @@ def _mark_lone_points(axes: Axes) -> None:
 
 
 def _label_ends(axes: Axes, courses: Mapping[str, Course]) -> None:
-    """Name and last weight of every line to the right of the axes, joined to it by a leader."""
+    """Write name and last weight of every line to the right of the axes, joined to it by a leader."""
     axes.margins(x=0.005)
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)
@@ -213,7 +213,7 @@ def _label_ends(axes: Axes, courses: Mapping[str, Course]) -> None:
 
 
 def _label_end(axes: Axes, name: str, value: float, end: float, height: float) -> None:
-    """One label; its line ends at ``end`` and the label stands at ``height``, in shares of the axes."""
+    """Write one label; its line ends at ``end``, the label stands at ``height``, in shares of the axes."""
     colour, dash = _style(name)
     axes.annotate(
         f"{task_title(name)}  {value:.3f}",

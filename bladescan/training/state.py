@@ -43,13 +43,13 @@ class TrainingState:
         self.weights_optimizer = torch.optim.Adam([self.weights], lr=recipe.outer.lr)
 
     def one_hot(self, name: str) -> Tensor:
-        """Weights ``[t]`` that single one task out."""
+        """Make weights ``[t]`` that single one task out."""
         chosen = torch.zeros_like(self.weights.detach())
         chosen[self.names.index(name)] = 1
         return chosen
 
     def named(self, values: Tensor) -> dict[str, float]:
-        """``[t]`` as numbers by task name."""
+        """Turn ``[t]`` into numbers by task name."""
         return dict(zip(self.names, values.detach().tolist(), strict=True))
 
     @property
@@ -135,7 +135,7 @@ def _start(model: PretextModel, recipe: Recipe, say: Callable[[str], None]) -> N
 
 
 def _level_edges(recipe: Recipe, tags: Sequence[Mapping[str, float | str]]) -> dict[str, Tensor]:
-    """Upper ends of the lower levels of every ordinal tag: as near to its terciles as ties allow."""
+    """Find the upper ends of the lower levels of every ordinal tag: as near to its terciles as ties allow."""
     found: dict[str, Tensor] = {}
     for name in recipe.tasks:
         task = tasks.TASKS[name]
@@ -147,7 +147,7 @@ def _level_edges(recipe: Recipe, tags: Sequence[Mapping[str, float | str]]) -> d
 
 
 def _cuts(name: str, values: Sequence[float], n_levels: int) -> list[float]:
-    """Numbers between different values of a tag that part it into levels, each cut as even as can be."""
+    """Cut a tag into levels, as even as can be, between different values."""
     places = [i for i in range(1, len(values)) if values[i - 1] < values[i]]
     if not places:
         raise DataError(f"all photographs have the same {name}: remove it from tasks")
