@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bladescan.base.figures import as_png, missing, new_figure, nothing_to_draw
 from bladescan.base.output_files import write_file
-from bladescan.evaluation.plots import (
+from bladescan.evaluation.plot_styles import (
     MARGIN,
     PALE,
     PHOTOGRAPHIC,

@@ -36,7 +36,6 @@ from bladescan.evaluation.embedding_plot import plot_tsne
 from bladescan.evaluation.image_sets import ImageSets, cut_image_sets, file_codes, match_crops
 from bladescan.evaluation.markdown_report import as_markdown
 from bladescan.evaluation.metrics import Sample, compute_metrics
-from bladescan.evaluation.plots import plot_roc, plot_scores
 from bladescan.evaluation.report import (
     NO_VARIANT,
     PHOTOGRAPHS,
@@ -47,6 +46,8 @@ from bladescan.evaluation.report import (
     SetCounts,
 )
 from bladescan.evaluation.robustness_plot import plot_robustness
+from bladescan.evaluation.roc_plot import plot_roc
+from bladescan.evaluation.score_plot import plot_scores
 from bladescan.evaluation.scoring import samples_of, score_variant
 from bladescan.evaluation.strata import by_make, by_size
 from bladescan.runtimes.backend import BackendSettings

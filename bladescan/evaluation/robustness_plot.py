@@ -15,7 +15,7 @@ import numpy as np
 from bladescan.base.figures import GREY, as_png, make_plain, new_figure, nothing_to_draw, spread_labels
 from bladescan.base.output_files import write_file
 from bladescan.detectors.manifest import HeadName
-from bladescan.evaluation.plots import Numbers, generator_styles, head_title, label_chance, short_name
+from bladescan.evaluation.plot_styles import Numbers, generator_styles, head_title, label_chance, short_name
 from bladescan.evaluation.report import Interval, Report
 
 if TYPE_CHECKING:
