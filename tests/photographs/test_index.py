@@ -66,7 +66,7 @@ def test_entries_tell_kind_tags_and_reason_without_the_pixels(index):
 @pytest.mark.parametrize("digest", ["c", "d"])
 def test_a_photograph_that_is_not_there_is_an_error(index, digest):
     index.add("c", None, "no-face")
-    with pytest.raises(DataError, match="neither face nor patch"):
+    with pytest.raises(DataError, match="neither a face nor a patch"):
         index.get(digest)
 
 
