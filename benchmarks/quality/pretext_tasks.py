@@ -41,11 +41,11 @@ Answers = tuple[Tensor, dict[str, Tensor]]
 def held_out_answers(state: TrainingState, drawn: Sequence[Batch], n_draws: int) -> tuple[Answers, Answers]:
     """Of every example, and of every photograph by the mean of its examples."""
     outputs = torch.stack([state.model(batch.pixels) for batch in drawn])  # [photographs x draws, pair, ...]
-    truth = {name: torch.stack([batch.truth[name] for batch in drawn]) for name in state.names}
-    flat = {name: value.flatten(0, 1) for name, value in truth.items()}
+    targets = {name: torch.stack([batch.targets[name] for batch in drawn]) for name in state.names}
+    flat = {name: value.flatten(0, 1) for name, value in targets.items()}
     n = len(drawn) // n_draws
     whole = outputs.reshape(n, -1, outputs.shape[-1]).mean(1)
-    first = {name: value.reshape(n, -1, *value.shape[2:])[:, 0] for name, value in truth.items()}
+    first = {name: value.reshape(n, -1, *value.shape[2:])[:, 0] for name, value in targets.items()}
     return (outputs.flatten(0, 1), flat), (whole, first)
 
 
@@ -53,12 +53,12 @@ def measured(
     state: TrainingState, answers: tuple[Answers, Answers], rows: Tensor, per: int
 ) -> dict[str, TaskAccuracy]:
     """Every task on the photographs of ``rows``; ``per`` examples belong to each."""
-    (outputs, truth), (whole, first) = answers
+    (outputs, targets), (whole, first) = answers
     wide = (rows[:, None] * per + torch.arange(per)).flatten()
     columns = state.model.columns
     manipulation = {name: columns[name] for name in tasks.MANIPULATION_TASKS if name in columns}
     exif = {name: where for name, where in columns.items() if name not in manipulation}
-    examples = task_accuracies(outputs[wide], {k: v[wide] for k, v in truth.items()}, manipulation)
+    examples = task_accuracies(outputs[wide], {k: v[wide] for k, v in targets.items()}, manipulation)
     return examples | task_accuracies(whole[rows], {k: v[rows] for k, v in first.items()}, exif)
 
 

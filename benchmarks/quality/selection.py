@@ -163,8 +163,8 @@ def statistics(crops: Images) -> Features:
 
 def auc(photographic: NDArray[np.float64], generated: NDArray[np.float64]) -> float:
     """Area under the curve of scores that are higher for AI-generated faces."""
-    truth = np.r_[np.zeros(len(photographic)), np.ones(len(generated))]
-    return float(roc_auc_score(truth, np.r_[photographic, generated]))
+    targets = np.r_[np.zeros(len(photographic)), np.ones(len(generated))]
+    return float(roc_auc_score(targets, np.r_[photographic, generated]))
 
 
 def score(features: Mapping[str, Features], n_components: int = N_COMPONENTS) -> Scores:
@@ -181,9 +181,9 @@ def binary(features: Mapping[str, Features], generator: str, generators: list[st
     """AUC of a linear classifier that has not seen this generator."""
     known = np.concatenate([features[name] for name in generators if name != generator])
     x = np.concatenate([features[PHOTOGRAPHS], known])
-    truth = np.r_[np.zeros(len(features[PHOTOGRAPHS])), np.ones(len(known))]
+    targets = np.r_[np.zeros(len(features[PHOTOGRAPHS])), np.ones(len(known))]
     linear = LogisticRegression(C=0.003, max_iter=500, class_weight="balanced")
-    model = make_pipeline(StandardScaler(), linear).fit(x, truth)
+    model = make_pipeline(StandardScaler(), linear).fit(x, targets)
     return auc(model.decision_function(features[HELD_OUT]), model.decision_function(features[generator]))
 
 

@@ -41,7 +41,7 @@ class Examples(NamedTuple):
     """uint8 pixels ``[b, h, w, 3]`` and the truth by task name, -1 or NaN where it is missing."""
 
     pixels: Tensor
-    truth: Truth
+    targets: Truth
 
 
 class QuickGELU(nn.Module):
@@ -157,9 +157,9 @@ class Model(nn.Module):
         return self.logit_scale.exp() * image @ text.t()
 
 
-def _true_class(similarities: Tensor, truth: Tensor, gamma: float) -> Tensor:
+def _true_class(similarities: Tensor, targets: Tensor, gamma: float) -> Tensor:
     """Eq. 4-5. The truth is one-hot, so the sum under Eq. 4 has one term: the root of the true class' q."""
-    q = similarities.softmax(1)[torch.arange(len(truth), device=truth.device), truth]
+    q = similarities.softmax(1)[torch.arange(len(targets), device=targets.device), targets]
     return ((1 - q) ** gamma * (1 - q.sqrt())).mean()
 
 
@@ -172,16 +172,16 @@ def _order(similarities: Tensor, values: Tensor) -> Tensor:
     return (1 - p[others].sqrt()).mean()
 
 
-def _regions(similarities: Tensor, truth: Tensor) -> Tensor:
+def _regions(similarities: Tensor, targets: Tensor) -> Tensor:
     """Eq. 10."""
     q = similarities.sigmoid()
-    return (1 - torch.where(truth > 0.5, q, 1 - q).sqrt()).mean()
+    return (1 - torch.where(targets > 0.5, q, 1 - q).sqrt()).mean()
 
 
-def task_loss(kind: TaskKind, similarities: Tensor, truth: Tensor) -> Tensor:
+def task_loss(kind: TaskKind, similarities: Tensor, targets: Tensor) -> Tensor:
     """The loss of one task over the examples that have its truth; 0 if they are too few."""
-    known = ~truth.flatten(1)[:, 0].isnan() if truth.ndim > 1 else ~(truth.isnan() | (truth < 0))
-    s, t = similarities[known], truth[known]
+    known = ~targets.flatten(1)[:, 0].isnan() if targets.ndim > 1 else ~(targets.isnan() | (targets < 0))
+    s, t = similarities[known], targets[known]
     if len(t) < (2 if kind is TaskKind.ORDINAL else 1):
         return similarities.sum() * 0
     if kind is TaskKind.ORDINAL:
@@ -214,7 +214,7 @@ def task_losses(model: Model, examples: Examples, settings: Settings) -> Tensor:
     similarities = similarities.to(model.logit_scale.dtype)
     where = tasks.prompt_columns(NAMES)
     losses = [
-        task_loss(tasks.find_task(name).kind, similarities[:, where[name]], examples.truth[name])
+        task_loss(tasks.find_task(name).kind, similarities[:, where[name]], examples.targets[name])
         for name in NAMES
     ]
     return torch.stack(losses)

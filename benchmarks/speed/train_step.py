@@ -217,11 +217,11 @@ def random_batch(b: int, generator: torch.Generator, device: str, size: int) -> 
     smooth = interpolate(torch.rand(b, 3, 7, 7, generator=generator), size=(size, size), mode="bicubic")
     noisy = (smooth + 0.05 * torch.randn(smooth.shape, generator=generator)).clamp(0, 1)
     pixels = (255 * noisy).byte().permute(0, 2, 3, 1).contiguous()
-    truth = {name: random_truth(name, b, generator).to(device) for name in tasks.TASKS}
-    return Batch(pixels.to(device), truth)
+    targets = {name: random_targets(name, b, generator).to(device) for name in tasks.TASKS}
+    return Batch(pixels.to(device), targets)
 
 
-def random_truth(name: str, b: int, generator: torch.Generator) -> Tensor:
+def random_targets(name: str, b: int, generator: torch.Generator) -> Tensor:
     """Some of it missing, as in photographs."""
     task = tasks.find_task(name)
     missing = torch.rand(b, generator=generator) < SHARE_MISSING
@@ -251,8 +251,8 @@ def against_float64(options: argparse.Namespace, gradients: dict[str, Tensor]) -
     """Relative difference of each first step's gradient to that of ours in float64."""
     exact = argparse.Namespace(**vars(options) | {"precision": "fp32"})
     do_step = stepper(OURS, recipe_of(exact), torch.device(options.device), torch.float64)
-    truth = do_step(random_minibatch(options.batch_size, seed=0, device=options.device)).cpu()
-    return ", ".join(f"{name} {difference(gradient, truth):.1e}" for name, gradient in gradients.items())
+    reference = do_step(random_minibatch(options.batch_size, seed=0, device=options.device)).cpu()
+    return ", ".join(f"{name} {difference(gradient, reference):.1e}" for name, gradient in gradients.items())
 
 
 def difference(ours: Tensor, plain: Tensor) -> float:

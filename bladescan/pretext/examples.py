@@ -1,4 +1,4 @@
-"""Examples drawn from the index: manipulation first, then augmentation, then the truth of every task.
+"""Examples drawn from the index: manipulation first, then augmentation, then the targets of every task.
 
 Manipulation comes first, on the face as it was stored; then augmentation, the same for untouched and
 manipulated faces, so that compression, size and sharpness say nothing about the label.
@@ -127,17 +127,17 @@ class Drawn(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Examples and their truth.
+    """Examples and their targets.
 
     Attributes:
         pixels: uint8 ``[b, window, window, 3]``.
-        truth: by task name, all tasks always. Coarse: int64 ``[b]``, 1 where manipulated, -1 unknown. Fine:
+        targets: by task name, all tasks always. Coarse: int64 ``[b]``, 1 where manipulated, -1 unknown. Fine:
             float32 ``[b, 3]``, NaN unknown. Ordinal: float64 ``[b]``, NaN missing. Categorical: int64
             ``[b]``, -1 missing.
     """
 
     pixels: Tensor
-    truth: dict[str, Tensor]
+    targets: dict[str, Tensor]
 
 
 class Examples(Dataset[Batch]):
@@ -240,10 +240,10 @@ def _texture_around(textured: NDArray[np.bool_], y: float, x: float) -> float:
 def batch_of(drawn: Sequence[Drawn]) -> Batch:
     """Turn examples into tensors."""
     pixels = torch.from_numpy(np.stack([d.pixels for d in drawn]))
-    return Batch(pixels, {name: _truth(task, drawn) for name, task in TASKS.items()})
+    return Batch(pixels, {name: _targets(task, drawn) for name, task in TASKS.items()})
 
 
-def _truth(task: PretextTask, drawn: Sequence[Drawn]) -> Tensor:
+def _targets(task: PretextTask, drawn: Sequence[Drawn]) -> Tensor:
     if task.name == COARSE:
         coarse = [
             UNKNOWN_CLASS if d.labels is None else int(d.name != manipulations.UNTOUCHED) for d in drawn
@@ -260,5 +260,5 @@ def _truth(task: PretextTask, drawn: Sequence[Drawn]) -> Tensor:
 
 def collate(items: Sequence[Batch]) -> Batch:
     """Join items of `Examples`, one after the other, to one batch."""
-    truth = {name: torch.cat([item.truth[name] for item in items]) for name in items[0].truth}
-    return Batch(torch.cat([item.pixels for item in items]), truth)
+    targets = {name: torch.cat([item.targets[name] for item in items]) for name in items[0].targets}
+    return Batch(torch.cat([item.pixels for item in items]), targets)

@@ -1,9 +1,9 @@
 r"""The losses of the pretext tasks. This module knows no file, no recipe and no task name.
 
-Every loss takes *similarities* s(x, t) = <f(x), g(t)> / tau and the truth, and returns a scalar. Shape
+Every loss takes *similarities* s(x, t) = <f(x), g(t)> / tau and targets, and returns a scalar. Shape
 letters: ``b`` images, ``c`` classes (prompts) of one task, ``r`` regions.
 
-Missing truth leaves an image out of one loss, not out of the batch: a class < 0 and a NaN are missing.
+A missing target leaves an image out of one loss, not out of the batch: a class < 0 and a NaN are missing.
 A loss with nothing to compare is exactly 0 and still has a (zero) gradient. What is missing is weighted by 0
 rather than cut out, so shapes never depend on values: no wait for a GPU, nothing to compile anew.
 
@@ -54,14 +54,16 @@ def fidelity(log_probs: Tensor, targets: Tensor, *, eps: float = 0.0) -> Tensor:
     return 1 - (targets.sqrt() * (0.5 * log_probs).exp()).sum(-1)
 
 
-def categorical_loss(similarities: Tensor, truth: Tensor, *, gamma: float = 2.0, eps: float = 0.0) -> Tensor:
+def categorical_loss(
+    similarities: Tensor, targets: Tensor, *, gamma: float = 2.0, eps: float = 0.0
+) -> Tensor:
     r"""Compute the fidelity loss with a focal factor, Eq. 5.
 
     .. math:: \ell = (1 - q_y)^\gamma \Big(1 - \sum_c \sqrt{p_c q_c}\Big)
 
     Args:
         similarities: ``[b, c]``.
-        truth: int64 ``[b]``, the class, < 0 where the tag is missing.
+        targets: int64 ``[b]``, the class, < 0 where the tag is missing.
         gamma: focal exponent, 0 (the plain fidelity loss) or at least 1.
         eps: see `fidelity`.
 
@@ -69,26 +71,26 @@ def categorical_loss(similarities: Tensor, truth: Tensor, *, gamma: float = 2.0,
         Scalar, the mean over images that have the tag; 0 if none has.
     """
     log_probs = log_softmax(similarities, -1)
-    targets = one_hot(truth.clamp(min=0), log_probs.shape[-1]).to(log_probs.dtype)
-    loss = fidelity(log_probs, targets, eps=eps)
+    probs = one_hot(targets.clamp(min=0), log_probs.shape[-1]).to(log_probs.dtype)
+    loss = fidelity(log_probs, probs, eps=eps)
     if gamma:
         # 1 - q as the sum of the other classes: exact where q is next to 1.
-        loss = (log_probs.exp() * (1 - targets)).sum(-1) ** gamma * loss
-    return _mean_over(truth >= 0, loss)
+        loss = (log_probs.exp() * (1 - probs)).sum(-1) ** gamma * loss
+    return _mean_over(targets >= 0, loss)
 
 
-def coarse_loss(similarities: Tensor, truth: Tensor, *, eps: float = 0.0) -> Tensor:
+def coarse_loss(similarities: Tensor, targets: Tensor, *, eps: float = 0.0) -> Tensor:
     """Compute the fidelity loss of the softmax over two prompts, Eq. 3-4.
 
     Args:
         similarities: ``[b, 2]``: photographic, manipulated.
-        truth: int64 ``[b]``, 1 where manipulated, < 0 where unknown.
+        targets: int64 ``[b]``, 1 where manipulated, < 0 where unknown.
         eps: see `fidelity`.
 
     Returns:
-        Scalar, the mean over images of known truth; 0 if there is none.
+        Scalar, the mean over images with a target; 0 if there is none.
     """
-    return categorical_loss(similarities, truth, gamma=0.0, eps=eps)
+    return categorical_loss(similarities, targets, gamma=0.0, eps=eps)
 
 
 def expected_level(similarities: Tensor) -> Tensor:
@@ -121,7 +123,7 @@ def pair_log_probs(levels: Tensor, *, probability: OrdinalProbability = "thursto
     return torch.stack((torch.special.log_ndtr(z), torch.special.log_ndtr(-z)), -1)
 
 
-def pair_truth(values: Tensor, *, ties: OrdinalTies = "higher") -> Tensor:
+def pair_targets(values: Tensor, *, ties: OrdinalTies = "higher") -> Tensor:
     """Compare tags in pairs: is the row's at least the column's, Eq. 8.
 
     Args:
@@ -155,7 +157,7 @@ def ordinal_loss(
         values: ``[b]``, the tag in its unit (ISO, f-number, seconds, millimetres); NaN where missing.
         probability: see `pair_log_probs`.
         pairs: every ordered pair of two images (``all``), or each once (``upper``, the released code).
-        ties: see `pair_truth`.
+        ties: see `pair_targets`.
         eps: see `fidelity`.
 
     Returns:
@@ -163,36 +165,38 @@ def ordinal_loss(
     """
     log_probs = pair_log_probs(levels, probability=probability)
     # Values are compared in their own precision: float16 would tie 1/4000 s with 1/4001 s.
-    truth = pair_truth(values, ties=ties).to(log_probs.dtype)
+    targets = pair_targets(values, ties=ties).to(log_probs.dtype)
     present = ~values.isnan()
     taken = (
         present[:, None] & present[None, :] & ~torch.eye(len(values), dtype=torch.bool, device=values.device)
     )
     if pairs == "upper":
         taken = taken.triu(1)
-    return _mean_over(taken, fidelity(log_probs, truth, eps=eps))
+    return _mean_over(taken, fidelity(log_probs, targets, eps=eps))
 
 
-def fine_loss(similarities: Tensor, truth: Tensor, *, eps: float = 0.0) -> Tensor:
+def fine_loss(similarities: Tensor, targets: Tensor, *, eps: float = 0.0) -> Tensor:
     """Compute the fidelity loss of independent sigmoids, averaged over regions, Eq. 10.
 
     Args:
         similarities: ``[b, r]``.
-        truth: ``[b, r]``, 1 where the region is manipulated, 0 where not, NaN where unknown.
+        targets: ``[b, r]``, 1 where the region is manipulated, 0 where not, NaN where unknown.
         eps: see `fidelity`.
 
     Returns:
-        Scalar, the mean over regions and images of known truth; 0 if there is none.
+        Scalar, the mean over regions and images with a target; 0 if there is none.
 
     Raises:
         ValueError: the shapes differ.
     """
-    if similarities.shape != truth.shape:
-        raise ValueError(f"similarities {tuple(similarities.shape)} and truth {tuple(truth.shape)} differ")
-    event = truth.nan_to_num().to(similarities.dtype)
+    if similarities.shape != targets.shape:
+        raise ValueError(
+            f"similarities {tuple(similarities.shape)} and targets {tuple(targets.shape)} differ"
+        )
+    event = targets.nan_to_num().to(similarities.dtype)
     log_probs = torch.stack((logsigmoid(similarities), logsigmoid(-similarities)), -1)
     loss = fidelity(log_probs, torch.stack((event, 1 - event), -1), eps=eps)
-    return _mean_over(~truth.isnan(), loss)
+    return _mean_over(~targets.isnan(), loss)
 
 
 def _mean_over(present: Tensor, loss: Tensor) -> Tensor:

@@ -160,33 +160,35 @@ class PretextModel(nn.Module):
 
 
 def task_losses(
-    outputs: Tensor, truth: Mapping[str, Tensor], columns: Mapping[str, slice], recipe: LossRecipe
+    outputs: Tensor, targets: Mapping[str, Tensor], columns: Mapping[str, slice], recipe: LossRecipe
 ) -> Tensor:
     """Compute the losses of all tasks ``[t]``, in the order of ``columns``, at least in float32.
 
     Args:
         outputs: ``[b, n_outputs]`` of a head.
-        truth: by task name, see `Batch`; an ordinal tag that comes as classes (int64)
+        targets: by task name, see `Batch`; an ordinal tag that comes as classes (int64)
             is aligned with its level prompts instead of ranked.
         columns: of each task in ``outputs``.
         recipe: the variants.
     """
     exact = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
-    return torch.stack([_loss(name, exact[:, where], truth[name], recipe) for name, where in columns.items()])
+    return torch.stack(
+        [_loss(name, exact[:, where], targets[name], recipe) for name, where in columns.items()]
+    )
 
 
-def _loss(name: str, outputs: Tensor, truth: Tensor, recipe: LossRecipe) -> Tensor:
+def _loss(name: str, outputs: Tensor, targets: Tensor, recipe: LossRecipe) -> Tensor:
     kind = tasks.find_task(name).kind
     if kind is tasks.TaskKind.COARSE:
-        return coarse_loss(coarse_outputs(outputs), truth, eps=recipe.eps)
+        return coarse_loss(coarse_outputs(outputs), targets, eps=recipe.eps)
     if kind is tasks.TaskKind.FINE:
-        return fine_loss(outputs, truth, eps=recipe.eps)
-    if kind is tasks.TaskKind.CATEGORICAL or not truth.is_floating_point():
-        return categorical_loss(outputs, truth, gamma=recipe.gamma, eps=recipe.eps)
+        return fine_loss(outputs, targets, eps=recipe.eps)
+    if kind is tasks.TaskKind.CATEGORICAL or not targets.is_floating_point():
+        return categorical_loss(outputs, targets, gamma=recipe.gamma, eps=recipe.eps)
     ordinal = recipe.ordinal
     return ordinal_loss(
         levels(outputs),
-        truth,
+        targets,
         probability=ordinal.probability,
         pairs=ordinal.pairs,
         ties=ordinal.ties,

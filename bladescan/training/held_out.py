@@ -32,10 +32,10 @@ def measure_held_out(
         return {}
     device = model.mean.device
     model.eval()
-    outputs, truth = [], []
+    outputs, targets = [], []
     for batch in in_order(held_out, _MEASURE_BATCH, n_workers if len(held_out) > _MANY else 0):
         outputs.append(model(batch.pixels.to(device)).float().cpu())
-        truth.append(batch.truth)
+        targets.append(batch.targets)
     model.train()
-    together = {name: torch.cat([part[name] for part in truth]) for name in model.columns}
+    together = {name: torch.cat([part[name] for part in targets]) for name in model.columns}
     return task_accuracies(torch.cat(outputs), together, model.columns)

@@ -217,14 +217,14 @@ def _line(
 
 
 def _on_device(minibatch: Minibatch, state: TrainingState, world: World) -> Minibatch:
-    """Move to the device, ordinal truth as classes where the recipe aligns tags instead of ranking them."""
+    """Move to the device, ordinal targets as classes where the recipe aligns tags instead of ranking them."""
     return Minibatch(*(None if b is None else _batch_on_device(b, state, world) for b in minibatch))  # type: ignore[arg-type]
 
 
 def _batch_on_device(batch: Batch, state: TrainingState, world: World) -> Batch:
-    truth = {name: batch.truth[name] for name in state.names}
-    truth |= {name: as_classes(truth[name], edges) for name, edges in state.level_edges.items()}
-    moved = {name: value.to(world.device, non_blocking=True) for name, value in truth.items()}
+    targets = {name: batch.targets[name] for name in state.names}
+    targets |= {name: as_classes(targets[name], edges) for name, edges in state.level_edges.items()}
+    moved = {name: value.to(world.device, non_blocking=True) for name, value in targets.items()}
     return Batch(batch.pixels.to(world.device, non_blocking=True), moved)
 
 

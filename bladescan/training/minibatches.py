@@ -63,7 +63,7 @@ def split(recipe: Recipe, entries: Sequence[IndexEntry]) -> Split:
         train = [e for e in rest if _share_of(e.digest[8:]) >= recipe.outer.share]
     elif recipe.bilevel:
         validation = rest
-    validation = [e for e in validation if _has_truth(recipe.primary, e)]
+    validation = [e for e in validation if _has_target(recipe.primary, e)]
     _check(recipe, entries, train, validation, held_out)
     return Split(tuple(train), tuple(validation), tuple(held_out))
 
@@ -91,7 +91,7 @@ def _counts(recipe: Recipe, entry: IndexEntry) -> bool:
     return not recipe.data.require_all_tags or all(name in entry.tags for name in EXIF_TASKS)
 
 
-def _has_truth(name: str, entry: IndexEntry) -> bool:
+def _has_target(name: str, entry: IndexEntry) -> bool:
     return entry.kind == "face" if name in tasks.MANIPULATION_TASKS else name in entry.tags
 
 

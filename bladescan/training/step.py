@@ -63,7 +63,7 @@ def step(state: TrainingState, minibatch: Minibatch, recipe: Recipe, lr: float, 
         DataError: a loss or a gradient is no finite number; the parameters are left as they were.
     """
     model, params, weights = state.model, state.params, state.weights
-    minibatch = _with_whole_truth(minibatch, world)
+    minibatch = _with_all_targets(minibatch, world)
     on_train = functools.partial(_losses, state, minibatch.train, recipe, world)
     losses = on_train(params)
     _check_finite(state.names, losses.detach(), weights)
@@ -98,14 +98,14 @@ def _losses(
     mixed = recipe.compute.precision == "bf16" and not precise
     with torch.autocast(world.device.type, torch.bfloat16, enabled=mixed):
         outputs: Tensor = functional_call(state.model, dict(params), (batch.pixels,))
-    return task_losses(world.gather(outputs), batch.truth, state.model.columns, recipe.losses)
+    return task_losses(world.gather(outputs), batch.targets, state.model.columns, recipe.losses)
 
 
-def _with_whole_truth(minibatch: Minibatch, world: World) -> Minibatch:
-    """Put the truth of all processes' shares beside the pixels of this one's."""
+def _with_all_targets(minibatch: Minibatch, world: World) -> Minibatch:
+    """Put the targets of all processes' shares beside the pixels of this one's."""
 
     def whole(batch: Batch) -> Batch:
-        return Batch(batch.pixels, {name: world.gather(value) for name, value in batch.truth.items()})
+        return Batch(batch.pixels, {name: world.gather(value) for name, value in batch.targets.items()})
 
     validation = None if minibatch.validation is None else whole(minibatch.validation)
     return Minibatch(whole(minibatch.train), validation)

@@ -24,7 +24,7 @@ class TaskAccuracy(NamedTuple):
     Attributes:
         accuracy: share of right answers, in [0, 1]; of pairs for an ordinal tag, a tied answer counting 0.5.
         chance: share that the best constant answer gets right.
-        n: images with known truth.
+        n: images with a target.
     """
 
     accuracy: float
@@ -33,16 +33,16 @@ class TaskAccuracy(NamedTuple):
 
 
 def task_accuracies(
-    outputs: Tensor, truth: Mapping[str, Tensor], columns: Mapping[str, slice]
+    outputs: Tensor, targets: Mapping[str, Tensor], columns: Mapping[str, slice]
 ) -> dict[str, TaskAccuracy]:
     """Measure every task that has something to compare.
 
     Args:
         outputs: ``[n, n_outputs]`` of a head on all the images.
-        truth: by task name, see `bladescan.pretext.examples.Batch`.
+        targets: by task name, see `bladescan.pretext.examples.Batch`.
         columns: of each task in ``outputs``.
     """
-    found = {name: _measure(name, outputs[:, where], truth[name]) for name, where in columns.items()}
+    found = {name: _measure(name, outputs[:, where], targets[name]) for name, where in columns.items()}
     return {name: result for name, result in found.items() if result is not None}
 
 
@@ -64,33 +64,33 @@ def ranking_accuracy(levels: Tensor, values: Tensor) -> float | None:
     return right / n_pairs if n_pairs else None
 
 
-def _measure(name: str, outputs: Tensor, truth: Tensor) -> TaskAccuracy | None:
+def _measure(name: str, outputs: Tensor, targets: Tensor) -> TaskAccuracy | None:
     kind = tasks.find_task(name).kind
     if kind is tasks.TaskKind.ORDINAL:
-        accuracy = ranking_accuracy(levels(outputs), truth)
-        return None if accuracy is None else TaskAccuracy(accuracy, 0.5, int((~truth.isnan()).sum()))
+        accuracy = ranking_accuracy(levels(outputs), targets)
+        return None if accuracy is None else TaskAccuracy(accuracy, 0.5, int((~targets.isnan()).sum()))
     if kind is tasks.TaskKind.FINE:
-        return _fine(outputs, truth)
+        return _fine(outputs, targets)
     if kind is tasks.TaskKind.COARSE:
         outputs = coarse_outputs(outputs)
-    return _classes(outputs, truth)
+    return _classes(outputs, targets)
 
 
-def _classes(outputs: Tensor, truth: Tensor) -> TaskAccuracy | None:
-    present = truth >= 0
+def _classes(outputs: Tensor, targets: Tensor) -> TaskAccuracy | None:
+    present = targets >= 0
     n = int(present.sum())
     if not n:
         return None
-    right = float((outputs[present].argmax(1) == truth[present]).double().mean())
-    return TaskAccuracy(right, int(truth[present].bincount().max()) / n, n)
+    right = float((outputs[present].argmax(1) == targets[present]).double().mean())
+    return TaskAccuracy(right, int(targets[present].bincount().max()) / n, n)
 
 
-def _fine(outputs: Tensor, truth: Tensor) -> TaskAccuracy | None:
-    present = ~truth.isnan().any(1)
+def _fine(outputs: Tensor, targets: Tensor) -> TaskAccuracy | None:
+    present = ~targets.isnan().any(1)
     n = int(present.sum())
     if not n:
         return None
-    event = truth[present] > 0.5
+    event = targets[present] > 0.5
     right = float(((outputs[present] > 0) == event).double().mean())
     share = event.double().mean(0)
     return TaskAccuracy(right, float(torch.maximum(share, 1 - share).mean()), n)

@@ -90,8 +90,8 @@ def test_a_pair_is_one_face_twice_and_differs_by_the_manipulation_alone(index):
     changed = []
     for epoch in range(6):
         batch = examples(index, pairs=True, augmentation=jpegless)[epoch, 0]
-        fine = batch.truth[FINE]
-        assert batch.truth[COARSE].tolist() == [0, 1]
+        fine = batch.targets[FINE]
+        assert batch.targets[COARSE].tolist() == [0, 1]
         assert fine[0].sum() == 0 and fine[1].sum() >= 1
         changed.append((batch.pixels[0] != batch.pixels[1]).any(-1).float().mean().item())
     assert all(0 < share < 0.9 for share in changed)
@@ -100,8 +100,8 @@ def test_a_pair_is_one_face_twice_and_differs_by_the_manipulation_alone(index):
 def test_fine_labels_are_empty_exactly_where_the_face_is_untouched(index):
     data = examples(index)
     batch = collate([data[epoch, i] for epoch in range(8) for i in range(6)])
-    assert torch.equal(batch.truth[FINE].sum(1) > 0, batch.truth[COARSE] == 1)
-    assert 0 < batch.truth[COARSE].float().mean() < 1
+    assert torch.equal(batch.targets[FINE].sum(1) > 0, batch.targets[COARSE] == 1)
+    assert 0 < batch.targets[COARSE].float().mean() < 1
     assert batch.pixels.shape == (48, 224, 224, 3)
 
 
@@ -109,9 +109,9 @@ def test_what_is_drawn_says_which_manipulation_it_is(index):
     data = examples(index)
     for epoch in range(6):
         (drawn,) = data.draw((epoch, 0))
-        truth = data[epoch, 0].truth
-        assert (drawn.name == UNTOUCHED) == (truth[COARSE].item() == 0)
-        assert truth[FINE].tolist() == [list(drawn.labels)]
+        targets = data[epoch, 0].targets
+        assert (drawn.name == UNTOUCHED) == (targets[COARSE].item() == 0)
+        assert targets[FINE].tolist() == [list(drawn.labels)]
         assert drawn.tags == TAGS
 
 
@@ -119,34 +119,34 @@ def test_what_is_drawn_says_which_manipulation_it_is(index):
 
 
 def test_every_task_has_a_truth_of_its_own_type(index):
-    truth = examples(index)[0, 0].truth
-    assert tuple(truth) == tuple(TASKS)
+    targets = examples(index)[0, 0].targets
+    assert tuple(targets) == tuple(TASKS)
     types = {
         TaskKind.COARSE: torch.int64,
         TaskKind.FINE: torch.float32,
         TaskKind.ORDINAL: torch.float64,
         TaskKind.CATEGORICAL: torch.int64,
     }
-    for name, values in truth.items():
+    for name, values in targets.items():
         assert values.dtype == types[TASKS[name].kind]
         assert values.shape == ((1, 3) if name == FINE else (1,))
 
 
 def test_a_manipulated_face_keeps_the_tags_of_its_photograph(index):
     batch = examples(index, pairs=True)[0, 0]
-    assert batch.truth["iso_speed"].tolist() == [400, 400]
-    assert batch.truth["exposure_time"].tolist() == [1 / 60, 1 / 60]
-    assert batch.truth["make"].tolist() == [TASKS["make"].classes.index("Canon")] * 2
-    assert batch.truth["white_balance_mode"].tolist() == [1, 1]
+    assert batch.targets["iso_speed"].tolist() == [400, 400]
+    assert batch.targets["exposure_time"].tolist() == [1 / 60, 1 / 60]
+    assert batch.targets["make"].tolist() == [TASKS["make"].classes.index("Canon")] * 2
+    assert batch.targets["white_balance_mode"].tolist() == [1, 1]
 
 
 def test_a_missing_tag_is_nan_or_minus_one(index):
-    truth = examples(index)[0, 1].truth
+    targets = examples(index)[0, 1].targets
     for name, task in TASKS.items():
         if task.kind is TaskKind.ORDINAL:
-            assert math.isnan(truth[name].item())
+            assert math.isnan(targets[name].item())
         elif task.kind is TaskKind.CATEGORICAL:
-            assert truth[name].item() == -1
+            assert targets[name].item() == -1
 
 
 def test_collated_truth_is_that_of_the_items_one_after_the_other(index):
@@ -154,19 +154,19 @@ def test_collated_truth_is_that_of_the_items_one_after_the_other(index):
     items = [data[0, i] for i in range(4)]
     batch = collate(items)
     assert batch.pixels.shape[0] == 8
-    for name, values in batch.truth.items():
-        expected = torch.cat([item.truth[name] for item in items])
+    for name, values in batch.targets.items():
+        expected = torch.cat([item.targets[name] for item in items])
         assert torch.equal(torch.nan_to_num(values, -7), torch.nan_to_num(expected, -7))
-    assert batch.truth[COARSE].tolist() == [-1, -1, 0, 1, 0, 1, -1, -1]
+    assert batch.targets[COARSE].tolist() == [-1, -1, 0, 1, 0, 1, -1, -1]
 
 
 # Patches
 
 
 def test_a_patch_says_nothing_of_manipulation_and_all_of_its_tags(index):
-    truth = examples(index, ("p0",))[0, 0].truth
-    assert truth[COARSE].tolist() == [-1] and truth[FINE].isnan().all()
-    assert truth["iso_speed"].tolist() == [400] and math.isnan(truth["aperture"].item())
+    targets = examples(index, ("p0",))[0, 0].targets
+    assert targets[COARSE].tolist() == [-1] and targets[FINE].isnan().all()
+    assert targets["iso_speed"].tolist() == [400] and math.isnan(targets["aperture"].item())
 
 
 def test_a_patch_keeps_its_own_resolution(index):
@@ -210,4 +210,4 @@ def test_examples_become_one_batch(index):
     drawn = [*examples(index).draw((0, 0)), *examples(index, ("p1",)).draw((0, 0))]
     batch = batch_of(drawn)
     assert torch.equal(batch.pixels, torch.from_numpy(np.stack([d.pixels for d in drawn])))
-    assert batch.truth["aperture"].isnan().tolist() == [True, False]
+    assert batch.targets["aperture"].isnan().tolist() == [True, False]

@@ -22,13 +22,13 @@ def softmax(row):
     return [p / sum(powers) for p in powers]
 
 
-def naive_fidelity(predicted, truth, eps=0.0):
-    return 1 - sum(sqrt(p * q + eps) for p, q in zip(predicted, truth, strict=True))
+def naive_fidelity(predicted, targets, eps=0.0):
+    return 1 - sum(sqrt(p * q + eps) for p, q in zip(predicted, targets, strict=True))
 
 
-def naive_categorical(similarities, truth, gamma, eps=0.0):
+def naive_categorical(similarities, targets, gamma, eps=0.0):
     terms = []
-    for row, y in zip(similarities.tolist(), truth.tolist(), strict=True):
+    for row, y in zip(similarities.tolist(), targets.tolist(), strict=True):
         if y < 0:
             continue
         q = softmax(row)
@@ -44,15 +44,15 @@ def naive_ordinal(similarities, values, *, factor, upper, tie, eps=0.0):
         for j in range(len(tags)):
             if i == j or tags[i] != tags[i] or tags[j] != tags[j] or (upper and j < i):
                 continue
-            truth = 1.0 if tags[i] > tags[j] else tie if tags[i] == tags[j] else 0.0
+            targets = 1.0 if tags[i] > tags[j] else tie if tags[i] == tags[j] else 0.0
             p = phi(factor * (levels[i] - levels[j]))
-            terms.append(naive_fidelity([p, 1 - p], [truth, 1 - truth], eps))
+            terms.append(naive_fidelity([p, 1 - p], [targets, 1 - targets], eps))
     return sum(terms) / len(terms)
 
 
-def naive_fine(similarities, truth):
+def naive_fine(similarities, targets):
     terms = []
-    for row, labels in zip(similarities.tolist(), truth.tolist(), strict=True):
+    for row, labels in zip(similarities.tolist(), targets.tolist(), strict=True):
         for s, label in zip(row, labels, strict=True):
             if label == label:
                 q = 1 / (1 + exp(-s))
@@ -68,10 +68,10 @@ def similarities():
 @pytest.mark.parametrize("eps", [0.0, losses.RELEASED_EPS])
 @pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0])
 def test_categorical_loss_is_the_papers_sum(similarities, gamma, eps):
-    truth = tensor([0, 1, 2, -1, 1, 0, -1])
-    expected = naive_categorical(similarities, truth, gamma, eps)
+    targets = tensor([0, 1, 2, -1, 1, 0, -1])
+    expected = naive_categorical(similarities, targets, gamma, eps)
     assert_close(
-        losses.categorical_loss(similarities, truth, gamma=gamma, eps=eps).item(),
+        losses.categorical_loss(similarities, targets, gamma=gamma, eps=eps).item(),
         expected,
         rtol=1e-12,
         atol=1e-12,
@@ -105,10 +105,10 @@ def test_released_ordinal_loss_adds_eps_under_the_roots(similarities):
 
 
 def test_fine_loss_is_the_papers_sum(similarities):
-    truth = torch.randint(2, (7, 3), generator=torch.Generator().manual_seed(1)).double()
-    truth[2] = float("nan")
-    truth[3, 1] = float("nan")
-    assert_close(losses.fine_loss(similarities, truth).item(), naive_fine(similarities, truth))
+    targets = torch.randint(2, (7, 3), generator=torch.Generator().manual_seed(1)).double()
+    targets[2] = float("nan")
+    targets[3, 1] = float("nan")
+    assert_close(losses.fine_loss(similarities, targets).item(), naive_fine(similarities, targets))
 
 
 def test_coarse_loss_of_an_undecided_guess_is_one_minus_the_root_of_a_half():
@@ -122,9 +122,9 @@ def test_fidelity_of_a_confident_guess_on_a_tie():
 
 
 def test_fidelity_is_zero_only_for_the_truth():
-    truth = tensor([0.2, 0.3, 0.5], dtype=torch.float64)
-    assert losses.fidelity(truth.log(), truth).abs() < 1e-12
-    assert losses.fidelity(tensor([0.3, 0.2, 0.5], dtype=torch.float64).log(), truth) > 1e-3
+    targets = tensor([0.2, 0.3, 0.5], dtype=torch.float64)
+    assert losses.fidelity(targets.log(), targets).abs() < 1e-12
+    assert losses.fidelity(tensor([0.3, 0.2, 0.5], dtype=torch.float64).log(), targets) > 1e-3
 
 
 def test_thurstone_probabilities_of_a_pair_and_its_mirror_add_up_to_one():
@@ -135,7 +135,7 @@ def test_thurstone_probabilities_of_a_pair_and_its_mirror_add_up_to_one():
 
 def test_exposure_times_rank_by_seconds_however_close():
     values = tensor([1 / 4000, 1 / 4001, 1 / 60])
-    assert losses.pair_truth(values)[..., 0].tolist() == [[1, 1, 0], [0, 1, 0], [1, 1, 1]]
+    assert losses.pair_targets(values)[..., 0].tolist() == [[1, 1, 0], [0, 1, 0], [1, 1, 1]]
 
 
 def test_the_expected_level_lies_between_first_and_last():

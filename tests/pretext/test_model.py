@@ -59,14 +59,14 @@ def test_a_task_that_is_left_out_has_no_prompt_and_no_loss():
     model = PretextModel(recipe)
     outputs = model(batch().pixels)
     assert outputs.shape == (8, 2)
-    assert task_losses(outputs, batch().truth, model.columns, recipe.losses).shape == (1,)
+    assert task_losses(outputs, batch().targets, model.columns, recipe.losses).shape == (1,)
 
 
 def test_each_task_has_its_own_loss_on_its_own_columns(model):
     generator = torch.Generator().manual_seed(0)
     outputs = torch.randn(8, 50, generator=generator)
-    truth = batch().truth
-    found = dict(zip(model.columns, task_losses(outputs, truth, model.columns, LossRecipe()), strict=True))
+    targets = batch().targets
+    found = dict(zip(model.columns, task_losses(outputs, targets, model.columns, LossRecipe()), strict=True))
     assert list(found) == list(tasks.TASKS)
     start = 0
     for name, task in tasks.TASKS.items():
@@ -77,25 +77,25 @@ def test_each_task_has_its_own_loss_on_its_own_columns(model):
             tasks.TaskKind.FINE: lambda s, t: losses.fine_loss(s, t),
             tasks.TaskKind.ORDINAL: lambda s, t: losses.ordinal_loss(losses.expected_level(s), t),
             tasks.TaskKind.CATEGORICAL: lambda s, t: losses.categorical_loss(s, t, gamma=2.0),
-        }[task.kind](own, truth[name])
+        }[task.kind](own, targets[name])
         assert torch.equal(found[name], expected.float()), name
 
 
 def test_the_released_variants_come_through():
     released, paper = load_recipe("blades-released").losses, Recipe().losses
     outputs = torch.randn(8, 3, generator=torch.Generator().manual_seed(1))
-    truth = {"aperture": torch.tensor([1.0, 2, 2, 4, 5, 6, 7, 8])}
+    targets = {"aperture": torch.tensor([1.0, 2, 2, 4, 5, 6, 7, 8])}
     where = {"aperture": slice(0, 3)}
     expected = losses.ordinal_loss(
         losses.expected_level(outputs),
-        truth["aperture"],
+        targets["aperture"],
         probability="released",
         pairs="upper",
         ties="half",
         eps=1e-8,
     )
-    assert torch.equal(task_losses(outputs, truth, where, released)[0], expected)
-    assert not torch.equal(task_losses(outputs, truth, where, paper)[0], expected)
+    assert torch.equal(task_losses(outputs, targets, where, released)[0], expected)
+    assert not torch.equal(task_losses(outputs, targets, where, paper)[0], expected)
 
 
 def test_an_ordinal_tag_given_as_classes_is_aligned_with_its_prompts():
@@ -117,5 +117,5 @@ def test_a_scalar_head_has_one_output_per_task_and_a_linear_one_one_per_class():
 
 def test_half_precision_outputs_are_lost_in_float32():
     outputs = torch.randn(8, 2).bfloat16()
-    found = task_losses(outputs, batch().truth, {"coarse_manipulation": slice(0, 2)}, LossRecipe())
+    found = task_losses(outputs, batch().targets, {"coarse_manipulation": slice(0, 2)}, LossRecipe())
     assert found.dtype == torch.float32

@@ -28,7 +28,7 @@ from bladescan.training.step import step
 
 def shared(whole, world):
     own = slice(*(len(whole.pixels) // world.size * k for k in (world.rank, world.rank + 1)))
-    return Batch(whole.pixels[own], {{name: truth[own] for name, truth in whole.truth.items()}})
+    return Batch(whole.pixels[own], {{name: values[own] for name, values in whole.targets.items()}})
 
 with joined("cpu") as world:
     state = new_training_state(TINY, world.device)

@@ -49,14 +49,14 @@ def test_every_kind_of_task_is_measured_against_its_best_constant_answer():
     outputs[:, where["fine_manipulation"]] = tensor([[-1.0, -1, -1], [1, 1, -1], [1, -1, -1], [0, 0, 0]])
     outputs[:, where["aperture"]] = tensor([[9.0, 0, 0], [0, 9, 0], [0, 0, 9], [9, 0, 0]])
     outputs[:, where["white_balance_mode"]] = tensor([[2.0, 0], [2, 0], [0, 2], [0, 2]])
-    truth = {
+    targets = {
         "coarse_manipulation": tensor([0, 1, 1, -1]),
         "fine_manipulation": tensor([[0.0, 0, 0], [1, 0, 0], [1, 0, 0], [NAN, NAN, NAN]]),
         "aperture": tensor([2.0, 1.0, 4.0, NAN]),
         "white_balance_mode": tensor([0, 0, 0, 1]),
         "make": tensor([-1, -1, -1, -1]),
     }
-    found = task_accuracies(outputs, truth, where)
+    found = task_accuracies(outputs, targets, where)
     assert found["coarse_manipulation"] == (2 / 3, 2 / 3, 3)
     assert found["fine_manipulation"] == pytest.approx((8 / 9, (2 / 3 + 1 + 1) / 3, 3))
     assert found["aperture"] == pytest.approx((2 / 3, 0.5, 3))
@@ -67,7 +67,7 @@ def test_every_kind_of_task_is_measured_against_its_best_constant_answer():
 def test_a_scalar_head_is_measured_too():
     where = {"coarse_manipulation": slice(0, 1), "iso_speed": slice(1, 2)}
     outputs = tensor([[3.0, 0.1], [-3.0, 0.2]])
-    truth = {"coarse_manipulation": tensor([1, 0]), "iso_speed": tensor([100.0, 200.0])}
-    found = task_accuracies(outputs, truth, where)
+    targets = {"coarse_manipulation": tensor([1, 0]), "iso_speed": tensor([100.0, 200.0])}
+    found = task_accuracies(outputs, targets, where)
     assert found["coarse_manipulation"].accuracy == found["iso_speed"].accuracy == 1
     assert math.isclose(found["coarse_manipulation"].chance, 0.5)

@@ -76,16 +76,16 @@ def batch(n=8, seed=0):
     rng = torch.Generator().manual_seed(seed)
     pixels = torch.randint(256, (n, 64, 64, 3), generator=rng, dtype=torch.uint8)
     coarse = torch.arange(n) % 2
-    truth = {
+    targets = {
         "coarse_manipulation": coarse,
         "fine_manipulation": coarse[:, None].float() * torch.tensor([1.0, 0.0, 1.0]),
     }
     for task in tasks.TASKS.values():
         if task.kind is tasks.TaskKind.ORDINAL:
-            truth[task.name] = torch.rand(n, generator=rng, dtype=torch.float64)
+            targets[task.name] = torch.rand(n, generator=rng, dtype=torch.float64)
         elif task.kind is tasks.TaskKind.CATEGORICAL:
-            truth[task.name] = torch.randint(len(task.classes), (n,), generator=rng)
-    return Batch(pixels, truth)
+            targets[task.name] = torch.randint(len(task.classes), (n,), generator=rng)
+    return Batch(pixels, targets)
 
 
 def both(recipe):
