@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bladescan.base.records import FaceBox
 from bladescan.faces.finders import FaceDetector
-from bladescan.faces.mtcnn import landmarks_in
+from bladescan.faces.mtcnn import Landmarks, landmarks_in
 from bladescan.photographs.photograph import Photograph, Pixels
 
 CONTEXT = 1.8
@@ -68,10 +68,7 @@ def cut_box(image: Pixels, face: FaceBox) -> Photograph:
     Raises:
         UnusableError: it is not usable.
     """
-    landmarks = face.landmarks or landmarks_in(image, face)
-    if landmarks is None:
-        raise UnusableError("no-landmarks")
-    photograph = _with_context(image, face, landmarks)
+    photograph = _with_context(image, face, _landmarks(image, face))
     if min(photograph.pixels.shape[:2]) < MIN_STORED_SIDE:
         raise UnusableError("face-too-small")
     if photograph.box and flat_share(photograph.pixels, photograph.box) >= FLAT_LIMIT:
@@ -93,11 +90,16 @@ def whole_face(image: Pixels, face: FaceBox) -> Photograph:
         raise UnusableError("face-too-small")
     if max(image.shape[:2]) > MAX_STORED_SIDE:
         return cut_box(image, face)
-    landmarks = face.landmarks or landmarks_in(image, face)
-    if landmarks is None:
-        raise UnusableError("no-landmarks")
+    landmarks = _landmarks(image, face)
     box = (face.x0, face.y0, face.x1, face.y1)
     return Photograph(np.array(image, np.uint8), box, np.array(landmarks, np.float32))
+
+
+def _landmarks(image: Pixels, face: FaceBox) -> Landmarks:
+    found = face.landmarks or landmarks_in(image, face)
+    if found is None:
+        raise UnusableError("no-landmarks")
+    return found
 
 
 def cut_patch(image: Pixels) -> Photograph:

@@ -118,7 +118,7 @@ def test_a_bare_encoder_has_integers_but_no_verdicts(tmp_path):
 
 def test_a_detector_that_would_change_its_mind_is_not_made(exported):
     with pytest.raises(
-        DetectorError, match=r"% of 20 photographs keep the verdict of the \S+ head, at least 101%"
+        DetectorError, match=r"% of 20 photographs keep the verdict of the \S+ head; at least 101% must"
     ):
         quantise(exported, faces_like(40), where="tiny", least_same=1.01)
 
