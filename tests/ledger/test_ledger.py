@@ -338,7 +338,7 @@ def test_a_clock_stopped_at_no_time_leaves_no_lock(bladescan, scan, pictures):
 
 def test_a_ledger_that_may_not_be_written_says_what_it_needs(tmp_path):
     with (
-        pytest.raises(OutputError, match="needs write permission, for its folder too"),
+        pytest.raises(OutputError, match="needs write permission for the file and its folder"),
         mapped_errors("x", "ledger"),
     ):
         with closing(sqlite3.connect(tmp_path / "x")) as db:
