@@ -27,7 +27,8 @@ from bladescan.tasks import pretext_tasks as tasks
 from bladescan.tasks.recipe_files import load_recipe
 from bladescan.training import runs
 from bladescan.training.distributed import ALONE
-from bladescan.training.minibatches import examples, split, split_digest
+from bladescan.training.minibatches import examples
+from bladescan.training.photograph_split import split, split_digest
 from bladescan.training.state import TrainingState, new_training_state
 from bladescan.training.task_accuracy import TaskAccuracy, task_accuracies
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from bladescan.base.errors import UnknownNameError, UsageError
 from bladescan.detectors.manifest import TextEncoderSpec
-from bladescan.networks.prefix_tree import prefix_tree
+from bladescan.networks.prefix_tree import PrefixTree, prefix_tree
 from bladescan.networks.tokenisers import VOCABULARIES
 from bladescan.networks.transformer import ACTIVATIONS, Transformer
 
@@ -101,28 +101,35 @@ class TextEncoder(nn.Module):
         if name not in TEXT_ENCODERS:
             raise UnknownNameError("text encoder", name, TEXT_ENCODERS)
         published = TEXT_ENCODERS[name]
-        width = published.width if width is None else width
-        heads = max(1, width // _HEAD_WIDTH) if heads is None else heads
-        if width % heads:
-            raise UsageError(f"text encoder {name}: its width {width} is not a multiple of its {heads} heads")
         self.name, self.embedding_dim, self.prompts = name, embedding_dim, tuple(prompts)
         self.layers = published.layers if layers is None else layers
-        self.width, self.heads = width, heads
-        tree = prefix_tree(name, prompts)
+        self.width = published.width if width is None else width
+        self.heads = max(1, self.width // _HEAD_WIDTH) if heads is None else heads
+        if self.width % self.heads:
+            raise UsageError(
+                f"text encoder {name}: its width {self.width} is not a multiple of its {self.heads} heads"
+            )
+        self._keep(prefix_tree(name, prompts))
+        self._add_layers(projects=published.projects)
+        _initialise(self)
+
+    def _keep(self, tree: PrefixTree) -> None:
         self.token_ids = tree.token_ids
         self.register_buffer("_rows", tree.rows, persistent=False)
         self.register_buffer("_depths", tree.depths, persistent=False)
         self.register_buffer("_leaves", tree.leaves, persistent=False)
         self.register_buffer("_mask", tree.mask, persistent=False)
-        self.token_embedding = nn.Embedding(len(tree.token_ids), width)
-        self.positional_embedding = nn.Parameter(torch.empty(VOCABULARIES[name].context, width))
-        self.transformer = Transformer(self.layers, width, heads, ACTIVATIONS[name])
+
+    def _add_layers(self, *, projects: bool) -> None:
+        width = self.width
+        self.token_embedding = nn.Embedding(len(self.token_ids), width)
+        self.positional_embedding = nn.Parameter(torch.empty(VOCABULARIES[self.name].context, width))
+        self.transformer = Transformer(self.layers, width, self.heads, ACTIVATIONS[self.name])
         self.ln_final = nn.LayerNorm(width)
-        n_out = 2 * width if published.projects else width
-        self.text_projection = nn.Parameter(torch.empty(width, n_out)) if published.projects else None
-        has_fc = published.projects or width != embedding_dim
-        self.text_fc = nn.Linear(n_out, embedding_dim) if has_fc else None
-        _initialise(self)
+        n_out = 2 * width if projects else width
+        self.text_projection = nn.Parameter(torch.empty(width, n_out)) if projects else None
+        has_fc = projects or width != self.embedding_dim
+        self.text_fc = nn.Linear(n_out, self.embedding_dim) if has_fc else None
 
     def forward(self) -> Tensor:
         """Embed the prompts.

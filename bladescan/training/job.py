@@ -19,7 +19,7 @@ from bladescan.tasks.recipe import Recipe
 from bladescan.training import loop, runs
 from bladescan.training.distributed import World, joined
 from bladescan.training.loop import TrainingListener, TrainingProgress
-from bladescan.training.minibatches import check_shares
+from bladescan.training.photograph_split import check_shares
 from bladescan.training.plots import plot_losses, plot_weights
 from bladescan.training.tensorboard import TensorBoardWriter
 

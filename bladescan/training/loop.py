@@ -23,16 +23,8 @@ from bladescan.tasks.recipe import Recipe
 from bladescan.training import runs
 from bladescan.training.distributed import ALONE, World, share_batch_norms
 from bladescan.training.held_out import measure_held_out
-from bladescan.training.minibatches import (
-    Minibatch,
-    Sampler,
-    Split,
-    check_shares,
-    examples,
-    minibatches,
-    split,
-    split_digest,
-)
+from bladescan.training.minibatches import Minibatch, Sampler, examples, minibatches
+from bladescan.training.photograph_split import Split, check_shares, split, split_digest
 from bladescan.training.schedule import Schedule, learning_rate
 from bladescan.training.state import TrainingState, new_training_state
 from bladescan.training.step import StepResult, step

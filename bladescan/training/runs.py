@@ -235,9 +235,14 @@ def save_encoder(out_dir: Path, state: TrainingState, recipe: Recipe, *, n_photo
         tensors[PROMPTS] = model.head.prompts()
     solid = {key: value.detach().cpu().float() for key, value in tensors.items()}
     check_tensors(solid, {k: tuple(v.shape) for k, v in solid.items()}, where=str(out_dir))
-    encoder = recipe.encoder
-    text = model.head.text if isinstance(model.head, JointHead) else None
-    manifest = Manifest(
+    manifest = _encoder_manifest(state, recipe, n_photographs)
+    _save(out_dir / ENCODER_FILE, solid, {METADATA_KEY: encode_manifest(manifest)})
+
+
+def _encoder_manifest(state: TrainingState, recipe: Recipe, n_photographs: int) -> Manifest:
+    encoder, head = recipe.encoder, state.model.head
+    text = head.text if isinstance(head, JointHead) else None
+    return Manifest(
         name=recipe.name,
         encoder=EncoderSpec(encoder.name, encoder.width, encoder.embedding_dim, normalise=recipe.normalise),
         text=text.describe() if isinstance(text, TextEncoder) else None,
@@ -253,7 +258,6 @@ def save_encoder(out_dir: Path, state: TrainingState, recipe: Recipe, *, n_photo
             "versions": {"bladescan": __version__, "torch": str(torch.__version__)},
         },
     )
-    _save(out_dir / ENCODER_FILE, solid, {METADATA_KEY: encode_manifest(manifest)})
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:

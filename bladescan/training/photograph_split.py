@@ -1,0 +1,137 @@
+"""The photographs of a training by their use: learned from, validated on, only measured."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from bladescan.base.errors import DataError, UsageError
+from bladescan.exif.tags import EXIF_TASKS
+from bladescan.photographs.index import IndexEntry
+from bladescan.tasks import pretext_tasks as tasks
+from bladescan.tasks.recipe import Recipe
+from bladescan.training.distributed import World
+
+
+class Split(NamedTuple):
+    """Photographs by their use; no photograph is in two parts, unless the recipe validates on training ones.
+
+    Attributes:
+        train: learned from (B_tr).
+        validation: of the outer loop (B_val); empty without one.
+        held_out: only measured.
+    """
+
+    train: tuple[IndexEntry, ...]
+    validation: tuple[IndexEntry, ...]
+    held_out: tuple[IndexEntry, ...]
+
+
+def split(recipe: Recipe, entries: Sequence[IndexEntry]) -> Split:
+    """Divide photographs by their content, or by their camera.
+
+    Args:
+        recipe: says by what, and which photographs count at all.
+        entries: usable faces and patch sources.
+
+    Raises:
+        DataError: a part is too small.
+    """
+    usable = sorted((e for e in entries if _counts(recipe, e)), key=lambda e: e.digest)
+    kept_out = _kept_out(recipe, usable)
+    held_out = [e for e in usable if e.digest in kept_out]
+    rest = [e for e in usable if e.digest not in kept_out]
+    train, validation = rest, []
+    if recipe.bilevel and recipe.outer.validation == "held-out":
+        validation = [e for e in rest if _share_of(e.digest[8:]) < recipe.outer.share]
+        train = [e for e in rest if _share_of(e.digest[8:]) >= recipe.outer.share]
+    elif recipe.bilevel:
+        validation = rest
+    validation = [e for e in validation if _has_target(recipe.primary, e)]
+    _check(recipe, entries, train, validation, held_out)
+    return Split(tuple(train), tuple(validation), tuple(held_out))
+
+
+def split_digest(parts: Split, finder: str) -> str:
+    """Hash a split by SHA-256: equal where two runs see the same photographs in the same parts."""
+    lines = [finder, *(" ".join(e.digest for e in part) for part in parts)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def check_shares(recipe: Recipe, world: World) -> None:
+    """Raise UsageError where a minibatch cannot be shared out evenly; before hours of indexing."""
+    sizes = {"inner.batch_size": recipe.inner.batch_size}
+    if recipe.bilevel and recipe.outer.batch_size is not None:
+        sizes["outer.batch_size"] = recipe.outer.batch_size
+    for key, size in sizes.items():
+        if photographs_per_batch(recipe, size) % world.size:
+            whole = ", pairs whole" if recipe.manipulations.pairs else ""
+            raise UsageError(f"{key}: {size} examples cannot be divided among {world.size} processes{whole}")
+
+
+def _counts(recipe: Recipe, entry: IndexEntry) -> bool:
+    if entry.kind != "face" and not (entry.kind == "patch" and recipe.data.patches):
+        return False
+    return not recipe.data.require_all_tags or all(name in entry.tags for name in EXIF_TASKS)
+
+
+def _has_target(name: str, entry: IndexEntry) -> bool:
+    return entry.kind == "face" if name in tasks.MANIPULATION_TASKS else name in entry.tags
+
+
+def _kept_out(recipe: Recipe, entries: Sequence[IndexEntry]) -> set[str]:
+    """Choose the digests of the photographs to measure on.
+
+    Cameras are taken in an order that follows from their names as long as they fit into the share: one that
+    made most of the photographs is never kept out. Photographs without a camera are taken by their content.
+    """
+    cameras: dict[str, list[str]] = {}
+    share = recipe.data.held_out
+    for entry in entries:
+        if recipe.data.held_out_by == "camera" and entry.camera:
+            cameras.setdefault(entry.camera, []).append(entry.digest)
+    taken: set[str] = set()
+    room = share * sum(map(len, cameras.values()))
+    for camera in sorted(cameras, key=lambda name: hashlib.sha256(name.encode()).digest()):
+        if len(taken) + len(cameras[camera]) <= room:
+            taken.update(cameras[camera])
+    known = {digest for digests in cameras.values() for digest in digests}
+    return taken | {e.digest for e in entries if e.digest not in known and _share_of(e.digest) < share}
+
+
+def _share_of(digits: str) -> float:
+    """Map hexadecimal digits to a place in [0, 1)."""
+    return int(digits[:8], 16) / 2**32
+
+
+def _check(
+    recipe: Recipe,
+    entries: Sequence[IndexEntry],
+    train: Sequence[IndexEntry],
+    validation: Sequence[IndexEntry],
+    held_out: Sequence[IndexEntry],
+) -> None:
+    kept_out = len(held_out) + (0 if recipe.outer.validation == "training" else len(validation))
+    needed = photographs_per_batch(recipe, recipe.inner.batch_size)
+    if len(train) < needed:
+        n_incomplete = sum(any(name not in e.tags for name in EXIF_TASKS) for e in entries)
+        hint = (
+            f" ({n_incomplete} more lack some of the nine tags: data.require_all_tags=false uses them)"
+            if recipe.data.require_all_tags and n_incomplete
+            else ""
+        )
+        raise DataError(
+            f"{len(train)} photographs to learn from ({kept_out} kept out), but a minibatch needs {needed}: "
+            f"add photographs or lower inner.batch_size{hint}"
+        )
+    if recipe.bilevel and not validation:
+        raise DataError(
+            f"no photograph for the outer loop with a label for {recipe.primary}: add photographs, "
+            f"raise outer.share, or set outer.enabled=false"
+        )
+
+
+def photographs_per_batch(recipe: Recipe, batch_size: int) -> int:
+    """Count the photographs that fill a minibatch: half as many if each is shown in a pair."""
+    return batch_size // 2 if recipe.manipulations.pairs else batch_size
