@@ -47,3 +47,10 @@ def tiny_detector(covariance="full", heads=("one-class", "binary")):
 
 def crops(n, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (n, 224, 224, 3), np.uint8)
+
+
+def faces_like(n, seed=0):
+    """Smooth colour fields with grain: what excites an encoder as pictures do."""
+    rng = np.random.default_rng(seed)
+    fields = rng.integers(0, 256, (n, 4, 4, 3)).repeat(56, 1).repeat(56, 2)
+    return (fields * 0.8 + rng.integers(0, 50, (n, 224, 224, 3))).astype(np.uint8)

@@ -11,16 +11,11 @@ from bladescan.exporting.tensorrt import EngineExporter
 from bladescan.heads.detector import DetectorModule, save_detector
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.registry import get_plugin
-from tests.backends import test_contract as test_backends
+from tests.backends.test_contract import CONTRACT
 from tests.tiny import crops, tiny_detector
 
 pytest.importorskip("onnx")
 pytestmark = pytest.mark.gpu
-CONTRACT = {
-    name.removeprefix("test_contract_"): check
-    for name, check in vars(test_backends).items()
-    if name.startswith("test_contract_") and not hasattr(check, "pytestmark")
-}
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from bladescan.evaluation import embedding_plot
-from bladescan.evaluation.report import (
-    PHOTOGRAPHS,
-    Scored,
-)
+from bladescan.evaluation.report import PHOTOGRAPHS, Scored
 from tests.evaluation.drawn import NAN, scored, texts
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bladescan.evaluation.metrics import (
-    Sample,
-)
+from bladescan.evaluation.metrics import Sample
 from bladescan.evaluation.report import UNKNOWN_MAKE
 from bladescan.evaluation.strata import by_make, by_size
 

@@ -1,3 +1,5 @@
+"""Detectors in 8-bit integers: what computes in them, and that verdicts stay."""
+
 import sys
 
 import numpy as np
@@ -8,16 +10,9 @@ from bladescan.exporting.onnx import export_onnx
 from bladescan.exporting.quantisation import Int8Exporter, quantise
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.registry import get_plugin
-from tests.tiny import bare_encoder, tiny_detector
+from tests.tiny import bare_encoder, faces_like, tiny_detector
 
 onnx = pytest.importorskip("onnx")
-
-
-def faces_like(n, seed=0):
-    """Smooth colour fields with grain: what excites an encoder as pictures do."""
-    rng = np.random.default_rng(seed)
-    fields = rng.integers(0, 256, (n, 4, 4, 3)).repeat(56, 1).repeat(56, 2)
-    return (fields * 0.8 + rng.integers(0, 50, (n, 224, 224, 3))).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")

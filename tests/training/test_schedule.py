@@ -2,9 +2,7 @@
 
 import pytest
 
-from bladescan.tasks.recipe import (
-    InnerRecipe,
-)
+from bladescan.tasks.recipe import InnerRecipe
 from bladescan.training.schedule import learning_rate
 
 

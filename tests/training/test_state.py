@@ -7,10 +7,7 @@ import pytest
 import torch
 
 from bladescan.base.errors import DataError
-from bladescan.tasks.recipe import (
-    LossRecipe,
-    OrdinalRecipe,
-)
+from bladescan.tasks.recipe import LossRecipe, OrdinalRecipe
 from bladescan.training.distributed import ALONE
 from bladescan.training.loop import as_classes
 from bladescan.training.state import new_training_state

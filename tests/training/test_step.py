@@ -6,10 +6,7 @@ import pytest
 import torch
 
 from bladescan.base.errors import DataError
-from bladescan.tasks.recipe import (
-    ComputeRecipe,
-    OuterRecipe,
-)
+from bladescan.tasks.recipe import ComputeRecipe, OuterRecipe
 from bladescan.training.distributed import ALONE
 from bladescan.training.minibatches import Minibatch
 from bladescan.training.state import new_training_state

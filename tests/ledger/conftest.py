@@ -1,0 +1,3 @@
+"""What the tests of the ledger share."""
+
+from tests.ledger.remembered import filled  # noqa: F401

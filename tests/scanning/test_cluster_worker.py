@@ -1,0 +1,62 @@
+"""What a worker of a cluster has, compared with who asks it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from bladescan.faces.finders import YUNET
+from bladescan.runtimes.registry import default_detector
+from bladescan.scanning.cluster_worker import WorkerTask, differences, environment, resolve
+from bladescan.scanning.decoder_process import DecoderSettings
+from bladescan.scanning.pipeline import ScanSettings
+
+
+@pytest.fixture
+def settings():
+    decoder = DecoderSettings(faces="yunet")
+    return ScanSettings(default_detector("onnx"), "onnx", "one-class", 0.05, decoder=decoder)
+
+
+def test_an_environment_names_what_decides_and_agrees_with_itself(settings):
+    found = dict(environment(settings))
+    assert {
+        "bladescan",
+        "Python",
+        "detector",
+        "backend onnx",
+        "pillow",
+        "numpy",
+        "onnxruntime",
+        "face finder yunet",
+    } <= set(found)
+    assert differences(WorkerTask("x", settings, True, environment(settings))) == ""
+
+
+@pytest.mark.parametrize(
+    "name", ["bladescan", "Python", "detector", "backend onnx", "face finder yunet", "pillow", "onnxruntime"]
+)
+def test_each_part_of_an_environment_is_compared(settings, name):
+    other = tuple((key, "another" if key == name else value) for key, value in environment(settings))
+    told = differences(WorkerTask("x", settings, True, other))
+    assert re.fullmatch(rf"{name} .*, expected another", told)
+
+
+def test_other_weights_of_the_face_finder_are_another_environment(settings, monkeypatch, tmp_path):
+    (tmp_path / "yunet.onnx").write_bytes(YUNET.read_bytes() + b"\0")
+    expected = environment(settings)
+    monkeypatch.setattr("bladescan.faces.finders.YUNET", tmp_path / "yunet.onnx")
+    told = differences(WorkerTask("x", settings, True, expected))
+    assert re.fullmatch(r"face finder yunet sha256 \S+, expected sha256 \S+", told)
+
+
+def test_a_worker_takes_its_own_shipped_detector_and_misses_any_other(settings, tmp_path):
+    from dataclasses import replace
+
+    elsewhere = replace(settings, detector=tmp_path / "elsewhere.onnx")
+    shipped = WorkerTask("x", elsewhere, True, environment(settings))
+    assert resolve(shipped).detector == default_detector("onnx")
+    assert differences(shipped) == ""
+    told = differences(replace(shipped, shipped=False))
+    assert "elsewhere.onnx: No such file" in told and "at the same path on every worker" in told
