@@ -19,12 +19,11 @@ from bladescan.base.errors import (
     UsageError,
     first_line,
 )
-from bladescan.base.records import Scores
 from bladescan.detectors.manifest import Manifest
-from bladescan.runtimes.backend import BackendSettings, BackendStatus, check_crops
+from bladescan.runtimes.backend import BackendSettings, BackendStatus
 
-from ._checks import check_finite
 from ._onnx_detector import HEAD_OUTPUTS, OnnxHeads, read_onnx_detector
+from ._split_detector import SplitBackend
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,48 +33,30 @@ _INSTALL = "pip install 'bladescan[openvino]'"
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
-class OpenVinoBackend:
-    """An encoder compiled by OpenVINO, and the heads of its detector in onnxruntime.
+class _Encoder:
+    """An encoder compiled by OpenVINO, on the CPU.
 
     Args:
-        encoder: an ``openvino.CompiledModel``, crops in, embedding out.
-        heads: of the detector.
-        manifest: of the detector.
+        compiled: an ``openvino.CompiledModel``, crops in, embedding out.
     """
 
-    device = "cpu"
-
-    def __init__(self, encoder: Any, heads: OnnxHeads, manifest: Manifest) -> None:
-        self.manifest = manifest
-        self._request = encoder.create_infer_request()
-        self._heads = heads
+    def __init__(self, compiled: Any) -> None:
+        self._request = compiled.create_infer_request()
 
     def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Embed crops, as `bladescan.runtimes.backend.Backend.embed` promises."""
-        return check_finite(Scores(None, None, self._embed(crops)), "openvino").embedding
-
-    def score(self, crops: NDArray[np.uint8]) -> Scores:
-        """Score crops, as `bladescan.runtimes.backend.Backend.score` promises."""
-        return check_finite(self._heads.score(self._embed(crops)), "openvino")
-
-    def close(self) -> None:
-        """Drop the encoder; closing twice is fine."""
-        self._request = None
-
-    def _embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embed crops, as `SplitBackend` asks for."""
         import numpy as np
 
-        if self._request is None:
-            raise BackendError("the openvino backend is closed")
-        check_crops(crops, self.manifest.preprocessing.size)
-        if not len(crops):
-            return np.empty((0, self.manifest.encoder.embedding_dim), np.float32)
         try:
             self._request.infer({0: np.ascontiguousarray(crops)})
         except Exception as exc:  # OpenVINO raises plain RuntimeErrors
             raise BackendError(f"openvino: {_last_line(exc)}") from exc
         embedding: NDArray[np.float32] = self._request.get_output_tensor().data.copy()
         return embedding
+
+    def close(self) -> None:
+        """Drop the compiled model."""
+        self._request = None
 
 
 class OpenVinoPlugin:
@@ -98,7 +79,7 @@ class OpenVinoPlugin:
         del onnx, openvino
         return BackendStatus(installed, ("cpu",))
 
-    def open(self, path: Path, settings: BackendSettings) -> OpenVinoBackend:
+    def open(self, path: Path, settings: BackendSettings) -> SplitBackend:
         """Load a detector, as `bladescan.runtimes.backend.BackendPlugin.open` promises."""
         try:
             import onnx
@@ -112,7 +93,7 @@ class OpenVinoPlugin:
         data, manifest = read_onnx_detector(path)
         encoder = _compile(core, data, manifest, settings, where=path.name)
         heads = OnnxHeads(_heads_of(data, manifest, where=path.name), where=path.name)
-        return OpenVinoBackend(encoder, heads, manifest)
+        return SplitBackend("openvino", _Encoder(encoder), heads, manifest, "cpu")
 
 
 plugin = OpenVinoPlugin()

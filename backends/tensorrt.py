@@ -16,8 +16,7 @@ from bladescan.base.errors import (
     MissingDependencyError,
     UsageError,
 )
-from bladescan.base.records import Scores
-from bladescan.runtimes.backend import BackendSettings, BackendStatus, check_crops
+from bladescan.runtimes.backend import BackendSettings, BackendStatus
 from bladescan.runtimes.cuda import Cuda, OutOfDeviceMemoryError, cuda_index
 from bladescan.runtimes.engine_file import SUFFIX, EngineFile, read_engine, rebuild_command, why_unusable
 from bladescan.runtimes.tensorrt_library import (
@@ -29,9 +28,10 @@ from bladescan.runtimes.tensorrt_library import (
     load_engine,
 )
 
-from ._checks import check_finite, installed
+from ._checks import installed
 from ._onnx_detector import DOMAINS, HEAD_OUTPUTS, OnnxHeads
 from ._onnx_file import read_onnx
+from ._split_detector import SplitBackend
 
 if TYPE_CHECKING:
     import numpy as np
@@ -190,47 +190,6 @@ class _Encoder:
             self._cuda.call("cudaStreamDestroy", stream)
 
 
-class TensorRTBackend:
-    """An engine on a CUDA device, and the heads of its detector in onnxruntime.
-
-    Args:
-        encoder: crops in, embedding out.
-        heads: of the detector.
-        manifest: of the detector.
-        device: for example ``cuda:0``.
-    """
-
-    def __init__(self, encoder: _Encoder, heads: OnnxHeads, manifest: Manifest, device: str) -> None:
-        self.device = device
-        self.manifest = manifest
-        self._encoder: _Encoder | None = encoder
-        self._heads = heads
-
-    def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Embed crops, as `bladescan.runtimes.backend.Backend.embed` promises."""
-        return check_finite(Scores(None, None, self._embed(crops)), "tensorrt").embedding
-
-    def score(self, crops: NDArray[np.uint8]) -> Scores:
-        """Score crops, as `bladescan.runtimes.backend.Backend.score` promises."""
-        return check_finite(self._heads.score(self._embed(crops)), "tensorrt")
-
-    def close(self) -> None:
-        """Free the device's memory; closing twice is fine."""
-        encoder, self._encoder = self._encoder, None
-        if encoder is not None:
-            encoder.close()
-
-    def _embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        import numpy as np
-
-        if self._encoder is None:
-            raise BackendError("the tensorrt backend is closed")
-        check_crops(crops, self.manifest.preprocessing.size)
-        if not len(crops):
-            return np.empty((0, self.manifest.encoder.embedding_dim), np.float32)
-        return self._encoder.embed(crops)
-
-
 class TensorRTPlugin:
     """Opens TensorRT engines (``.engine``)."""
 
@@ -250,7 +209,7 @@ class TensorRTPlugin:
         hint = "" if devices else "no CUDA device or driver here"
         return BackendStatus(f"{library.name} {library.version}", devices, hint)
 
-    def open(self, path: Path, settings: BackendSettings) -> TensorRTBackend:
+    def open(self, path: Path, settings: BackendSettings) -> SplitBackend:
         """Load a detector, as `bladescan.runtimes.backend.BackendPlugin.open` promises."""
         find_library()  # without any, report that first
         cuda = Cuda()
@@ -267,7 +226,7 @@ class TensorRTPlugin:
 plugin = TensorRTPlugin()
 
 
-def _open(file: EngineFile, path: Path, cuda: Cuda, index: int) -> TensorRTBackend:
+def _open(file: EngineFile, path: Path, cuda: Cuda, index: int) -> SplitBackend:
     build = file.build
     library = find_library(build.library if build.library in LIBRARIES else LIBRARIES[0])
     cuda.call("cudaSetDevice", index)
@@ -278,7 +237,7 @@ def _open(file: EngineFile, path: Path, cuda: Cuda, index: int) -> TensorRTBacke
     _check_engine(engine, file.manifest, where=path.name)
     size, dim = file.manifest.preprocessing.size, file.manifest.encoder.embedding_dim
     encoder = _Encoder(cuda, engine, index, size, dim)
-    return TensorRTBackend(encoder, heads, file.manifest, f"cuda:{index}")
+    return SplitBackend("tensorrt", encoder, heads, file.manifest, f"cuda:{index}")
 
 
 def _check_engine(engine: Any, manifest: Manifest, *, where: str) -> None:
