@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -32,6 +31,7 @@ from bladescan.networks.encoders import (
     without_prefix,
 )
 from bladescan.networks.vision_encoder import VisionEncoder
+from bladescan.networks.weights import read_safetensors
 
 _MIXTURE_PREFIX = "mixture."
 _CLASSIFIER_PREFIX = "classifier."
@@ -209,16 +209,10 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str]:
     """Read tensors and manifest text of a file; anything but safetensors of ours is a DetectorError."""
     if path.is_dir():
         raise DetectorError(f"{path}: is a folder, expected a detector file (.safetensors)")
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            text = (file.metadata() or {}).get(METADATA_KEY)
-            if text is None:
-                raise DetectorError(f"{path.name}: not a bladescan detector: it has no manifest")
-            return {key: file.get_tensor(key).clone() for key in file.keys()}, text  # noqa: SIM118
-    except OSError as exc:
-        raise DetectorError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
-    except SafetensorError as exc:
-        raise DetectorError(f"{path.name}: not a complete safetensors file: {exc}") from exc
+    tensors, metadata = read_safetensors(path, where=path.name)
+    if METADATA_KEY not in metadata:
+        raise DetectorError(f"{path.name}: not a bladescan detector: it has no manifest")
+    return tensors, metadata[METADATA_KEY]
 
 
 def _all_tensors(detector: Detector) -> dict[str, Tensor]:

@@ -98,8 +98,12 @@ def fetch(name: str) -> Path:
     raise DetectorError(f"{name}: has neither {' nor '.join(_HUB_FILES)}")
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_safetensors(path: Path, *, where: str = "") -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read tensors and metadata of a safetensors file.
+
+    Args:
+        path: of the file.
+        where: its name in errors, the path unless another is given.
 
     Raises:
         DetectorError: it cannot be read, or is no whole safetensors file.
@@ -112,7 +116,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except OSError as exc:
         raise DetectorError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
     except SafetensorError as exc:
-        raise DetectorError(f"{path}: not a complete safetensors file: {exc}") from exc
+        raise DetectorError(f"{where or path}: not a complete safetensors file: {exc}") from exc
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
