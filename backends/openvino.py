@@ -33,7 +33,7 @@ _INSTALL = "pip install 'bladescan[openvino]'"
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
-class _Encoder:
+class _CompiledEncoder:
     """An encoder compiled by OpenVINO, on the CPU.
 
     Args:
@@ -93,7 +93,7 @@ class OpenVinoPlugin:
         data, manifest = read_onnx_detector(path)
         encoder = _compile(core, data, manifest, settings, where=path.name)
         heads = OnnxHeads(_heads_of(data, manifest, where=path.name), where=path.name)
-        return SplitBackend("openvino", _Encoder(encoder), heads, manifest, "cpu")
+        return SplitBackend("openvino", _CompiledEncoder(encoder), heads, manifest, "cpu")
 
 
 plugin = OpenVinoPlugin()

@@ -86,7 +86,7 @@ class _Slot:
             self._cuda.call("cudaFree", self._device.pop())
 
 
-class _Encoder:
+class _Engine:
     """An engine and its execution: while one batch is computed, the next is copied.
 
     Args:
@@ -236,7 +236,7 @@ def _open(file: EngineFile, path: Path, cuda: Cuda, index: int) -> SplitBackend:
     engine = load_engine(library, file.engine, where=path.name)
     _check_engine(engine, file.manifest, where=path.name)
     size, dim = file.manifest.preprocessing.size, file.manifest.encoder.embedding_dim
-    encoder = _Encoder(cuda, engine, index, size, dim)
+    encoder = _Engine(cuda, engine, index, size, dim)
     return SplitBackend("tensorrt", encoder, heads, file.manifest, f"cuda:{index}")
 
 

@@ -65,6 +65,13 @@ def test_a_backend_imports_the_protocol_and_its_runtime_alone(path):
     assert rooms <= {"base", "detectors", "runtimes", ""}
 
 
+def test_no_two_classes_have_one_name():
+    paths = [*MODULES, *(ROOT / "backends").glob("*.py")]
+    trees = [ast.parse(path.read_text()) for path in paths]
+    names = [node.name for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
+    assert sorted(names) == sorted(set(names))
+
+
 OPENINGS = re.compile("(What|Whether|How|Which|Where|When|Why|The|A|An|All|One|Two|See) ")
 
 
