@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from benchmarks.endurance.marked import marked_originals
 from bladescan.base.errors import ImageError
 from bladescan.base.records import Reason
 from bladescan.images.decoding import decode_image
@@ -44,7 +45,7 @@ def refusal(data: bytes) -> Reason | None:
 
 
 def made_originals() -> list[bytes]:
-    """Small pictures of every format that Pillow writes here, for a machine without hostile ones."""
+    """Small pictures of every format that Pillow writes here, with every kind of metadata."""
     colours = Image.effect_mandelbrot((96, 64), (-2.0, -1.0, 1.0, 1.0), 60)
     picture = Image.merge("RGB", [colours, colours.rotate(90), colours.rotate(180)])
     exif = Image.Exif()
@@ -66,7 +67,7 @@ def made_originals() -> list[bytes]:
         ("AVIF", {"speed": 10}),
         ("PPM", {}),
     ]
-    return [_encoded(picture, kind, options) for kind, options in wanted]
+    return [_encoded(picture, kind, options) for kind, options in wanted] + marked_originals()
 
 
 def _encoded(picture: Image.Image, kind: str, options: dict[str, object]) -> bytes:

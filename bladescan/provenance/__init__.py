@@ -1,0 +1,1 @@
+"""What a file says of itself: Content Credentials, IPTC, generators' marks, EXIF. It judges no pixel."""
