@@ -61,5 +61,7 @@ def recipes(
     if name:
         print(dump_recipe(bladescan.load_recipe(name)), end="")
         return
-    for known, text in shipped_recipes().items():
-        print(f"{known:16} {text.splitlines()[0].lstrip('# ')}")
+    shipped = shipped_recipes()
+    width = max(map(len, shipped))
+    for known, text in shipped.items():
+        print(f"{known:{width}}  {text.splitlines()[0].lstrip('# ')}")
