@@ -18,7 +18,7 @@ from bladescan.outputs.rows import COLUMNS
 from bladescan.outputs.run import RunInfo, RunSummary
 from bladescan.tasks.recipe_files import shipped_recipes
 from tests import ROOT
-from tests.test_house import ROOMS
+from tests.test_house import ROOMS, imports
 
 GENERATE = runpy.run_path(str(ROOT / ".ci" / "generate_docs.py"))
 TEXT = {path.name: path.read_text() for path in [*ROOT.glob("docs/*.md"), *ROOT.glob("*.md")]}
@@ -130,3 +130,13 @@ def test_benchmarks_that_pages_name_exist_with_their_options():
         ours = options[: options.index("--")] if "--" in options else options
         for option in (option for option in ours if option.startswith("--")):
             assert option in source or option in (ROOT / "benchmarks/quality/pictures.py").read_text(), line
+
+
+def test_the_floors_of_the_architecture_page_are_those_of_the_imports():
+    picture = re.search(r"^    command .*?^    base$", TEXT["architecture.md"], re.MULTILINE | re.DOTALL)
+    floors = [set(re.findall(r"[a-z]+", line[4:])) & set(ROOMS) for line in picture[0].splitlines()]
+    floor_of = {room: -n for n, floor in enumerate(floors) for room in floor}
+    assert set(floor_of) == set(ROOMS)
+    for room in ROOMS:
+        used = {above for path in (ROOT / "bladescan" / room).glob("*.py") for above, _ in imports(path)}
+        assert all(floor_of[above] <= floor_of[room] for above in used & set(ROOMS)), room
