@@ -186,17 +186,17 @@ def test_an_empty_folder_is_incomplete(bladescan, tmp_path):
         (["train", "--photos", "x", "-o", "run", "--set", "inner.lrr=1"], "inner.lr"),
     ],
 )
-def test_what_cannot_run_is_one_line_and_exit_code_2(bladescan, tmp_path, arguments, message):
+def test_what_cannot_run_is_one_line_and_exit_code_2(in_process, tmp_path, monkeypatch, arguments, message):
     garbage = tmp_path / "model.onnx"
     garbage.write_bytes(os.urandom(4096))
-    arguments = [argument.replace("{garbage}", str(garbage)) for argument in arguments]
-    done = bladescan(*arguments, cwd=tmp_path)
-    said = done.stderr.decode()
-    assert done.returncode == ExitCode.FAILED, said
+    monkeypatch.chdir(tmp_path)
+    done = in_process(*(argument.replace("{garbage}", str(garbage)) for argument in arguments))
+    said = done.stderr
+    assert done.exit_code == ExitCode.FAILED, said
     assert len(said.splitlines()) == 1
     assert "internal error" not in said
     assert said.startswith("bladescan: ") and message in said
-    assert done.stdout == b""
+    assert done.stdout == ""
 
 
 @pytest.mark.parametrize(
@@ -373,13 +373,19 @@ def test_an_interrupted_discovery_rate_keeps_what_was_finished(samples, tmp_path
     assert len(rows((tmp_path / "v.partial.csv").read_bytes())) == int(said[1]) > 0
 
 
-def test_info_backends_recipes_and_doctor_speak(bladescan):
-    assert json.loads(bladescan("info", "--json").stdout)["format_version"] == 1
-    assert b"calibration_range" in bladescan("info").stdout
-    listed = bladescan("backends").stdout.decode()
+def test_an_unknown_backend_is_one_line_of_a_real_process(bladescan):
+    done = bladescan("scan", "x", "--backend", "onxn")
+    assert (done.returncode, done.stdout) == (ExitCode.FAILED, b"")
+    assert done.stderr.startswith(b"bladescan: unknown backend 'onxn'") and done.stderr.count(b"\n") == 1
+
+
+def test_info_backends_recipes_and_doctor_speak(bladescan, in_process):
+    assert json.loads(in_process("info", "--json").stdout)["format_version"] == 1
+    assert "calibration_range" in in_process("info").stdout
+    listed = in_process("backends").stdout
     assert [line.split()[0] for line in listed.splitlines()] == ["onnx", "openvino", "pytorch", "tensorrt"]
-    assert b"small" in bladescan("recipes").stdout
-    assert b"batch_size" in bladescan("recipes", "small").stdout
+    assert "small" in in_process("recipes").stdout
+    assert "batch_size" in in_process("recipes", "small").stdout
     checked = bladescan("doctor")
     assert checked.returncode == 0 and b"FAILED" not in checked.stdout
 

@@ -94,11 +94,11 @@ def test_both_forms_of_a_detector_are_calibrated_alike(bladescan, own, mine, tmp
         (["{tmp}/absent.onnx", "-o", "{tmp}/x.onnx"], "absent.onnx"),
     ],
 )
-def test_what_cannot_be_calibrated_is_one_line_and_no_file(bladescan, own, tmp_path, arguments, said):
+def test_what_cannot_be_calibrated_is_one_line_and_no_file(in_process, own, tmp_path, arguments, said):
     arguments = [argument.format(tmp=tmp_path) for argument in arguments]
-    done = bladescan("calibrate", "--photos", own, "--faces", "none", *arguments)
-    assert done.returncode == ExitCode.FAILED
-    assert said in done.stderr.decode() and done.stderr.count(b"\n") == 1
+    done = in_process("calibrate", "--photos", own, "--faces", "none", *arguments)
+    assert done.exit_code == ExitCode.FAILED
+    assert said in done.stderr and done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 

@@ -146,25 +146,24 @@ def test_two_processes_write_one_run_and_learn_what_one_does(portraits, run):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--device", "cuda:7"], b"CUDA devices"),
-        (["--recipe", "blade"], b"Did you mean 'blades'?"),
-        (["--set", "inner.lr=fast"], b"inner.lr: got 'fast'"),
-        (["--set", "text.weights=nowhere.safetensors"], b"nowhere.safetensors"),
-        (["--set", "encoder.weights=nowhere.safetensors"], b"nowhere.safetensors"),
-        (["--set", "inner.batch_size=64"], b"but a minibatch needs 32"),
-        (["--index", "{folder}"], b"index"),
+        (["--device", "cuda:7"], "CUDA devices"),
+        (["--recipe", "blade"], "Did you mean 'blades'?"),
+        (["--set", "inner.lr=fast"], "inner.lr: got 'fast'"),
+        (["--set", "text.weights=nowhere.safetensors"], "nowhere.safetensors"),
+        (["--set", "encoder.weights=nowhere.safetensors"], "nowhere.safetensors"),
+        (["--set", "inner.batch_size=64"], "but a minibatch needs 32"),
+        (["--index", "{folder}"], "index"),
     ],
 )
-def test_what_cannot_be_trained_gets_one_clear_line(bladescan, portraits, run, tmp_path, options, message):
+def test_what_cannot_be_trained_gets_one_clear_line(in_process, portraits, run, tmp_path, options, message):
     index = [] if "--index" in options else ["--index", run.parent / "photographs.sqlite"]
     given = [str(o).replace("{folder}", str(tmp_path)) for o in options]
     recipe = [] if "--recipe" in options else ["--recipe", "blades-small"]
-    done = bladescan(
-        "train", *recipe, "--photos", portraits, "-o", tmp_path / "run", *CHANGES, *index, *given
-    )
-    assert done.returncode == ExitCode.FAILED
+    out = tmp_path / "run"
+    done = in_process("train", *recipe, "--photos", portraits, "-o", out, *CHANGES, *index, *given)
+    assert done.exit_code == ExitCode.FAILED
     assert message in done.stderr
-    assert b"Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.integration
