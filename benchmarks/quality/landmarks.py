@@ -1,6 +1,6 @@
 """Compare the five landmarks of yunet with those of MTCNN's last network, as training needs them.
 
-Run:  BLADESCAN_DATA=... python -m benchmarks.quality.landmarks [--every 3] [--sheet sheet.png]
+    BLADESCAN_DATA=... python -m benchmarks.quality.landmarks [--every 3] [--sheet sheet.png]
 
 The network beside this file is ``yunet.onnx`` with the landmark head of the same library, made in the same
 way: see ``bladescan/faces/NOTICE.md``.
@@ -13,9 +13,8 @@ the faces that are least alike, for the eye to judge: yunet green, MTCNN red.
 
 from __future__ import annotations
 
-import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from benchmarks.quality.face_finders import files, read
+from benchmarks.tables import heading, parser, row
 from bladescan.base.records import FaceBox
 from bladescan.faces.crops import Pixels
 from bladescan.faces.mtcnn import landmarks_in
@@ -103,12 +103,12 @@ def overlap(a: Ellipse, b: Ellipse) -> float:
     return float((inside[0] & inside[1]).sum() / (inside[0] | inside[1]).sum())
 
 
-def row(title: str, pairs: list[tuple[Points, Points]]) -> str:
+def cells(title: str, pairs: list[tuple[Points, Points]]) -> list[object]:
     distances = [distance(a, b) for a, b in pairs]
     shares = {name: np.median([overlap(r(a), r(b)) for a, b in pairs]) for name, r in REGIONS.items()}
-    cells = [f"{value:.3f}" for value in np.percentile(distances, [50, 90, 99])]
-    cells += [f"{share:.2f}" for share in shares.values()]
-    return f"| {title} | {len(pairs)} | " + " | ".join(cells) + " |"
+    found = [f"{value:.3f}" for value in np.percentile(distances, [50, 90, 99])]
+    found += [f"{share:.2f}" for share in shares.values()]
+    return [title, len(pairs), *found]
 
 
 def draw_sheet(path: Path, faces: list[tuple[Pixels, FaceBox, dict[str, Points]]], tile: int = 220) -> None:
@@ -127,11 +127,11 @@ def draw_sheet(path: Path, faces: list[tuple[Pixels, FaceBox, dict[str, Points]]
     sheet.save(path)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--every", type=int, default=3, help="take every n-th file")
-    parser.add_argument("--sheet", type=Path, help="draw the 40 faces that are least alike")
-    options = parser.parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    made = parser(__spec__, __doc__)
+    made.add_argument("--every", type=int, default=3, help="take every n-th file")
+    made.add_argument("--sheet", type=Path, help="draw the 40 faces that are least alike")
+    options = made.parse_args(argv)
     data, finder = Path(os.environ["BLADESCAN_DATA"]), YuNet()
     sources: dict[str, Source] = {"yunet": YuNetLandmarks(), "mtcnn": mtcnn_landmarks}
     faces = []
@@ -144,10 +144,10 @@ def main() -> None:
             seen |= {f"{name}, mirrored": mirrored(s, image, box) for name, s in sources.items()}
             faces.append((image, box, {name: points for name, points in seen.items() if points is not None}))
     print(f"{len(faces)} faces; with landmarks of mtcnn: {sum('mtcnn' in found for *_, found in faces)}")
-    print("| compared | faces | " + " | ".join(["median", "90 %", "99 %", *REGIONS]) + " |")
-    print("|" + "---|" * (5 + len(REGIONS)))
+    print(heading("compared", "faces", "median", "90 %", "99 %", *REGIONS))
     for a, b in [(n, f"{n}, mirrored") for n in sources] + list(combinations(sources, 2)):
-        print(row(f"{a} and {b}", [(found[a], found[b]) for *_, found in faces if {a, b} <= found.keys()]))
+        pairs = [(found[a], found[b]) for *_, found in faces if {a, b} <= found.keys()]
+        print(row(*cells(f"{a} and {b}", pairs)))
     if options.sheet:
         both = [face for face in faces if set(sources) <= face[2].keys()]
         both.sort(key=lambda face: -distance(face[2]["yunet"], face[2]["mtcnn"]))

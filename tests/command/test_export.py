@@ -54,7 +54,7 @@ def test_the_command_makes_one_of_a_folder_of_crops(crops, tmp_path):
     ],
 )
 def test_what_does_not_go_together_is_said(in_process, tmp_path, arguments, message):
-    done = in_process(ONNX, *arguments, "-o", tmp_path / "x.onnx")
+    done = in_process("export", ONNX, *arguments, "-o", tmp_path / "x.onnx")
     assert done.exit_code == 2
     assert message in done.stderr
 
@@ -62,19 +62,21 @@ def test_what_does_not_go_together_is_said(in_process, tmp_path, arguments, mess
 def test_the_detector_itself_is_never_replaced(in_process, files, tmp_path):
     path, exported = tmp_path / "d.onnx", (files / "d.onnx").read_bytes()
     path.write_bytes(exported)
-    done = in_process(path, "--precision", "int8", "--photos", tmp_path, "-o", tmp_path / "." / "d.onnx")
+    done = in_process(
+        "export", path, "--precision", "int8", "--photos", tmp_path, "-o", tmp_path / "." / "d.onnx"
+    )
     assert (done.exit_code, path.read_bytes()) == (2, exported)
     assert "is the detector that is exported; give it another name" in done.stderr
 
 
 def test_an_output_that_is_a_folder_is_said_before_any_work(in_process, tmp_path):
     (tmp_path / "8.onnx").mkdir()
-    done = in_process("--precision", "int8", "--photos", tmp_path, "-o", tmp_path / "8.onnx")
+    done = in_process("export", "--precision", "int8", "--photos", tmp_path, "-o", tmp_path / "8.onnx")
     assert (done.exit_code, "8.onnx: is a folder; give the name of a file" in done.stderr) == (2, True)
 
 
 def test_too_few_faces_are_said_with_what_was_found(in_process, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
-    done = in_process(ONNX, "--precision", "int8", "--photos", tmp_path, "-o", tmp_path / "x.onnx")
+    done = in_process("export", ONNX, "--precision", "int8", "--photos", tmp_path, "-o", tmp_path / "x.onnx")
     assert "0 faces found (1 truncated): int8 needs at least 32" in done.stderr
     assert not (tmp_path / "x.onnx").exists()

@@ -125,25 +125,25 @@ def test_an_export_scans_as_its_detector_does(bladescan, fitted):
         assert ours["log_likelihood"] == pytest.approx(theirs["log_likelihood"], rel=1e-3)
 
 
-def test_too_few_photographs_are_an_error(bladescan, run, tmp_path):
+def test_too_few_photographs_are_an_error(in_process, run, tmp_path):
     few = crops(tmp_path / "few", 5, 1)
-    done = bladescan(
+    done = in_process(
         "fit", "--encoder", run, "--photos", few, "--faces", "none", "-o", tmp_path / "d.safetensors"
     )
-    assert done.returncode == ExitCode.FAILED
-    assert done.stderr.decode().startswith("bladescan: ") and not (tmp_path / "d.safetensors").exists()
+    assert done.exit_code == ExitCode.FAILED
+    assert done.stderr.startswith("bladescan: ") and not (tmp_path / "d.safetensors").exists()
 
 
-def test_a_folder_without_faces_is_an_error(bladescan, run, tmp_path):
+def test_a_folder_without_faces_is_an_error(in_process, run, tmp_path):
     plain = tmp_path / "plain"
     plain.mkdir()
     Image.new("RGB", (300, 300)).save(plain / "x.png")
-    done = bladescan("fit", "--encoder", run, "--photos", plain, "-o", tmp_path / "d.safetensors")
-    assert done.returncode == ExitCode.FAILED
-    assert b"no face in any image (1 no-face)" in done.stderr
+    done = in_process("fit", "--encoder", run, "--photos", plain, "-o", tmp_path / "d.safetensors")
+    assert done.exit_code == ExitCode.FAILED
+    assert "no face in any image (1 no-face)" in done.stderr
 
 
-def test_an_export_is_no_encoder(bladescan, tmp_path):
-    done = bladescan("fit", "--encoder", "x.onnx", "--photos", tmp_path, "-o", tmp_path / "d.safetensors")
-    assert done.returncode == ExitCode.FAILED
-    assert b"give the .safetensors detector or the encoder run" in done.stderr
+def test_an_export_is_no_encoder(in_process, tmp_path):
+    done = in_process("fit", "--encoder", "x.onnx", "--photos", tmp_path, "-o", tmp_path / "d.safetensors")
+    assert done.exit_code == ExitCode.FAILED
+    assert "give the .safetensors detector or the encoder run" in done.stderr
