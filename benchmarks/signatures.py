@@ -8,6 +8,8 @@ import io
 from typing import Any, NamedTuple
 
 SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+USUAL = "Test Authority"
+"""Name of the authority whose signer signs."""
 MEDIA_TYPES = {
     "JPEG": "image/jpeg",
     "PNG": "image/png",
@@ -65,7 +67,7 @@ def _certificate(name: str, key: Any, issuer: Any, issuer_key: Any, is_authority
 
 
 @functools.cache
-def authority(name: str = "Test Authority") -> Authority:
+def authority(name: str) -> Authority:
     """Make an authority and a signer, each name once."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -106,7 +108,7 @@ def signed(
     """
     import c2pa
 
-    certified = authority()
+    certified = authority(USUAL)
     manifest = {
         "claim_generator_info": [{"name": "Test Maker", "version": "1.0"}],
         "assertions": [{"label": "c2pa.actions", "data": {"actions": list(actions)}}] if actions else [],

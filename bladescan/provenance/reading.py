@@ -123,7 +123,10 @@ def _declared(
     counted = [one for one in evidence if not (one.says == "captured" and one.by == "c2pa" and unknown)]
     for says in _STRENGTH:
         if deciding := [one for one in counted if one.says == says]:
-            tool = next((one.tool for one in deciding if one.tool), "")
+            named = sorted(
+                deciding, key=lambda one: one.where.startswith("xmp:DigitalSource")
+            )  # an editor, perhaps
+            tool = next((one.tool for one in named if one.tool), "")
             first = deciding[0].by
             return Provenance(says, first, tool, signed.signer, signed.status, evidence, camera, prompts)
     return Provenance("none", "", "", signed.signer, signed.status, evidence, camera, prompts)

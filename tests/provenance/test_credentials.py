@@ -35,6 +35,15 @@ def test_a_signed_generated_picture_declares_itself(generated):
     assert (found.c2pa_status, found.declared_signer) == ("valid", "Test Generators (Test Signer)")
 
 
+@pytest.mark.parametrize(
+    "agent", ["GPT-4o", "DALL·E", "Adobe Firefly", "Google Generative AI", "Grok Imagine"]
+)
+def test_generators_that_sign_are_named_as_they_name_themselves(agent):
+    authority()
+    found = read_provenance(signed(encoded("PNG"), action(term=AI, agent=agent), kind="PNG"))
+    assert (found.declared, found.declared_tool) == ("ai-generated", agent)
+
+
 def test_a_cut_picture_is_invalid(generated):
     found = read_provenance(generated[:-40])
     assert (found.declared, found.c2pa_status) == ("invalid", "invalid:assertion.dataHash.mismatch")

@@ -126,8 +126,14 @@ def test_a_remote_manifest_needs_no_library():
     assert (found.c2pa_status, found.declared) == ("remote", "none")
 
 
+def test_a_mark_names_the_tool_better_than_the_creator_tool_does():
+    xmp = f'Iptc4xmpExt:DigitalSourceType="{SOURCE}compositeSynthetic" xmp:CreatorTool="18.3.1"'
+    found = read_provenance(with_xmp(attributes=xmp + ' photoshop:Credit="Apple Photos Clean Up"'))
+    assert (found.declared, found.declared_by, found.declared_tool) == ("ai-edited", "iptc", "Apple Photos")
+
+
 def test_a_generator_is_stronger_than_a_capture():
-    xmp = f'Iptc4xmpExt:DigitalSourceType="{SOURCE}digitalCapture" xmp:CreatorTool="Adobe Firefly"'
+    xmp = f'Iptc4xmpExt:DigitalSourceType="{SOURCE}digitalCapture" xmp:CreatorTool="Draw Things"'
     found = read_provenance(with_xmp(attributes=xmp))
     assert (found.declared, found.declared_by) == ("ai-generated", "xmp")
     assert [one.says for one in found.evidence] == ["captured", "ai-generated"]
