@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
-from typing import Annotated
-
-import typer
 
 import bladescan
 from bladescan.base.text import as_text, printable_lines
+from bladescan.command import learning_options as lo
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
 from bladescan.command.inputs import (
@@ -26,20 +23,11 @@ _logger = logging.getLogger(__name__)
 
 @guarded
 def calibrate(
-    photos: o.Photos,
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="FILE", help="Detector to write (.onnx or .safetensors)."),
-    ],
-    detector: Annotated[
-        Path | None, typer.Argument(help="Detector to calibrate. Default: the shipped detector.")
-    ] = None,
-    name: Annotated[
-        str, typer.Option(metavar="NAME", help="Name of the new detector. Default: the file name.")
-    ] = "",
-    false_alarm: Annotated[
-        float, typer.Option(metavar="RATE", help="False-alarm rate of the new detector.")
-    ] = 0.05,
+    photos: lo.Photos,
+    output: lo.CalibrateOutput,
+    detector: lo.Detector = None,
+    name: lo.Name = "",
+    false_alarm: lo.CalibrateFalseAlarm = 0.05,
     faces: o.Faces = "auto",
     min_face: o.MinFace = 32,
     backend: o.BackendName = "auto",

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
-from typing import Annotated
-
-import typer
 
 import bladescan
 from bladescan.base.extras import need_learning_side
 from bladescan.base.text import printable_lines
+from bladescan.command import learning_options as lo
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
 from bladescan.command.inputs import check_new_folder, listed, named_folders, raw_stdin
@@ -22,20 +19,17 @@ _logger = logging.getLogger(__name__)
 
 @guarded
 def evaluate(
-    photos: o.Photos,
-    ai_generated: o.Generators,
-    output: o.ReportOutput,
-    detector: Annotated[
-        Path | None,
-        typer.Argument(help="Detector file (.onnx or .safetensors). Default: the shipped detector."),
-    ] = None,
-    match: o.Matched = False,
+    photos: lo.Photos,
+    ai_generated: lo.Generators,
+    output: lo.ReportOutput,
+    detector: lo.EvaluateDetector = None,
+    match: lo.Matched = False,
     false_alarm: o.FalseAlarm = None,
     faces: o.Faces = "auto",
     min_face: o.MinFace = 32,
     backend: o.BackendName = "auto",
     device: o.Device = "auto",
-    seed: o.Seed = 0,
+    seed: lo.Seed = 0,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from bladescan.base.text import printable_lines
+from bladescan.command import learning_options as lo
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
 from bladescan.command.inputs import raw_stdin
@@ -16,35 +12,12 @@ from bladescan.command.terminal import ProgressLine
 
 @guarded
 def export(
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="FILE", help="Exported detector to write (.onnx or .engine)."),
-    ],
-    detector: Annotated[
-        Path | None,
-        typer.Argument(
-            help="Detector to export (.safetensors; for ONNX in int8 also .onnx). Default: the shipped one."
-        ),
-    ] = None,
-    to: Annotated[str, typer.Option(metavar="onnx|tensorrt", help="Runtime to export for.")] = "onnx",
-    precision: Annotated[
-        str,
-        typer.Option(
-            metavar="fp32|fp16|int8",
-            help="fp32, fp16 (tensorrt only), int8 (needs --photos), or auto: fp16 for tensorrt, else fp32.",
-        ),
-    ] = "auto",
-    photos: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="DIR",
-            help="Photographs that set the ranges of int8, and show what it changes. Repeatable.",
-        ),
-    ] = None,
-    max_batch: Annotated[
-        int,
-        typer.Option(metavar="N", min=1, max=4096, help="Most faces that a TensorRT engine scores at once."),
-    ] = 64,
+    output: lo.ExportOutput,
+    detector: lo.ExportDetector = None,
+    to: lo.To = "onnx",
+    precision: lo.ExportPrecision = "auto",
+    photos: lo.ExportPhotos = None,
+    max_batch: lo.MaxBatch = 64,
     faces: o.Faces = "auto",
     min_face: o.MinFace = 32,
     quiet: o.Quiet = False,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 import bladescan
 from bladescan.base.extras import need_learning_side
 from bladescan.base.output_files import check_output
 from bladescan.base.text import as_text, printable_lines
+from bladescan.command import learning_options as lo
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
 from bladescan.command.inputs import listed, raw_stdin
@@ -23,58 +22,25 @@ _logger = logging.getLogger(__name__)
 
 @guarded
 def fit(
-    photos: o.Photos,
-    output: o.DetectorOutput,
-    ai_generated: o.AiGenerated = None,
-    calibrate: o.Calibrate = None,
-    encoder: o.EncoderPath = "default",
-    name: Annotated[
-        str, typer.Option(metavar="NAME", help="Name of the new detector. Default: the file name.")
-    ] = "",
-    licence: Annotated[
-        str, typer.Option(metavar="NAME", help="Licence of the new detector. Default: the encoder's.")
-    ] = "",
-    covariance: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="Covariances: full (the paper), tied, diag, spherical, or auto (by held-out likelihood).",
-        ),
-    ] = "auto",
-    components: Annotated[int, typer.Option(metavar="N", min=1, help="Components of the mixture.")] = 10,
-    held_out: Annotated[
-        float,
-        typer.Option(metavar="SHARE", help="Share of the photographs that is kept for the calibration."),
-    ] = 0.3,
-    false_alarm: Annotated[
-        float, typer.Option(metavar="RATE", help="False-alarm rate of the detector.")
-    ] = 0.05,
-    group_by: Annotated[
-        str,
-        typer.Option(
-            metavar="file|folder",
-            help="Keep all faces of one file, or of one folder, on one side: fit or calibration.",
-        ),
-    ] = "file",
-    copies: Annotated[
-        int,
-        typer.Option(
-            min=0, max=16, metavar="N", help="Degraded copies of each face that the heads also learn from."
-        ),
-    ] = 2,
-    pseudo_outliers: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="Unlikely draws from the mixture that the binary head learns as AI-generated.",
-        ),
-    ] = 0,
+    photos: lo.Photos,
+    output: lo.DetectorOutput,
+    ai_generated: lo.AiGenerated = None,
+    calibrate: lo.Calibrate = None,
+    encoder: lo.EncoderPath = "default",
+    name: lo.Name = "",
+    licence: lo.Licence = "",
+    covariance: lo.Covariance = "auto",
+    components: lo.Components = 10,
+    held_out: lo.HeldOut = 0.3,
+    false_alarm: lo.FitFalseAlarm = 0.05,
+    group_by: lo.GroupBy = "file",
+    copies: lo.Copies = 2,
+    pseudo_outliers: lo.PseudoOutliers = 0,
     faces: o.Faces = "auto",
     min_face: o.MinFace = 32,
     backend: o.BackendName = "pytorch",
     device: o.Device = "auto",
-    seed: o.Seed = 0,
+    seed: lo.Seed = 0,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
-from typing import Annotated
-
-import typer
 
 import bladescan
 from bladescan.base.extras import need_learning_side
+from bladescan.command import learning_options as lo
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
 from bladescan.command.inputs import listed, raw_stdin
@@ -21,24 +18,11 @@ _logger = logging.getLogger(__name__)
 
 @guarded
 def import_checkpoint(
-    checkpoint: Annotated[Path, typer.Argument(help="OC.pth, BC.pth, or the checkpoint of AIGFD-EXIF.")],
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="OUT",
-            help="Encoder run (a folder) to write, or with --photos a detector (.safetensors).",
-        ),
-    ],
-    photos: Annotated[
-        list[str] | None,
-        typer.Option(metavar="DIR", help="Photographs that calibrate the binary head of BC.pth. Repeatable."),
-    ] = None,
-    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the run or the detector.")] = "",
-    false_alarm: Annotated[
-        float, typer.Option(metavar="RATE", help="False-alarm rate of the detector.")
-    ] = 0.05,
+    checkpoint: lo.Checkpoint,
+    output: lo.ImportCheckpointOutput,
+    photos: lo.ImportCheckpointPhotos = None,
+    name: lo.ImportCheckpointName = "",
+    false_alarm: lo.ImportCheckpointFalseAlarm = 0.05,
     faces: o.Faces = "auto",
     min_face: o.MinFace = 32,
     backend: o.BackendName = "pytorch",

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 import bladescan
 from bladescan.base.extras import need_learning_side
 from bladescan.base.output_files import check_output
 from bladescan.base.text import printable_lines
+from bladescan.command import learning_options as lo
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
 from bladescan.command.inputs import listed, raw_stdin
@@ -22,13 +20,9 @@ _logger = logging.getLogger(__name__)
 
 @guarded
 def index(
-    photos: o.PhotoPaths,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="Index to create or add to.")
-    ] = Path("photographs.sqlite"),
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also draw the summary, as a PNG.")
-    ] = None,
+    photos: lo.PhotoPaths,
+    output: lo.IndexOutput = Path("photographs.sqlite"),
+    plot: lo.Plot = None,
     faces: o.Faces = "auto",
     quiet: o.Quiet = False,
     debug: o.Debug = False,
@@ -57,18 +51,14 @@ def index(
 
 @guarded
 def contact_sheet(
-    photos: o.Photos,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="PNG to write.")],
-    recipe: Annotated[
-        str, typer.Option(metavar="NAME", help="Name or file of a recipe; see `bladescan recipes`.")
-    ] = "small",
-    changes: o.SetOption = None,
-    n: Annotated[int, typer.Option("--n", metavar="N", min=1, help="Most examples on the sheet.")] = 48,
-    index: o.IndexFile = None,
+    photos: lo.Photos,
+    output: lo.ContactSheetOutput,
+    recipe: lo.Recipe = "small",
+    changes: lo.SetOption = None,
+    n: lo.N = 48,
+    index: lo.IndexFile = None,
     faces: o.Faces = "auto",
-    seed: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Random seed; it chooses the photographs.")
-    ] = 0,
+    seed: lo.ContactSheetSeed = 0,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 import bladescan
 from bladescan.base.extras import need_learning_side
+from bladescan.command import learning_options as lo
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
 from bladescan.command.inputs import listed, raw_stdin
@@ -17,24 +13,16 @@ from bladescan.command.terminal import ProgressLine
 
 @guarded
 def train(
-    photos: o.Photos,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="RUN", help="Folder of the encoder run to write.")
-    ],
-    recipe: Annotated[
-        str, typer.Option(metavar="NAME", help="Name or file of a recipe; see `bladescan recipes`.")
-    ] = "small",
-    changes: o.SetOption = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run from its last checkpoint.")
-    ] = False,
-    index: o.IndexFile = None,
+    photos: lo.Photos,
+    output: lo.TrainOutput,
+    recipe: lo.Recipe = "small",
+    changes: lo.SetOption = None,
+    resume: lo.TrainResume = False,
+    index: lo.IndexFile = None,
     faces: o.Faces = "auto",
     device: o.Device = "auto",
-    checkpoint_every: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="Time between two checkpoints within an epoch.")
-    ] = 300.0,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write RUN/tensorboard.")] = False,
+    checkpoint_every: lo.CheckpointEvery = 300.0,
+    tensorboard: lo.Tensorboard = False,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
@@ -52,9 +40,7 @@ def train(
 
 
 @guarded
-def recipes(
-    name: Annotated[str, typer.Argument(help="Recipe to print.")] = "", debug: o.Debug = False
-) -> None:
+def recipes(name: lo.RecipesName = "", debug: o.Debug = False) -> None:
     """List the shipped recipes, or print one with every key."""
     from bladescan.tasks.recipe_files import dump_recipe, shipped_recipes
 

@@ -211,7 +211,10 @@ class Scanner(Closing):
         from bladescan.scanning.cluster import ClusterScan
 
         self._pipeline.close()
-        decoder = msgspec.structs.replace(self.settings.decoder, faces=self.finder)
+        asked = options.decoder.faces
+        # As asked, for a finder's own name does not hold the folder of its file.
+        faces = self.finder if asked == "auto" else asked
+        decoder = msgspec.structs.replace(self.settings.decoder, faces=faces)
         settings = replace(self.settings, decoder=decoder, runtime=replace(options.runtime, threads=1))
         return ClusterScan(address, settings, shipped=options.model is None)
 

@@ -1,0 +1,180 @@
+"""The options of the commands that learn, as annotated types: their names, help and limits. No behaviour."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+Photos = Annotated[
+    list[str],
+    Option(metavar="DIR", help="Photographs: a folder, a file, or - to read names from stdin. Repeatable."),
+]
+PhotoPaths = Annotated[
+    list[str],
+    Argument(metavar="PATH...", help="Photographs: folders, files, or - to read names from stdin."),
+]
+IndexFile = Annotated[
+    Path | None,
+    Option(
+        "--index",
+        metavar="FILE",
+        help="Index of photographs to use and add to. Default: photographs.sqlite beside the output.",
+    ),
+]
+AiGenerated = Annotated[
+    list[str] | None,
+    Option(metavar="DIR", help="AI-generated faces; they add the binary head. Repeatable."),
+]
+Generators = Annotated[
+    list[str],
+    Option(
+        "--ai-generated",
+        metavar="NAME=DIR",
+        help="Images of one generator and its name in the report, for example sdxl=DIR. Repeatable.",
+    ),
+]
+ReportOutput = Annotated[
+    Path, Option("--output", "-o", metavar="FOLDER", help="Folder for the report; it must be new or empty.")
+]
+Matched = Annotated[
+    bool,
+    Option(
+        "--match",
+        help="First bring all crops to one size and one JPEG quality, so that neither gives a class away.",
+    ),
+]
+Calibrate = Annotated[
+    list[str] | None,
+    Option(
+        metavar="DIR",
+        help="Photographs that only set the thresholds. Default: a share of --photos. Repeatable.",
+    ),
+]
+EncoderPath = Annotated[
+    str,
+    Option(
+        "--encoder",
+        metavar="RUN",
+        help="Encoder run of `bladescan train`, a .safetensors detector, or default: the shipped one.",
+    ),
+]
+DetectorOutput = Annotated[
+    Path, Option("--output", "-o", metavar="FILE", help="Detector to write (.safetensors).")
+]
+Seed = Annotated[int, Option(metavar="N", min=0, help="Random seed; the same seed gives the same bytes.")]
+SetOption = Annotated[
+    list[str] | None,
+    Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a key of the recipe, for example inner.lr=3.0e-5. Repeatable.",
+    ),
+]
+Name = Annotated[str, Option(metavar="NAME", help="Name of the new detector. Default: the file name.")]
+Licence = Annotated[str, Option(metavar="NAME", help="Licence of the new detector. Default: the encoder's.")]
+Covariance = Annotated[
+    str,
+    Option(
+        metavar="NAME",
+        help="Covariances: full (the paper), tied, diag, spherical, or auto (by held-out likelihood).",
+    ),
+]
+Components = Annotated[int, Option(metavar="N", min=1, help="Components of the mixture.")]
+HeldOut = Annotated[
+    float,
+    Option(metavar="SHARE", help="Share of the photographs that is kept for the calibration."),
+]
+FitFalseAlarm = Annotated[float, Option(metavar="RATE", help="False-alarm rate of the detector.")]
+GroupBy = Annotated[
+    str,
+    Option(
+        metavar="file|folder",
+        help="Keep all faces of one file, or of one folder, on one side: fit or calibration.",
+    ),
+]
+Copies = Annotated[
+    int,
+    Option(min=0, max=16, metavar="N", help="Degraded copies of each face that the heads also learn from."),
+]
+PseudoOutliers = Annotated[
+    int,
+    Option(
+        min=0,
+        metavar="N",
+        help="Unlikely draws from the mixture that the binary head learns as AI-generated.",
+    ),
+]
+CalibrateOutput = Annotated[
+    Path,
+    Option("--output", "-o", metavar="FILE", help="Detector to write (.onnx or .safetensors)."),
+]
+Detector = Annotated[Path | None, Argument(help="Detector to calibrate. Default: the shipped detector.")]
+CalibrateFalseAlarm = Annotated[float, Option(metavar="RATE", help="False-alarm rate of the new detector.")]
+ExportOutput = Annotated[
+    Path,
+    Option("--output", "-o", metavar="FILE", help="Exported detector to write (.onnx or .engine)."),
+]
+ExportDetector = Annotated[
+    Path | None,
+    Argument(
+        help="Detector to export (.safetensors; for ONNX in int8 also .onnx). Default: the shipped one."
+    ),
+]
+To = Annotated[str, Option(metavar="onnx|tensorrt", help="Runtime to export for.")]
+ExportPrecision = Annotated[
+    str,
+    Option(
+        metavar="fp32|fp16|int8",
+        help="fp32, fp16 (tensorrt only), int8 (needs --photos), or auto: fp16 for tensorrt, else fp32.",
+    ),
+]
+ExportPhotos = Annotated[
+    list[str] | None,
+    Option(
+        metavar="DIR",
+        help="Photographs that set the ranges of int8, and show what it changes. Repeatable.",
+    ),
+]
+MaxBatch = Annotated[
+    int,
+    Option(metavar="N", min=1, max=4096, help="Most faces that a TensorRT engine scores at once."),
+]
+EvaluateDetector = Annotated[
+    Path | None,
+    Argument(help="Detector file (.onnx or .safetensors). Default: the shipped detector."),
+]
+TrainOutput = Annotated[
+    Path, Option("--output", "-o", metavar="RUN", help="Folder of the encoder run to write.")
+]
+Recipe = Annotated[str, Option(metavar="NAME", help="Name or file of a recipe; see `bladescan recipes`.")]
+TrainResume = Annotated[bool, Option("--resume", help="Continue the run from its last checkpoint.")]
+CheckpointEvery = Annotated[
+    float, Option(metavar="SECONDS", min=0, help="Time between two checkpoints within an epoch.")
+]
+Tensorboard = Annotated[bool, Option("--tensorboard", help="Also write RUN/tensorboard.")]
+RecipesName = Annotated[str, Argument(help="Recipe to print.")]
+IndexOutput = Annotated[Path, Option("--output", "-o", metavar="FILE", help="Index to create or add to.")]
+Plot = Annotated[Path | None, Option(metavar="FILE", help="Also draw the summary, as a PNG.")]
+ContactSheetOutput = Annotated[Path, Option("--output", "-o", metavar="FILE", help="PNG to write.")]
+N = Annotated[int, Option("--n", metavar="N", min=1, help="Most examples on the sheet.")]
+ContactSheetSeed = Annotated[int, Option(metavar="N", min=0, help="Random seed; it chooses the photographs.")]
+Checkpoint = Annotated[Path, Argument(help="OC.pth, BC.pth, or the checkpoint of AIGFD-EXIF.")]
+ImportCheckpointOutput = Annotated[
+    Path,
+    Option(
+        "--output",
+        "-o",
+        metavar="OUT",
+        help="Encoder run (a folder) to write, or with --photos a detector (.safetensors).",
+    ),
+]
+ImportCheckpointPhotos = Annotated[
+    list[str] | None,
+    Option(metavar="DIR", help="Photographs that calibrate the binary head of BC.pth. Repeatable."),
+]
+ImportCheckpointName = Annotated[str, Option(metavar="NAME", help="Name of the run or the detector.")]
+ImportCheckpointFalseAlarm = Annotated[
+    float, Option(metavar="RATE", help="False-alarm rate of the detector.")
+]
