@@ -1,0 +1,43 @@
+"""Sources as a Python program gives them."""
+
+from pathlib import Path
+
+import pytest
+
+from bladescan.sources.given import sources_of
+from bladescan.sources.query import SourceQuery
+from bladescan.sources.source import Source
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("a.jpg", "b.png", "c.jpg"):
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def names(given) -> list[str]:
+    return [Path(source.name).name for source in sources_of(given)]
+
+
+def test_a_path_may_be_text_or_a_path_and_a_folder_is_searched(folder):
+    assert names(str(folder)) == names(folder) == ["a.jpg", "b.png", "c.jpg"]
+
+
+def test_several_keep_their_order(folder):
+    assert names([folder / "c.jpg", folder]) == ["c.jpg", "a.jpg", "b.png", "c.jpg"]
+
+
+def test_a_query_brings_its_rules(folder):
+    assert names(SourceQuery((str(folder),), include=("*.png",))) == ["b.png"]
+
+
+def test_sources_pass_as_they_are(folder):
+    listed = [Source("one"), Source("two")]
+    assert list(sources_of(iter(listed))) == listed
+
+
+def test_names_come_from_the_stream_that_stands_for_standard_input(folder):
+    (folder / "list").write_bytes(bytes(folder / "b.png") + b"\n")
+    with (folder / "list").open("rb") as stream:
+        assert [Path(source.name).name for source in sources_of(["-"], stream)] == ["b.png"]
