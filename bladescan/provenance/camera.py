@@ -15,7 +15,7 @@ from bladescan.exif.classes import EXPOSURE, METERING, PLACEHOLDERS, PROGRAM, WH
 from bladescan.exif.values import as_number, as_words, letters
 from bladescan.provenance.budget import Budget
 from bladescan.provenance.directories import EXIF_POINTER, Directory, first_directory, read_directory
-from bladescan.provenance.record import CameraEvidence
+from bladescan.provenance.record import CameraEvidence, CameraWord
 
 _MAKE, _MAKER_NOTE = 0x010F, 0x927C
 _TIME, _F_NUMBER, _PROGRAM, _ISO = 0x829A, 0x829D, 0x8822, 0x8827
@@ -66,8 +66,8 @@ def camera_in(exif: bytes, size: tuple[int, int], budget: Budget) -> CameraEvide
     contradictions = (*_against(fields), *_thumbnail_against(exif, outer.next_at, size, budget))
     if contradictions and n_tags:
         return CameraEvidence(n_tags, "inconsistent", bool(note), contradictions)
-    word = "none" if not n_tags else "rich" if n_tags >= RICH and note else "sparse"
-    return CameraEvidence(n_tags, word, bool(note))  # type: ignore[arg-type]
+    word: CameraWord = "none" if not n_tags else "rich" if n_tags >= RICH and note else "sparse"
+    return CameraEvidence(n_tags, word, bool(note))
 
 
 def _count(fields: Directory) -> int:

@@ -69,26 +69,36 @@ def read_credentials(data: bytes, media_type: str, trust_list: str) -> Credentia
         trust_list: PEM certificates; ``""`` trusts nobody and distrusts nobody.
     """
     try:
-        import c2pa
-    except (ImportError, OSError):
+        _library()
+    except (ImportError, OSError, RuntimeError):  # not installed, or not for this machine
         detail = "a manifest store is embedded; to check it: pip install 'bladescan[provenance]'"
         return Credentials(WITHOUT_EXTRA, "", (Evidence("c2pa", "c2pa", "unreadable", detail=detail),))
     try:
-        context = _context(trust_list)
-        with c2pa.Reader(media_type, io.BytesIO(data), context=context) as reader:
-            store = json.loads(reader.json())
+        store = _read(data, media_type, "")
+        trusted = (
+            bool(trust_list) and _read(data, media_type, trust_list).get("validation_state") == "Trusted"
+        )
     except Exception as exc:  # the library's own kinds, and anything on hostile bytes
         return _invalid("unreadable", "", f"{type(exc).__name__.lstrip('_')}: {as_text(str(exc))}")
-    return _judged(store, trust_list)
-
-
-def _judged(store: dict[str, Any], trust_list: str) -> Credentials:
-    state = store.get("validation_state")
-    if state not in ("Valid", "Trusted"):
+    if store.get("validation_state") not in ("Valid", "Trusted"):
         manifest = store.get("manifests", {}).get(store.get("active_manifest"), {})
         return _invalid((failed_checks(store) or ["unknown"])[0], generator_of(manifest))
-    status = VALID if not trust_list else TRUSTED if state == "Trusted" else UNTRUSTED
+    status = VALID if not trust_list else TRUSTED if trusted else UNTRUSTED
     return Credentials(status, signer_of(store), tuple(origins_in(store)))
+
+
+def _library() -> Any:
+    """Load c2pa-python when the first manifest store is met."""
+    import c2pa
+
+    return c2pa
+
+
+def _read(data: bytes, media_type: str, trust_list: str) -> dict[str, Any]:
+    """Let the library check a file; once without trust, so that no trust list makes a valid file invalid."""
+    with _library().Reader(media_type, io.BytesIO(data), context=_context(trust_list)) as reader:
+        store: dict[str, Any] = json.loads(reader.json())
+    return store
 
 
 def _invalid(check: str, tool: str, why: str = "") -> Credentials:
@@ -99,10 +109,8 @@ def _invalid(check: str, tool: str, why: str = "") -> Credentials:
 @functools.lru_cache(maxsize=4)
 def _context(trust_list: str) -> Any:
     """Build the library's settings once for each trust list."""
-    import c2pa
-
     trusts = bool(trust_list)
-    return c2pa.Context.from_dict(
+    return _library().Context.from_dict(
         {
             "verify": {**_OFFLINE, "verify_trust": trusts, "verify_timestamp_trust": trusts},
             "core": {"allowed_network_hosts": []},

@@ -22,6 +22,9 @@ from bladescan.provenance.rules import RULES
 from bladescan.provenance.source_types import SOURCE_TYPES
 from bladescan.provenance.statements import remote_manifest, statements_in
 
+LIMITS = MetadataLimits()
+"""The limits that apply unless others are given."""
+
 READING = 1
 """Version of how files are read; a change that may give another answer raises it."""
 
@@ -45,7 +48,7 @@ def read_provenance(
     *,
     trust_list: str = "",
     prompts: bool = False,
-    limits: MetadataLimits = MetadataLimits(),  # noqa: B008
+    limits: MetadataLimits = LIMITS,
 ) -> Provenance:
     """Read what a file says of its origin.
 

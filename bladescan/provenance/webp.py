@@ -25,9 +25,13 @@ def walk_webp(data: bytes, found: Blocks, budget: Budget) -> None:
         if at + 8 + size > len(data):
             raise BrokenMetadata(f"WebP: a chunk reaches past the end, at byte {at}")
         if kind == b"VP8X" and size >= 10:
-            found.size = tuple(1 + int.from_bytes(data[at + i : at + i + 3], "little") for i in (12, 15))  # type: ignore[assignment]
+            found.size = _side(data, at + 12), _side(data, at + 15)
         elif kind == b"EXIF":
             found.add_exif(budget.kept(data[at + 8 : at + 8 + size]))
         elif kind == b"XMP ":
             found.xmp.append(budget.kept(data[at + 8 : at + 8 + size]))
         at += 8 + size + size % 2
+
+
+def _side(data: bytes, at: int) -> int:
+    return 1 + int.from_bytes(data[at : at + 3], "little")
