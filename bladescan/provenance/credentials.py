@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from bladescan.base.errors import UsageError
 from bladescan.exif.values import as_text
-from bladescan.provenance.manifests import failed_checks, generator_of, origins_in, signer_of
+from bladescan.provenance.manifests import active_manifest, failed_checks, generator_of, origins_in, signer_of
 from bladescan.provenance.record import Evidence
 
 ABSENT, VALID, TRUSTED, UNTRUSTED, REMOTE = "absent", "valid", "trusted", "untrusted", "remote"
@@ -81,8 +81,7 @@ def read_credentials(data: bytes, media_type: str, trust_list: str) -> Credentia
     except Exception as exc:  # the library's own kinds, and anything on hostile bytes
         return _invalid("unreadable", "", f"{type(exc).__name__.lstrip('_')}: {as_text(str(exc))}")
     if store.get("validation_state") not in ("Valid", "Trusted"):
-        manifest = store.get("manifests", {}).get(store.get("active_manifest"), {})
-        return _invalid((failed_checks(store) or ["unknown"])[0], generator_of(manifest))
+        return _invalid((failed_checks(store) or ["unknown"])[0], generator_of(active_manifest(store)))
     status = VALID if not trust_list else TRUSTED if trusted else UNTRUSTED
     return Credentials(status, signer_of(store), tuple(origins_in(store)))
 

@@ -12,7 +12,7 @@ from bladescan.provenance.blocks import as_text
 from bladescan.provenance.budget import BrokenMetadata, Budget
 
 _IPTC_RESOURCE = 0x0404
-NAMES = {65: "OriginatingProgram", 110: "Credit", 115: "Source", 120: "Caption"}
+NAMES = {65: "OriginatingProgram", 110: "Credit", 120: "Caption"}
 """Data sets of record 2 that are read."""
 
 

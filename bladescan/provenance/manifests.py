@@ -23,9 +23,14 @@ _MOST_ITEMS = 1000
 _SOURCE_KEYS = ("digitalSourceType", "Iptc4xmpExt:DigitalSourceType", "digital_source_type")
 
 
+def active_manifest(store: Manifest) -> Manifest:
+    """Look up the manifest that speaks of the file itself; empty if there is none."""
+    return _mapping(_mapping(store.get("manifests")).get(as_text(store.get("active_manifest"))))
+
+
 def signer_of(store: Manifest) -> str:
     """Name who signed the active manifest: organisation, and common name if it differs."""
-    signature = _mapping(_active(store).get("signature_info"))
+    signature = _mapping(active_manifest(store).get("signature_info"))
     issuer, name = as_text(signature.get("issuer")), as_text(signature.get("common_name"))
     return f"{issuer} ({name})" if issuer and name and issuer != name else issuer or name
 
@@ -45,7 +50,7 @@ def failed_checks(store: Manifest) -> list[str]:
 def origins_in(store: Manifest) -> list[Evidence]:
     """List what the active manifest and its ingredients say of the picture's origin, strongest first."""
     manifests = _mapping(store.get("manifests"))
-    active = _active(store)
+    active = active_manifest(store)
     found = list(_origins(active, manifests, {as_text(store.get("active_manifest"))}))
     order: list[Says] = ["ai-generated", "ai-edited", "captured", "other"]
     found.sort(key=lambda one: order.index(one.says))
@@ -124,10 +129,6 @@ def _agent(value: object) -> str:
     if not isinstance(value, Mapping):
         return as_text(value)
     return f"{as_text(value.get('name'))} {as_text(value.get('version'))}".strip()
-
-
-def _active(store: Manifest) -> Manifest:
-    return _mapping(_mapping(store.get("manifests")).get(as_text(store.get("active_manifest"))))
 
 
 def _mapping(value: object) -> Manifest:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from bladescan.provenance.blocks import Blocks
 from bladescan.provenance.budget import BrokenMetadata, Budget, MetadataLimits
@@ -83,11 +83,11 @@ class _Reading:
         """Take every step."""
         blocks, budget = self._blocks, self._budget
         self._step("container", lambda: self._container.walk(self._data, blocks, budget))
-        self._step("c2pa", lambda: self._check(trust_list))
         self._step("container", lambda: add_fields(blocks, self._fields, self._broken, budget))
         self._step("iptc", self._add_statements)
         self._step("container", self._add_marks)
         self._step("exif", self._describe_camera)
+        self._step("c2pa", lambda: self._check(trust_list))
         evidence = (*self._signed.evidence, *self._found, *dict.fromkeys(self._broken))
         return _declared(self._signed, evidence, self._camera, tuple(self._texts) if prompts else ())
 
@@ -126,10 +126,13 @@ def _declared(
     counted = [one for one in evidence if not (one.says == "captured" and one.by == "c2pa" and unknown)]
     for says in _STRENGTH:
         if deciding := [one for one in counted if one.says == says]:
-            named = sorted(
-                deciding, key=lambda one: one.where.startswith("xmp:DigitalSource")
-            )  # an editor, perhaps
-            tool = next((one.tool for one in named if one.tool), "")
-            first = deciding[0].by
-            return Provenance(says, first, tool, signed.signer, signed.status, evidence, camera, prompts)
+            by, tool = deciding[0].by, _tool(deciding)
+            return Provenance(says, by, tool, signed.signer, signed.status, evidence, camera, prompts)
     return Provenance("none", "", "", signed.signer, signed.status, evidence, camera, prompts)
+
+
+def _tool(evidence: Sequence[Evidence]) -> str:
+    """Name the tool; beside a source type it may be the creator tool's, an editor, so it comes last."""
+    stated = [one.tool for one in evidence if one.where.startswith("xmp:DigitalSource")]
+    named = [one.tool for one in evidence if not one.where.startswith("xmp:DigitalSource")]
+    return next((tool for tool in (*named, *stated) if tool), "")

@@ -24,11 +24,10 @@ _NAMESPACES = {
         "AISystemVersionUsed",
         "AIPromptInformation",
     ),
-    "http://ns.adobe.com/photoshop/1.0/": ("Credit", "Source"),
+    "http://ns.adobe.com/photoshop/1.0/": ("Credit",),
     "http://ns.adobe.com/xap/1.0/": ("CreatorTool",),
     "http://purl.org/dc/elements/1.1/": ("description",),
     "http://purl.org/dc/terms/": ("provenance",),
-    "http://ns.adobe.com/tiff/1.0/": ("Software", "Make"),
     "http://ns.adobe.com/exif/1.0/": ("UserComment",),
     "http://www.tc260.org.cn/ns/AIGC/1.0/": ("AIGC",),
 }

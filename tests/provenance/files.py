@@ -100,7 +100,7 @@ def source_type(term: str, kind: str = "JPEG") -> bytes:
 
 def iim(**values: str) -> bytes:
     """Records of Photoshop's IPTC resource."""
-    numbers = {"OriginatingProgram": 65, "Credit": 110, "Source": 115, "Caption": 120}
+    numbers = {"OriginatingProgram": 65, "Credit": 110, "Caption": 120}
     sets = [
         b"\x1c\x02" + bytes([numbers[name]]) + struct.pack(">H", len(value)) + value.encode()
         for name, value in values.items()
