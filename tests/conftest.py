@@ -9,10 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Test processes share the cores: more threads than cores, each spinning while it waits, take several times as
 # long. Set before PyTorch and NumPy are loaded; commands that tests start inherit it.
 os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} | dict(os.environ))
+
+# Machines that run the tests are shared: how long an example takes there says nothing.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 RunCommand = Callable[..., subprocess.CompletedProcess[bytes]]
 

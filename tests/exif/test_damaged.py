@@ -4,7 +4,7 @@ import struct
 import tracemalloc
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from piexif import ExifIFD, ImageIFD
 
@@ -31,7 +31,7 @@ NAMES = st.sampled_from(
 
 
 @given(st.dictionaries(NAMES, ANY, max_size=6))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_no_field_raises_or_gives_an_unlawful_value(fields):
     assert is_lawful(exif_from_fields(fields))
 
@@ -43,7 +43,7 @@ def test_no_field_raises_or_gives_an_unlawful_value(fields):
     st.lists(st.tuples(st.integers(0, 1 << 16), st.binary(min_size=1, max_size=4)), max_size=12),
     st.integers(0),
 )
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=600)
 def test_mutated_exif_never_raises_or_gives_an_unlawful_value(changes, cut):
     raw = bytearray(MUTATED)
     for at, patch in changes:
@@ -59,7 +59,7 @@ MUTATED = block({**SHOT, ExifIFD.MakerNote: canon_note(3, 3, 300)}, {ImageIFD.Ma
     st.sampled_from([b"\xff\xd8\xff\xe1", b"II*\0", b"MM\0*", b"Exif\0\0", b"\x89PNG\r\n\x1a\n", b"RIFF"]),
     st.binary(),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_bytes_give_something_lawful(start, rest):
     assert is_lawful(read_exif(start + rest))
 

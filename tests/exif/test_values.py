@@ -14,7 +14,7 @@ from tests.exif.made import shot
 
 
 @given(st.integers(1, 10**6), st.integers(1, 10**6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_rational_is_its_quotient_or_missing_when_absurd(a, b):
     low, high = LIMITS["exposure_time"]
     expected = {"exposure_time": a / b} if low <= a / b <= high else {}

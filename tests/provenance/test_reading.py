@@ -27,13 +27,13 @@ FILES = [data for _, data in GENERATED.values()] + list(NEAR_MISSES.values())
 
 
 @given(st.sampled_from(STARTS), st.binary(max_size=400))
-@settings(max_examples=400, deadline=2000)
+@settings(max_examples=400)
 def test_any_bytes_are_read(start, rest):
     assert isinstance(read_provenance(start + rest), Provenance)
 
 
 @given(st.binary(max_size=2000))
-@settings(max_examples=200, deadline=2000)
+@settings(max_examples=200)
 def test_any_packet_is_read(xmp):
     body = b"XML:com.adobe.xmp\0\0\0\0\0" + xmp
     assert read_provenance(with_chunks((b"iTXt", body))).c2pa_status in ("absent", "remote")
