@@ -13,6 +13,7 @@ from typer.main import get_command
 from bladescan import __version__
 from bladescan.base.records import Reason, Verdict
 from bladescan.command.app import app
+from bladescan.faces.finders import FACE_FINDERS
 from bladescan.outputs.formats import SUFFIXES
 from bladescan.outputs.rows import COLUMNS
 from bladescan.outputs.run import RunInfo, RunSummary
@@ -60,6 +61,13 @@ def test_every_reason_is_documented(reason):
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_every_recipe_is_documented(name):
     assert f"`{name}`" in TEXT["training.md"]
+
+
+@pytest.mark.parametrize("name", FACE_FINDERS)
+def test_every_face_finder_is_documented_and_named_by_the_command(name):
+    assert f"`{name}`" in TEXT["faces.md"]
+    (option,) = {line for line in TEXT["cli.md"].splitlines() if line.startswith("* `--faces NAME`: ")}
+    assert re.search(rf"\b{name}\b", option)
 
 
 def anchors(page):

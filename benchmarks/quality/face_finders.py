@@ -27,7 +27,7 @@ from PIL import Image, ImageOps
 from benchmarks.tables import parser, table
 from bladescan.base.records import FaceBox
 from bladescan.faces.crops import AnyImage, Pixels
-from bladescan.faces.finders import FaceDetector
+from bladescan.faces.finders import FaceFinder
 from bladescan.faces.mtcnn import Mtcnn
 from bladescan.faces.search import LOOKS, distinct, search
 from bladescan.faces.yunet import YUNET_MIN_SCORE, YuNet
@@ -72,8 +72,8 @@ def files(folder: Path, every: int) -> list[Path]:
     return found[::every]
 
 
-def finders(looks: Iterable[tuple[int, ...]]) -> dict[str, FaceDetector]:
-    make: dict[str, Callable[..., FaceDetector]] = {"yunet": YuNet, "mtcnn": Mtcnn}
+def finders(looks: Iterable[tuple[int, ...]]) -> dict[str, FaceFinder]:
+    make: dict[str, Callable[..., FaceFinder]] = {"yunet": YuNet, "mtcnn": Mtcnn}
     named = {}
     for sides in looks:
         for name, finder in make.items():
@@ -118,7 +118,7 @@ class Count:
         self.images = self.found = self.boxes = 0
         self.ms: list[float] = []
 
-    def add(self, finder: FaceDetector, image: Pixels) -> None:
+    def add(self, finder: FaceFinder, image: Pixels) -> None:
         """Search one image and note what came of it."""
         start = time.perf_counter()
         boxes = finder.find(image)
@@ -128,7 +128,7 @@ class Count:
         self.boxes += len(boxes)
 
 
-def measure(paths: list[Path], named: dict[str, FaceDetector]) -> dict[str, Count]:
+def measure(paths: list[Path], named: dict[str, FaceFinder]) -> dict[str, Count]:
     counts = {title: Count() for title in named}
     for path in paths:
         image = read(path)

@@ -34,7 +34,7 @@ from bladescan.base.records import FaceVerdict, ImageRecord, Verdict
 from bladescan.detectors.shipped import ONNX, SAFETENSORS
 from bladescan.exporting.quantisation import quantise
 from bladescan.faces.crops import crop_face
-from bladescan.faces.finders import FaceDetector, open_face_detector
+from bladescan.faces.finders import FaceFinder, open_face_finder
 from bladescan.images.decoding import decode_image
 from bladescan.images.limits import Limits
 from bladescan.outputs.formats import FORMATS
@@ -76,7 +76,7 @@ class Runtime:
         return get_plugin(self.backend).open(self.path, BackendSettings("cpu", threads, self.precision))
 
 
-def stages(files: Sequence[Path], finder: FaceDetector, backend: Backend, rounds: int) -> dict[str, float]:
+def stages(files: Sequence[Path], finder: FaceFinder, backend: Backend, rounds: int) -> dict[str, float]:
     """Milliseconds an image of each stage on one thread."""
     data = [path.read_bytes() for path in files]
     images = [next(decode_image(one, Limits()).pictures)[1] for one in data]
@@ -235,7 +235,7 @@ def _one_by_one(name: str, width: int, threads: int) -> Callable[[Path], None]:
     from bladescan.networks.encoders import new_vision_encoder
 
     encoder = new_vision_encoder(name, width, 768).eval()
-    finder = open_face_detector("auto")
+    finder = open_face_finder("auto")
 
     def run(folder: Path) -> None:
         torch.set_num_threads(threads)
@@ -335,7 +335,7 @@ def measured(asked: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     found["wheel_mb"] = wheel_megabytes(scratch / "wheel")
     say("runtimes")
     ways = runtimes(scratch)
-    finder, onnx = open_face_detector("auto"), ways["onnx"].open(1)
+    finder, onnx = open_face_finder("auto"), ways["onnx"].open(1)
     for kind in KINDS:
         say(f"stages: {kind}")
         n = 4 if "12" in kind else 8

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bladescan.base.records import FaceBox
-from bladescan.faces.finders import FaceDetector
+from bladescan.faces.finders import FaceFinder
 from bladescan.faces.mtcnn import Landmarks, landmarks_in
 from bladescan.photographs.photograph import Photograph, Pixels
 
@@ -42,7 +42,7 @@ class UnusableError(Exception):
     """A photograph that is left out; its text is the reason. It never leaves this room."""
 
 
-def cut_face(image: Pixels, finder: FaceDetector) -> Photograph:
+def cut_face(image: Pixels, finder: FaceFinder) -> Photograph:
     """Cut out the largest face of a picture with its context; no tags.
 
     Args:

@@ -18,7 +18,7 @@ from typing import NamedTuple, Self
 
 from bladescan.base.errors import DataError
 from bladescan.base.records import Reason
-from bladescan.faces.finders import open_face_detector
+from bladescan.faces.finders import open_face_finder
 from bladescan.photographs.flickr_diverse_faces import Annotations
 from bladescan.photographs.index import FileStamp, PhotographIndex, Record
 from bladescan.photographs.photograph import PhotographKind
@@ -67,7 +67,7 @@ def open_index(path: Path, faces: str) -> PhotographIndex:
         BackendError: the face finder cannot be had.
         UnknownNameError: there is no such face finder.
     """
-    return PhotographIndex(path, open_face_detector(faces).name)
+    return PhotographIndex(path, open_face_finder(faces).name)
 
 
 def index_photographs(

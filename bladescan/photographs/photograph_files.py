@@ -16,7 +16,7 @@ import msgspec
 from bladescan.base.errors import ImageError, UsageError
 from bladescan.base.records import FaceBox, Reason
 from bladescan.exif.tags import Exif, read_exif
-from bladescan.faces.finders import FaceDetector, open_face_detector
+from bladescan.faces.finders import FaceFinder, open_face_finder
 from bladescan.images.decoding import decode_image
 from bladescan.images.files import read_file
 from bladescan.images.limits import Limits
@@ -95,7 +95,7 @@ def _begin(job: IndexJob) -> tuple[None, Callable[[ListedFile], FileAnswer | Rea
         UsageError: it is not the face finder that the index is for.
     """
     cv2.setNumThreads(0)  # parallelism comes from several processes
-    finder = open_face_detector(job.faces)
+    finder = open_face_finder(job.faces)
     if finder.name != job.finder:
         raise UsageError(
             f"the index is for the face finder {job.finder!r}, but {job.faces!r} is {finder.name!r}"
@@ -104,7 +104,7 @@ def _begin(job: IndexJob) -> tuple[None, Callable[[ListedFile], FileAnswer | Rea
     return None, partial(index_file, index=index, finder=finder)
 
 
-def index_file(task: ListedFile, index: PhotographIndex, finder: FaceDetector) -> FileAnswer | Reason:
+def index_file(task: ListedFile, index: PhotographIndex, finder: FaceFinder) -> FileAnswer | Reason:
     """Read one file, unless its content is in the index already: the unit of work of a process.
 
     Returns:
@@ -134,7 +134,7 @@ def content_digest(data: bytes, annotation: Annotation | None) -> str:
 
 
 def _read(
-    data: bytes, annotation: Annotation | None, finder: FaceDetector
+    data: bytes, annotation: Annotation | None, finder: FaceFinder
 ) -> tuple[Photograph | None, str | None]:
     try:
         return read_photograph(data, annotation, finder), None
@@ -146,7 +146,7 @@ def _read(
         return None, Reason.DECODER_CRASHED.value
 
 
-def read_photograph(data: bytes, annotation: Annotation | None, finder: FaceDetector) -> Photograph:
+def read_photograph(data: bytes, annotation: Annotation | None, finder: FaceFinder) -> Photograph:
     """Cut out an image file's face or, where there is none that is usable and it has a tag, its patch.
 
     Args:

@@ -25,7 +25,7 @@ import bladescan
 from bladescan import __version__
 from bladescan.base.errors import BackendError, BladescanError
 from bladescan.base.records import ImageRecord
-from bladescan.faces.finders import weight_files
+from bladescan.faces.finders import finder_packages, weight_files
 from bladescan.runtimes.registry import default_detector, get_plugin, plugin_files
 from bladescan.scanning.pipeline import Pipeline, ScanSettings
 from bladescan.sources.addresses import is_url, parse_url
@@ -36,12 +36,6 @@ IDLE_S = 60.0
 """A scanner that nobody has borrowed for so long is closed."""
 DECIDING = ("pillow", "pillow-heif", "numpy")
 """Packages whose version may change a row, whatever the backend and the face finder."""
-FINDERS = {
-    "yunet": ("onnxruntime",),
-    "mtcnn": ("onnxruntime",),
-    "insightface": ("insightface", "onnxruntime"),
-}
-"""The packages that run each face finder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +78,7 @@ def environment(settings: ScanSettings) -> tuple[tuple[str, str], ...]:
     """
     backend, faces = settings.backend, settings.decoder.faces
     runtime = get_plugin(backend).status().version or "none"
-    packages = DECIDING + FINDERS.get(faces.partition(":")[0], ())
+    packages = DECIDING + finder_packages(faces)
     return (
         ("bladescan", f"{__version__} (code {_code()})"),
         ("Python", ".".join(platform.python_version_tuple()[:2])),

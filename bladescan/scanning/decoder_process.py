@@ -24,14 +24,14 @@ from bladescan.images.limits import Limits
 from bladescan.processes.service import Lost, Service
 
 if TYPE_CHECKING:
-    from bladescan.faces.finders import FaceDetector
+    from bladescan.faces.finders import FaceFinder
 
 
 class DecoderSettings(msgspec.Struct, frozen=True):
     """What the process is told once, at its start.
 
     Attributes:
-        faces, min_face: see `bladescan.faces.finders.open_face_detector`.
+        faces, min_face: see `bladescan.faces.finders.open_face_finder`.
         face_rule: how a box becomes a crop; its finder says nothing here.
         limits: of images.
         timeout_s: longest time for one image.
@@ -88,7 +88,7 @@ class Decoded(msgspec.Struct, frozen=True):
     cost: Cost | None = None
 
 
-def decode_request(request: Request, settings: DecoderSettings, finder: FaceDetector) -> Decoded:
+def decode_request(request: Request, settings: DecoderSettings, finder: FaceFinder) -> Decoded:
     """Decode one image and cut its faces out; never raises for a bad image."""
     watch = _Stopwatch()
     found = _attempt(request, settings, finder, watch)
@@ -114,7 +114,7 @@ class _Stopwatch:
         return Cost(self._n_bytes, fetched - self._started, now - fetched)
 
 
-def _attempt(request: Request, settings: DecoderSettings, finder: FaceDetector, watch: _Stopwatch) -> Decoded:
+def _attempt(request: Request, settings: DecoderSettings, finder: FaceFinder, watch: _Stopwatch) -> Decoded:
     try:
         data = request.data
         if data is None:
@@ -130,7 +130,7 @@ def _utf8(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _decode(data: bytes, settings: DecoderSettings, finder: FaceDetector) -> Decoded:
+def _decode(data: bytes, settings: DecoderSettings, finder: FaceFinder) -> Decoded:
     from bladescan.faces.finders import face_crops
 
     image = decode_image(data, settings.limits)
@@ -163,9 +163,9 @@ def _bound_memory(limits: Limits) -> None:
 
 
 def _begin(settings: DecoderSettings) -> tuple[Ready, Callable[[Request], Decoded]]:
-    from bladescan.faces.finders import open_face_detector
+    from bladescan.faces.finders import open_face_finder
 
-    finder = open_face_detector(settings.faces, min_face=settings.min_face)
+    finder = open_face_finder(settings.faces, min_face=settings.min_face)
     _bound_memory(settings.limits)
     ready = Ready(finder.name, getattr(finder, "notice", ""))
     return ready, partial(decode_request, settings=settings, finder=finder)

@@ -11,7 +11,7 @@ from benchmarks.speed import page as speed_page
 from benchmarks.speed import scan as speed
 from benchmarks.speed.workload import KINDS, jpeg, portrait, write_folder
 from bladescan.detectors.shipped import ONNX
-from bladescan.faces.finders import open_face_detector
+from bladescan.faces.finders import open_face_finder
 from bladescan.images.decoding import decode_image
 from bladescan.images.limits import Limits
 
@@ -27,13 +27,13 @@ def test_a_picture_has_the_size_and_the_faces_of_its_kind(face, kind):
     assert data == jpeg(kind, face, 1) != jpeg(kind, face, 2)
     assert Image.open(io.BytesIO(data)).size == KINDS[kind][:2]
     image = next(decode_image(data, Limits()).frames)[1]
-    assert len(open_face_detector("yunet").find(image)) == KINDS[kind][2]
+    assert len(open_face_finder("yunet").find(image)) == KINDS[kind][2]
 
 
 def test_every_stage_of_a_picture_with_a_face_takes_time(face, tmp_path):
     folder = write_folder(tmp_path / "few", "512 px, one face", face, 2, 2)
     backend = speed.Runtime("onnx", ONNX).open(1)
-    found = speed.stages(sorted(folder.iterdir()), open_face_detector("yunet"), backend, 1)
+    found = speed.stages(sorted(folder.iterdir()), open_face_finder("yunet"), backend, 1)
     assert list(found) == ["read and decode", "find faces", "crop", "encoder and heads", "rows"]
     assert min(found.values()) > 0
 

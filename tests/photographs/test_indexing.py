@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from bladescan.base.errors import DataError, UnknownNameError, UsageError
-from bladescan.faces.finders import open_face_detector
+from bladescan.faces.finders import open_face_finder
 from bladescan.photographs.index import IndexEntry, PhotographIndex
 from bladescan.photographs.indexing import index_photographs, open_index
 from bladescan.photographs.tag_summary import TagSummary, summarise
@@ -245,7 +245,7 @@ def fdf(portrait, tmp_path):
     """A small imitation of the data set: four pictures, the last without an entry, and one bad box."""
     root = tmp_path / "fdf"
     (root / "images" / "128").mkdir(parents=True)
-    picture, box = square_face(portrait, open_face_detector("auto"))
+    picture, box = square_face(portrait, open_face_finder("auto"))
     for number, flip in enumerate((False, True, False, True)):
         image = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else picture
         image = image.point(lambda v, n=number: min(v + n // 2, 255))
