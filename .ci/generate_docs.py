@@ -17,6 +17,11 @@ from bladescan.base.exit_codes import MEANINGS
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs" / "cli.md"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+RULE = """\
+These are the defaults of `scan`; `--fail-on` and `--allow-empty` choose what counts, see
+[operations](operations.md#exit-codes). Every other command ends with 0, 2 or the code of a signal.
+Treat a code that you do not know as a failure: a later version may add one, and a process that is
+killed outright ends with 128 plus the number of the signal (137)."""
 TABLE = re.compile(r"(?<=<!-- rooms -->\n).*(?=<!-- end of rooms -->)", re.DOTALL)
 
 
@@ -26,7 +31,7 @@ def reference() -> str:
     environment = dict(os.environ) | {"COLUMNS": "100"}
     out = subprocess.run(command, capture_output=True, check=True, text=True, env=environment).stdout
     codes = "\n".join(f"| {code.value} | {meaning} |" for code, meaning in MEANINGS.items())
-    return f"{out.strip()}\n\n## Exit codes\n\n| code | means |\n|---|---|\n{codes}\n"
+    return f"{out.strip()}\n\n## Exit codes\n\n| code | means |\n|---|---|\n{codes}\n\n{RULE}\n"
 
 
 def contributing(page: str, rooms: list[str]) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         UnknownNameError,
         UsageError,
     )
+    from bladescan.base.exit_codes import ExitCode, ExitRule
     from bladescan.base.records import (
         Cost,
         FaceBox,
@@ -67,6 +68,7 @@ _ROOMS = {
     "base.errors": "BackendError BladescanError BucketError DataError DetectorError DeviceUnavailableError "
     "ImageError MissingDependencyError OutputError RecipeError TooManyErrorsError UnknownNameError "
     "UsageError",
+    "base.exit_codes": "ExitCode ExitRule",
     "base.records": "Cost FaceBox FaceCrop FaceVerdict ImageRecord Reason Scores Verdict",
     "evaluation.job": "EvaluateOptions Evaluation evaluate save_evaluation",
     "exporting.job": "ExportOptions export",
@@ -114,6 +116,8 @@ __all__ = [
     "EngineReport",
     "EvaluateOptions",
     "Evaluation",
+    "ExitCode",
+    "ExitRule",
     "ExportOptions",
     "FaceBox",
     "FaceCrop",

@@ -209,7 +209,7 @@ def spread(sets: Mapping[str, Faces], n: int) -> tuple[list[Path], list[Path], N
 def timed(bench: Bench, peers: Mapping[str, Peer], sets: Mapping[str, Faces]) -> dict[str, float]:
     """Median seconds for an image over rounds in which all take turns."""
     files, pngs, pixels = spread(sets, N_TIMED)
-    model = ("--model", bench.detector, "--exit-zero")
+    model = ("--model", bench.detector, "--fail-on", "unreadable")
     works: dict[str, Work] = {
         "ours, crop": lambda: score_in_batches(bench.backend, pixels, BATCH),
         "ours, file": lambda: scan(*model, *files),

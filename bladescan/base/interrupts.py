@@ -8,7 +8,7 @@ from bladescan.base.exit_codes import ExitCode
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM, on its way out of the command.
+    """SIGHUP, SIGINT or SIGTERM, on its way out of the command.
 
     Args:
         number: of the signal.
@@ -16,7 +16,7 @@ class Interrupted(BaseException):
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
-        self.exit_code = ExitCode.TERMINATED if number == signal.SIGTERM else ExitCode.INTERRUPTED
+        self.exit_code = ExitCode(128 + number)
 
 
 def exit_code_of(exc: BaseException) -> ExitCode:

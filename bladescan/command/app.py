@@ -28,7 +28,8 @@ from bladescan.command.guard import prepare_streams, say_failed
 app = typer.Typer(
     name="bladescan",
     help="Tell AI-generated faces from photographs, in batches.",
-    epilog="Exit codes: 0 nothing flagged, 1 something flagged, 2 could not run, 3 some sources not scanned.",
+    epilog="Exit codes: 0 nothing flagged, 1 something flagged, 2 could not run, 3 some sources not scanned, "
+    "4 both 1 and 3.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -22,7 +22,7 @@ from bladescan.base.interrupts import Interrupted
 from bladescan.base.logs import LogSettings, install
 from bladescan.base.text import without_password
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 AGAIN_S = 1.0
 """How long after a signal a command that has not begun to end is told again."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -125,7 +125,9 @@ def _trace() -> str:
 
 @contextmanager
 def _signals_raise() -> Iterator[None]:
-    """Raise at the first SIGINT or SIGTERM; later ones must not break the clean-up off.
+    """Raise at the first SIGHUP, SIGINT or SIGTERM; later ones must not break the clean-up off.
+
+    One that the caller ignores (nohup, a job in the background) stays ignored.
 
     Where Python swallows what a handler raises (in a callback of the garbage collector, or under a bare
     ``except``) the exception is gone without having left the command: then it is raised again.
@@ -145,7 +147,8 @@ def _signals_raise() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, AGAIN_S, AGAIN_S)
         raise watched()
 
-    before = {number: signal.signal(number, leave) for number in (*_SIGNALS, signal.SIGALRM)}
+    heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, leave) for number in (*heard, signal.SIGALRM)}
     try:
         yield
     finally:

@@ -56,8 +56,9 @@ def source_query(
 
 def listed(paths: list[str], stdin: BinaryIO | None) -> Iterator[Source]:
     """List what an option of folders, files or lists (``-``) names."""
-    from bladescan.sources.listing import list_sources
+    from bladescan.sources.listing import check_paths, list_sources
 
+    check_paths(paths)
     return list_sources(source_query(paths), stdin=stdin)
 
 

@@ -85,7 +85,7 @@ def _gauges(summary: RunSummary, run: RunInfo | None, ended: float) -> Iterator[
     reasons = {reason.value: summary.reasons.get(reason.value, 0) for reason in Reason}
     yield _Gauge("timestamp_seconds", "When the last scan ended, since 1970.", one(round(ended, 3)))
     yield _Gauge("duration_seconds", "Wall clock of the last scan.", one(summary.seconds))
-    yield _Gauge("exit_code", "Exit code of the last scan, before --exit-zero.", one(summary.exit_code))
+    yield _Gauge("exit_code", "Exit code of the last scan.", one(summary.exit_code))
     yield _Gauge("complete", "1 if the last scan finished, else 0.", one(int(summary.complete)))
     yield _Gauge("images", "Images of the last scan by verdict.", _by("verdict", summary.verdicts))
     yield _Gauge("unreadable_images", "Unreadable images of the last scan by reason.", _by("reason", reasons))

@@ -144,9 +144,22 @@ Show = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
-ExitZero = Annotated[
+FailOn = Annotated[
+    str,
+    Option(
+        metavar="WHAT",
+        help="What makes the exit code other than 0: flagged (1), unreadable (3), both (4 where both "
+        "happen), or none.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+AllowEmpty = Annotated[
     bool,
-    Option("--exit-zero", help="Exit with 0 instead of 1 when something is flagged.", rich_help_panel=OUTPUT),
+    Option(
+        "--allow-empty",
+        help="Exit with 0 instead of 3 when there is nothing to scan.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 Quiet = Annotated[
     bool, Option("--quiet", "-q", help="Print no progress, warnings or summary.", rich_help_panel=OUTPUT)

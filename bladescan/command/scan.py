@@ -5,8 +5,8 @@ from __future__ import annotations
 import typer
 
 import bladescan
-from bladescan.base.errors import OutputError, UsageError
-from bladescan.base.exit_codes import ExitCode
+from bladescan.base.errors import OutputError, UnknownNameError, UsageError
+from bladescan.base.exit_codes import ExitRule
 from bladescan.command import options as o
 from bladescan.command.guard import guarded, is_closed
 from bladescan.command.inputs import check_apart, raw_stdin, source_query
@@ -35,7 +35,8 @@ def scan(
     resume: o.Resume = False,
     ledger: o.LedgerFile = None,
     show: o.Show = "all",
-    exit_zero: o.ExitZero = False,
+    fail_on: o.FailOn = "flagged,unreadable",
+    allow_empty: o.AllowEmpty = False,
     quiet: o.Quiet = False,
     backend: o.BackendName = "auto",
     device: o.Device = "auto",
@@ -71,6 +72,7 @@ def scan(
         n_workers=workers,
         cluster=cluster,
         max_errors=max_errors,
+        exit_rule=_exit_rule(fail_on, allow_empty),
     )
     query = source_query(
         paths, files_from, null, include, exclude, hidden, follow_links, shard, output, ledger, metrics
@@ -81,8 +83,17 @@ def scan(
     if is_closed(1) and output in (None, "-"):
         raise OutputError("standard output is closed: use -o FILE")
     summary = bladescan.run_scan(asked, query, where, listener, stdin=raw_stdin())
-    code = ExitCode(summary.exit_code)
-    raise typer.Exit(ExitCode.CLEAN if code is ExitCode.FLAGGED and exit_zero else code)
+    raise typer.Exit(summary.exit_code)
+
+
+def _exit_rule(fail_on: str, allow_empty: bool) -> ExitRule:
+    words = [word.strip() for word in fail_on.split(",")]
+    for word in words:
+        if word not in ("flagged", "unreadable", "none"):
+            raise UnknownNameError("choice of --fail-on", word, ("flagged", "unreadable", "none"))
+    if "none" in words and len(words) > 1:
+        raise UsageError(f"--fail-on {fail_on}: none excludes the others")
+    return ExitRule("flagged" in words, "unreadable" in words, allow_empty)
 
 
 def _decoder(

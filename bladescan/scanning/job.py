@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from bladescan.base.errors import OutputError, TooManyErrorsError
-from bladescan.base.exit_codes import ExitCode
 from bladescan.base.interrupts import Interrupted, exit_code_of
 from bladescan.base.output_files import is_special
 from bladescan.base.records import ImageRecord
@@ -65,8 +64,8 @@ def run_scan(
 ) -> RunSummary:
     """Scan all sources into an output, and tell a listener how it goes.
 
-    The detector is loaded first; then sources are listed, the output is opened, and each source gets its row,
-    in order. A scan that is broken off keeps what it has finished.
+    The paths are looked at and the detector is loaded first; then the output is opened, and each source gets
+    its row, in order. A scan that is broken off keeps what it has finished.
 
     Args:
         options: what scans.
@@ -105,22 +104,22 @@ class _Run:
     ) -> None:
         self.options, self.output, self.listener = options, output, listener
         self.query, self.stdin = query, stdin
-        self.tally = Tally()
+        self.tally = Tally(options.exit_rule)
         self.info: RunInfo | None = None
 
     def to_its_end(self) -> RunSummary:
+        sources = sources_of(self.query, self.stdin)  # a path that does not exist is said before any work
         with Scanner(self.options) as scanner:
             self.info = scanner.run_info()
             self.tally.begin()
             try:
-                summary = self._scan(scanner, self.info)
+                summary = self._scan(scanner, self.info, sources)
             except TooManyErrorsError:
-                summary = self.tally.summary(ExitCode.INCOMPLETE)
+                summary = self.tally.summary(self.tally.exit_code(is_stopped=True))
             self.listener.ended(summary, scanner.describe())
         return summary
 
-    def _scan(self, scanner: Scanner, info: RunInfo) -> RunSummary:
-        sources = sources_of(self.query, self.stdin)
+    def _scan(self, scanner: Scanner, info: RunInfo, sources: Iterable[Source]) -> RunSummary:
         output, asked = self.output, self.output.earlier_options()
         with (
             EarlierVerdicts(asked, scanner.deciding(), holds_back=scanner.holds_back) as earlier,
@@ -162,7 +161,7 @@ class _Run:
             yield
         except (Interrupted, KeyboardInterrupt, TooManyErrorsError) as exc:
             stopped = isinstance(exc, TooManyErrorsError)
-            code = ExitCode.INCOMPLETE if stopped else exit_code_of(exc)
+            code = self.tally.exit_code(is_stopped=True) if stopped else exit_code_of(exc)
             kept: str | None
             try:
                 kept = sink.keep_partial(self.tally.summary(code))

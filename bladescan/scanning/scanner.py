@@ -15,6 +15,7 @@ from bladescan import __version__
 from bladescan.base import clock
 from bladescan.base.closing import Closing
 from bladescan.base.errors import TooManyErrorsError, UsageError
+from bladescan.base.exit_codes import ExitRule
 from bladescan.base.records import ImageRecord, Verdict
 from bladescan.detectors.calibration import false_alarm_threshold
 from bladescan.detectors.manifest import Manifest
@@ -66,6 +67,7 @@ class ScanOptions:
         n_workers: processes that scan: 1 is this one, 0 as many as cores.
         cluster: ``dask:ADDRESS`` or ``ray:ADDRESS`` of a cluster that scans instead.
         max_errors: most sources that may be unreadable; None for any number.
+        exit_rule: what makes the exit code other than 0.
     """
 
     model: Path | None = None
@@ -77,6 +79,7 @@ class ScanOptions:
     n_workers: int = 1
     cluster: str | None = None
     max_errors: int | None = None
+    exit_rule: ExitRule = ExitRule()
 
     def __post_init__(self) -> None:
         if self.cluster is not None and self.n_workers != 1:

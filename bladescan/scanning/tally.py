@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from bladescan.base.exit_codes import ExitCode
+from bladescan.base.exit_codes import ExitCode, ExitRule
 from bladescan.base.records import Cost, ImageRecord, Verdict
 from bladescan.outputs.run import RunSummary
 from bladescan.sources.source import Source
@@ -18,8 +18,9 @@ STAGES = ("list", "fetch", "decode", "score", "write")
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of a scan and what it spends; owns its exit code."""
+    """Counts of a scan and what it spends; owns its exit code, by a rule."""
 
+    rule: ExitRule = ExitRule()
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     n_faces: int = 0
@@ -65,11 +66,14 @@ class Tally:
                 return
             yield source
 
-    def exit_code(self) -> ExitCode:
-        """Tell what the shell is told of a scan that ran to its end."""
-        if self.verdicts[Verdict.UNREADABLE] or not (self.verdicts.total() or self.n_unchanged):
-            return ExitCode.INCOMPLETE
-        return ExitCode.FLAGGED if self.verdicts[Verdict.AI_GENERATED] else ExitCode.CLEAN
+    def exit_code(self, *, is_stopped: bool = False) -> ExitCode:
+        """Tell what the shell is told of a scan that ran to its end, or was stopped by a limit."""
+        return self.rule.code(
+            n_flagged=self.verdicts[Verdict.AI_GENERATED],
+            n_unreadable=self.verdicts[Verdict.UNREADABLE],
+            is_empty=not (self.verdicts.total() or self.n_unchanged),
+            is_stopped=is_stopped,
+        )
 
     def summary(self, exit_code: ExitCode | None = None) -> RunSummary:
         """Make the summary record; an exit code given here means that the scan did not reach its end."""

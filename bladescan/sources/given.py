@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
-from bladescan.sources.listing import list_sources
+from bladescan.sources.listing import check_paths, list_sources
 from bladescan.sources.query import SourceQuery
 from bladescan.sources.source import Source
 
@@ -18,16 +18,19 @@ def sources_of(given: Given, stdin: BinaryIO | None = None) -> Iterator[Source]:
     """List what is given, in its order.
 
     Args:
-        given: paths are listed by the rules of a query of their own, folders recursively.
+        given: paths are listed by the rules of a query of their own, folders recursively. One of several that
+            does not exist becomes a source with a problem.
         stdin: where the path ``-`` reads names from.
 
     Raises:
-        BladescanError: see `bladescan.sources.listing.list_sources`.
+        BladescanError: a query names a path that does not exist; also see
+            `bladescan.sources.listing.list_sources`.
     """
-    if isinstance(given, SourceQuery):
-        return list_sources(given, stdin=stdin)
     if isinstance(given, str | os.PathLike):
-        given = [given]
+        given = SourceQuery((os.fspath(given),))
+    if isinstance(given, SourceQuery):
+        check_paths(given.paths)
+        return list_sources(given, stdin=stdin)
     return _each(given, stdin)
 
 

@@ -8,9 +8,10 @@ below a folder are names left out: hidden ones, folders behind symbolic links, a
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from bladescan.base.errors import BladescanError, ImageError, UsageError
@@ -57,6 +58,27 @@ def list_sources(query: SourceQuery, *, stdin: BinaryIO | None) -> Iterator[Sour
         return found
     shard = query.shard
     return (source for source in found if in_shard(source.name, shard) or _concerns_all_shards(source))
+
+
+def check_paths(paths: Iterable[str]) -> None:
+    """Check that paths which the user wrote out exist, before any work. Names in lists may be gone.
+
+    Raises:
+        UsageError: one does not.
+    """
+    for path in paths:
+        if path != "-" and not is_url(path) and _is_missing(path):
+            raise UsageError(f"{path}: no such file or folder")
+
+
+def _is_missing(path: str) -> bool:
+    try:
+        os.stat(path)
+    except ValueError:  # a NUL
+        return True
+    except OSError as exc:
+        return exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+    return False
 
 
 def _concerns_all_shards(source: Source) -> bool:

@@ -134,10 +134,27 @@ def test_a_name_that_is_not_utf8_comes_out_as_its_own_bytes(bladescan, samples, 
     assert os.fsencode(row["path"]) == name
 
 
-def test_flagged_is_1_and_exit_zero_makes_it_0(bladescan, samples):
-    picture = samples / "portrait.jpg"
-    assert bladescan("scan", picture, "--false-alarm", "0.99").returncode == ExitCode.FLAGGED
-    assert bladescan("scan", picture, "--false-alarm", "0.99", "--exit-zero").returncode == ExitCode.CLEAN
+@pytest.mark.parametrize(
+    "fail_on,flagged,unreadable,both",
+    [("flagged,unreadable", 1, 3, 4), ("flagged", 1, 0, 1), ("unreadable", 0, 3, 3), ("none", 0, 0, 0)],
+)
+def test_the_exit_code_tells_what_was_found_as_far_as_it_is_asked(
+    bladescan, samples, fail_on, flagged, unreadable, both
+):
+    face, cut = samples / "portrait.jpg", samples / "cut-off.jpg"
+    for pictures, code in (([face], flagged), ([cut], unreadable), ([face, cut], both)):
+        done = bladescan(
+            "scan", *pictures, "--false-alarm", "0.99", "--fail-on", fail_on, "--format", "jsonl"
+        )
+        summary = json.loads(done.stdout.splitlines()[-1])
+        assert done.returncode == summary["exit_code"] == code
+        assert summary["complete"] is True
+
+
+@pytest.mark.parametrize("value", ["flaged", "", "none,flagged"])
+def test_a_choice_of_fail_on_that_is_none_is_said(in_process, samples, value):
+    done = in_process("scan", samples, "--fail-on", value)
+    assert done.exit_code == ExitCode.FAILED and "--fail-on" in done.stderr
 
 
 def test_a_false_discovery_rate_decides_over_the_whole_scan(bladescan, samples):
@@ -151,10 +168,30 @@ def test_a_false_discovery_rate_decides_over_the_whole_scan(bladescan, samples):
     assert lines[0]["fdr"] == 0.999 and lines[0]["false_alarm"] is None
 
 
-def test_an_empty_folder_is_incomplete(bladescan, tmp_path):
-    done = bladescan("scan", tmp_path)
+def test_an_empty_folder_or_list_is_incomplete_unless_that_is_allowed(bladescan, tmp_path):
+    (tmp_path / "list").touch()
+    (tmp_path / "folder").mkdir()
+    for what in ([tmp_path / "folder"], ["--files-from", tmp_path / "list"]):
+        done = bladescan("scan", *what)
+        assert done.returncode == ExitCode.INCOMPLETE and b"nothing to scan" in done.stderr
+        assert bladescan("scan", *what, "--allow-empty").returncode == ExitCode.CLEAN
+        assert bladescan("scan", *what, "--fail-on", "none").returncode == ExitCode.INCOMPLETE
+
+
+@pytest.mark.parametrize("name", ["gone", "gone/below", "link", "x.jpg/below", "n" * 300])
+def test_a_path_that_does_not_exist_is_said_before_any_work(bladescan, samples, tmp_path, name):
+    (tmp_path / "link").symlink_to("nothing")
+    (tmp_path / "x.jpg").write_bytes((samples / "portrait.jpg").read_bytes())
+    done = bladescan("scan", "x.jpg", name, "-o", "v.csv", cwd=tmp_path)
+    assert done.returncode == ExitCode.FAILED
+    assert done.stderr.decode() == f"bladescan: {name}: no such file or folder\n"
+    assert not (tmp_path / "v.csv").exists()
+
+
+def test_a_name_of_a_list_that_does_not_exist_has_its_row(bladescan, tmp_path):
+    done = bladescan("scan", "-", stdin=b"gone.jpg\n", cwd=tmp_path)
     assert done.returncode == ExitCode.INCOMPLETE
-    assert b"nothing to scan" in done.stderr
+    assert [row["reason"] for row in rows(done.stdout)] == ["not-found"]
 
 
 @pytest.mark.parametrize(
@@ -189,6 +226,7 @@ def test_an_empty_folder_is_incomplete(bladescan, tmp_path):
 def test_what_cannot_run_is_one_line_and_exit_code_2(in_process, tmp_path, monkeypatch, arguments, message):
     garbage = tmp_path / "model.onnx"
     garbage.write_bytes(os.urandom(4096))
+    (tmp_path / "x").touch()
     monkeypatch.chdir(tmp_path)
     done = in_process(*(argument.replace("{garbage}", str(garbage)) for argument in arguments))
     said = done.stderr
@@ -203,7 +241,7 @@ def test_what_cannot_run_is_one_line_and_exit_code_2(in_process, tmp_path, monke
     "option", [["--nonsense"], ["--timeout", "nan"], ["--timeout", "inf"], ["--workers", "-1"]]
 )
 def test_an_option_out_of_range_is_a_usage_error(bladescan, option):
-    assert bladescan("scan", "x", *option).returncode == ExitCode.FAILED
+    assert bladescan("scan", ".", *option).returncode == ExitCode.FAILED
 
 
 def test_a_full_disk_is_an_error(bladescan, samples):
@@ -229,7 +267,7 @@ def test_a_file_name_cannot_steer_the_terminal(bladescan, tmp_path):
     assert b"\x1b" not in done.stderr + done.stdout
 
 
-@pytest.mark.parametrize("number,code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("number,code", [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_scan_keeps_what_was_finished(samples, tmp_path, number, code):
     (tmp_path / "v.jsonl").write_text("the old file")
     command = [sys.executable, "-m", "bladescan", "scan", "-", "-o", "v.jsonl"]
@@ -250,6 +288,22 @@ def test_an_interrupted_scan_keeps_what_was_finished(samples, tmp_path, number, 
     assert "; the same command with --resume continues" in said
     left = [".v.jsonl.bladescan-journal", "v.jsonl", "v.partial.jsonl"]
     assert sorted(p.name for p in tmp_path.iterdir()) == left
+
+
+@pytest.mark.parametrize("name", ["HUP", "INT", "TERM"])
+def test_a_signal_that_the_caller_ignores_stays_ignored(samples, name):
+    command = f"trap '' {name}; exec {sys.executable} -m bladescan scan - --format jsonl"
+    pipe = subprocess.PIPE
+    with subprocess.Popen(["bash", "-c", command], stdin=pipe, stdout=pipe, stderr=pipe) as scan:
+        assert scan.stdin is not None and scan.stdout is not None
+        scan.stdin.write(f"{samples / 'no-face.webp'}\n".encode())
+        scan.stdin.flush()
+        assert json.loads(scan.stdout.readline())["type"] == "run"
+        assert json.loads(scan.stdout.readline())["type"] == "image"
+        scan.send_signal(getattr(signal, f"SIG{name}"))
+        time.sleep(0.3)
+        out, _ = scan.communicate(timeout=60)
+    assert scan.returncode == ExitCode.CLEAN and json.loads(out)["complete"] is True
 
 
 def wait_until_begun(pid: int) -> None:
@@ -374,7 +428,7 @@ def test_an_interrupted_discovery_rate_keeps_what_was_finished(samples, tmp_path
 
 
 def test_an_unknown_backend_is_one_line_of_a_real_process(bladescan):
-    done = bladescan("scan", "x", "--backend", "onxn")
+    done = bladescan("scan", ".", "--backend", "onxn")
     assert (done.returncode, done.stdout) == (ExitCode.FAILED, b"")
     assert done.stderr.startswith(b"bladescan: unknown backend 'onxn'") and done.stderr.count(b"\n") == 1
 
@@ -398,7 +452,7 @@ def test_doctor_fails_on_a_bad_detector(bladescan, tmp_path):
 
 
 def test_help_and_usage_errors_are_plain_in_a_pipe_and_load_no_rich(bladescan):
-    helped, wrong = bladescan("scan", "--help"), bladescan("scan", "x", "--bogus")
+    helped, wrong = bladescan("scan", "--help"), bladescan("scan", ".", "--bogus")
     assert helped.stdout.isascii() and b"--files-from FILE" in helped.stdout
     assert wrong.returncode == ExitCode.FAILED and wrong.stderr.endswith(b"Error: No such option: --bogus\n")
     code = "import sys; from bladescan.command.app import app; print('rich' in sys.modules)"

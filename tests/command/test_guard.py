@@ -53,7 +53,12 @@ def run(where: str, what: str, number: int) -> subprocess.CompletedProcess[bytes
 
 @pytest.mark.parametrize("where", [BARE_EXCEPT, FINALISER], ids=["bare except", "finaliser"])
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, ExitCode.INTERRUPTED), (signal.SIGTERM, ExitCode.TERMINATED)]
+    ("number", "code"),
+    [
+        (signal.SIGHUP, ExitCode.HUNG_UP),
+        (signal.SIGINT, ExitCode.INTERRUPTED),
+        (signal.SIGTERM, ExitCode.TERMINATED),
+    ],
 )
 def test_a_signal_whose_exception_was_swallowed_ends_the_command_all_the_same(where, number, code):
     done = run(where, "strike(); time.sleep(50)", number)

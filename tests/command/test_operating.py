@@ -139,10 +139,10 @@ def test_a_url_of_a_list_that_is_none_is_hashed_too(scan, folder):
 @pytest.mark.parametrize(
     "arguments,message",
     [
-        (["scan", "x", "--log-format", "json", "--nonsense"], "No such option"),
-        (["scan", "x", "--log-format=json", "--max-errors", "-1"], "--max-errors"),
-        (["scan", "x", "--log-format", "json", "--backend", "onxn"], "Did you mean 'onnx'?"),
-        (["scan", "x", "--log-format", "json", "--metrics", "/nonexistent/m.prom"], "/nonexistent"),
+        (["scan", ".", "--log-format", "json", "--nonsense"], "No such option"),
+        (["scan", ".", "--log-format=json", "--max-errors", "-1"], "--max-errors"),
+        (["scan", ".", "--log-format", "json", "--backend", "onxn"], "Did you mean 'onnx'?"),
+        (["scan", ".", "--log-format", "json", "--metrics", "/nonexistent/m.prom"], "/nonexistent"),
     ],
 )
 def test_what_cannot_run_is_one_json_line(bladescan, arguments, message):
@@ -203,7 +203,7 @@ def test_as_many_unreadable_sources_as_allowed_do_not_stop_a_scan(scan):
 
 def test_a_scan_that_cannot_begin_leaves_metrics(bladescan, tmp_path):
     options = ("--metrics", tmp_path / "nightly.prom", "--model", tmp_path / "missing.onnx")
-    assert bladescan("scan", "x", *options).returncode == ExitCode.FAILED
+    assert bladescan("scan", ".", *options).returncode == ExitCode.FAILED
     found, scan = samples((tmp_path / "nightly.prom").read_text()), ("scan", "nightly")
     assert (found["exit_code", scan], found["complete", scan]) == (2, 0)
     assert found["images", scan, ("verdict", "unreadable")] == 0
@@ -228,11 +228,11 @@ def test_an_interrupted_scan_leaves_metrics_and_a_line(tmp_path):
 
 
 def test_metrics_that_nobody_would_collect_are_an_error(bladescan, tmp_path):
-    done = bladescan("scan", "x", "--metrics", tmp_path / "m.txt")
+    done = bladescan("scan", ".", "--metrics", tmp_path / "m.txt")
     assert done.returncode == ExitCode.FAILED and b"expected a name that ends in .prom" in done.stderr
     assert not (tmp_path / "m.txt").exists()
     os.mkfifo(tmp_path / "m.prom")
-    done = bladescan("scan", "x", "--metrics", tmp_path / "m.prom")
+    done = bladescan("scan", ".", "--metrics", tmp_path / "m.prom")
     assert done.returncode == ExitCode.FAILED and b"m.prom: is a device or a pipe" in done.stderr
 
 
