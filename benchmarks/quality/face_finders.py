@@ -26,9 +26,9 @@ from PIL import Image, ImageOps
 
 from benchmarks.tables import parser, table
 from bladescan.base.records import FaceBox
-from bladescan.faces.crops import AnyImage, Pixels
 from bladescan.faces.finders import FaceFinder
 from bladescan.faces.mtcnn import Mtcnn
+from bladescan.faces.pictures import AnyImage, Pixels
 from bladescan.faces.search import LOOKS, distinct, search
 from bladescan.faces.yunet import YUNET_MIN_SCORE, YuNet
 
@@ -46,6 +46,7 @@ SCENES_WITH_PEOPLE = (
     "metadata_extractor-97498b692b",
     "metadata_extractor-9b7032bd0b",
     "metadata_extractor-9d7564ab73",
+    "metadata_extractor-bdfda953ec",
     "metadata_extractor-d3c1b834ee",
     "metadata_extractor-a6d208fa16",
     "metadata_extractor-e2b1c087d7",

@@ -25,8 +25,8 @@ from PIL import Image, ImageDraw
 from benchmarks.quality.face_finders import files, read
 from benchmarks.tables import heading, parser, row
 from bladescan.base.records import FaceBox
-from bladescan.faces.crops import Pixels
 from bladescan.faces.mtcnn import landmarks_in
+from bladescan.faces.pictures import Pixels
 from bladescan.faces.yunet import YuNet
 from bladescan.pretext.manipulations import Ellipse, eye_region, mouth_region, nose_region
 from bladescan.runtimes.onnx_session import open_session

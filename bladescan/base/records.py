@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 CROP_SIZE = 224
 """Side in pixels of the square face crop that every backend takes."""
 
+ROTATIONS = (0, 90, 180, 270)
+"""Degrees clockwise by which a face may be turned in its picture: those in which faces are searched."""
+
 
 class Verdict(str, Enum):
     """The verdict on an image or on one face."""
@@ -52,7 +55,8 @@ class FaceBox:
         x0, y0, x1, y1: corners in pixels of the oriented frame; may reach past its border.
         score: detection score in [0, 1].
         landmarks: five (x, y) points in pixels (left eye, right eye, nose tip, left and right mouth
-            corner, as seen in the image), or None if the face finder gives none.
+            corner, as seen once the face is upright), or None if the face finder gives none.
+        rotation: one of `ROTATIONS`: 0 upright, 180 on its head, 90 or 270 lying.
     """
 
     x0: float
@@ -61,6 +65,7 @@ class FaceBox:
     y1: float
     score: float
     landmarks: tuple[tuple[float, float], ...] | None = None
+    rotation: int = 0
 
     @property
     def side(self) -> float:

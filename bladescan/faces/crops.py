@@ -13,11 +13,16 @@ from PIL import Image
 
 from bladescan.base.records import CROP_SIZE, FaceBox
 from bladescan.detectors.manifest import FACE_RULE, FaceRule, Resize
-
-Pixels = NDArray[np.uint8]
-AnyImage = Image.Image | Pixels
-"""RGB, as Pillow holds it or as an array ``[h, w, 3]``: each form is used as it is where it can be."""
-Corners = tuple[float, float, float, float]
+from bladescan.faces.pictures import (
+    AnyImage,
+    Corners,
+    Pixels,
+    image_size,
+    upright,
+    upright_box,
+    upright_corners,
+    upright_size,
+)
 
 
 def crop_face(
@@ -27,13 +32,16 @@ def crop_face(
     *,
     size: int = CROP_SIZE,
 ) -> Pixels:
-    """Cut out the square crop ``[size, size, 3]`` of one face; see `crop_square` for where.
+    """Cut out the square crop ``[size, size, 3]`` of one face, upright; see `crop_square` for where.
 
+    The crop of a turned face is, pixel for pixel, that of the picture turned so that the face stands upright.
     With the rule's ``antialias`` every pixel of the square counts. With ``bilinear`` a pixel of the crop is
     mixed from four of the image however large the square is, as the authors of BLADES resize a tensor of
     pixels: for encoders that learned so.
     """
-    return _RESAMPLE[rule.resize](image, crop_square(box, *image_size(image), rule), size)
+    whole, turn = image_size(image), box.rotation
+    square = crop_square(upright_box(box, whole, turn), *upright_size(whole, turn), rule)
+    return _RESAMPLE[rule.resize](image, square, size, turn)
 
 
 def crop_square(box: FaceBox, width: int, height: int, rule: FaceRule = FACE_RULE) -> Corners:
@@ -59,37 +67,38 @@ def crop_side(box: FaceBox | None, width: int, height: int, rule: FaceRule = FAC
 def whole_crop(image: AnyImage, rule: FaceRule = FACE_RULE, *, size: int = CROP_SIZE) -> Pixels:
     """Take the whole image as one crop ``[size, size, 3]``; one that is not square is squeezed."""
     width, height = image_size(image)
-    return _RESAMPLE[rule.resize](image, (0.0, 0.0, float(width), float(height)), size)
+    return _RESAMPLE[rule.resize](image, (0.0, 0.0, float(width), float(height)), size, 0)
 
 
-def image_size(image: AnyImage) -> tuple[int, int]:
-    """Give width and height."""
-    return image.size if isinstance(image, Image.Image) else (image.shape[1], image.shape[0])
+def _part(image: AnyImage, corners: Corners, turn: int) -> tuple[Image.Image, Corners]:
+    """Cut out the pixels that a rectangle of the upright picture touches; also its corners within them.
 
-
-def _part(image: AnyImage, corners: Corners) -> tuple[Image.Image, Corners]:
-    """Cut out the pixels that a rectangle touches; also return its corners within them."""
+    The part is turned upright, not the picture: a face is a small share of twelve megapixels.
+    """
     x0, y0, x1, y1 = corners
-    left, top, right, bottom = int(x0), int(y0), int(np.ceil(x1)), int(np.ceil(y1))
-    within = (x0 - left, y0 - top, x1 - left, y1 - top)
+    touched = int(x0), int(y0), int(np.ceil(x1)), int(np.ceil(y1))
+    within = (x0 - touched[0], y0 - touched[1], x1 - touched[0], y1 - touched[1])
+    back = -turn % 360
+    lying = upright_corners(touched, upright_size(image_size(image), turn), back)
+    left, top, right, bottom = map(int, lying)
     if isinstance(image, Image.Image):
-        return image.crop((left, top, right, bottom)), within
-    return Image.fromarray(np.ascontiguousarray(image[top:bottom, left:right])), within
+        return upright(image.crop((left, top, right, bottom)), turn), within
+    return Image.fromarray(np.ascontiguousarray(upright(image[top:bottom, left:right], turn))), within
 
 
-def _antialias(image: AnyImage, corners: Corners, size: int) -> Pixels:
+def _antialias(image: AnyImage, corners: Corners, size: int, turn: int) -> Pixels:
     # Bilinear with its support widened when shrinking (antialiased): the kernel is never negative, so it
     # draws no halos around edges, and it is fixed-point arithmetic in Pillow, the same on every machine.
-    part, within = _part(image, corners)
+    part, within = _part(image, corners, turn)
     return np.asarray(part.resize((size, size), Image.Resampling.BILINEAR, box=within))
 
 
-def _bilinear(image: AnyImage, corners: Corners, size: int) -> Pixels:
+def _bilinear(image: AnyImage, corners: Corners, size: int, turn: int) -> Pixels:
     # What torch's interpolate(mode="bilinear", align_corners=False) gives, rounded to whole grey levels.
     x0, y0, x1, y1 = corners
     left, right, across = _neighbours(x0, x1, size)
     upper, lower, down = _neighbours(y0, y1, size)
-    pixels = np.asarray(_part(image, corners)[0])
+    pixels = np.asarray(_part(image, corners, turn)[0])
 
     def mixed(rows: NDArray[np.int64]) -> NDArray[np.float32]:
         line = pixels[rows]
@@ -115,7 +124,7 @@ def _neighbours(
     return first - int(start), second - int(start), (centres - first).astype(np.float32)
 
 
-_RESAMPLE: dict[Resize, Callable[[AnyImage, Corners, int], Pixels]] = {
+_RESAMPLE: dict[Resize, Callable[[AnyImage, Corners, int, int], Pixels]] = {
     "antialias": _antialias,
     "bilinear": _bilinear,
 }

@@ -15,8 +15,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from bladescan.base.errors import UnknownNameError, UsageError
 from bladescan.base.records import FaceBox, FaceCrop
 from bladescan.detectors.manifest import FACE_RULE, FaceRule
-from bladescan.faces.crops import AnyImage, crop_face, image_size, whole_crop
+from bladescan.faces.crops import crop_face, whole_crop
 from bladescan.faces.mtcnn import Mtcnn, mtcnn_files
+from bladescan.faces.pictures import AnyImage, image_size
 from bladescan.faces.scrfd import INSIGHTFACE_PACK, InsightFace, insightface_files
 from bladescan.faces.yunet import YUNET, YuNet
 

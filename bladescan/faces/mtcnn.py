@@ -18,8 +18,9 @@ from PIL import Image
 
 from bladescan.base.errors import BackendError, MissingDependencyError
 from bladescan.base.records import FaceBox
-from bladescan.faces.crops import AnyImage, Pixels
-from bladescan.faces.search import LOOKS, search
+from bladescan.faces.directions import TurnScores, search_around
+from bladescan.faces.pictures import AnyImage, Pixels, image_size
+from bladescan.faces.search import LOOKS, glance_side, search
 from bladescan.faces.suppression import suppress
 from bladescan.runtimes.onnx_session import UnloadableGraphError, open_session
 
@@ -27,6 +28,7 @@ Landmarks = tuple[tuple[float, float], ...]
 
 MTCNN_MIN_SCORES = (0.6, 0.7, 0.9)
 """Of P-net, R-net and O-net."""
+MTCNN_TURNS = TurnScores(sure=0.998, hint=0.7, least=0.95)
 
 _SMALLEST_MTCNN_FACE = 20  # pixels of the picture searched, as in the MTCNN paper
 _PYRAMID_STEP = 0.709  # about 1 / sqrt 2: each level halves the area
@@ -60,10 +62,20 @@ class Mtcnn:
 
     def find(self, image: AnyImage) -> list[FaceBox]:
         """Find the faces in an RGB image, highest score first, each with five landmarks."""
+        side = glance_side(image_size(image), self._looks)
+        return search_around(image, self._find_upright, self._glance, side, MTCNN_TURNS)
+
+    def _find_upright(self, image: AnyImage) -> list[FaceBox]:
         return search(image, self._look, self._looks, self._min_face)
 
     def _look(self, picture: Image.Image) -> list[FaceBox]:
-        p_score, r_score, o_score = self._min_scores
+        return self._faces(picture, self._min_scores)
+
+    def _glance(self, picture: Image.Image) -> list[FaceBox]:
+        return self._faces(picture, (*self._min_scores[:2], MTCNN_TURNS.hint))
+
+    def _faces(self, picture: Image.Image, min_scores: tuple[float, float, float]) -> list[FaceBox]:
+        p_score, r_score, o_score = min_scores
         proposed = _propose(picture, p_score)
         refined = _calibrated(_judge(picture, proposed, "rnet", r_score))
         refined = refined.take(suppress(refined.corners, 0.7))

@@ -11,18 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from bladescan.base.errors import BackendError, MissingDependencyError, first_line
 from bladescan.base.records import FaceBox
-from bladescan.faces.crops import AnyImage, Pixels
+from bladescan.faces.directions import TurnScores, search_around
+from bladescan.faces.pictures import AnyImage, Pixels, Size, image_size
 from bladescan.faces.search import distinct
 
 INSIGHTFACE_MIN_SCORE = 0.5
 """The value that insightface itself starts from."""
+INSIGHTFACE_TURNS = TurnScores(sure=0.8, hint=0.5, least=0.6)
+"""Not measured: no published weights were at hand."""
 INSIGHTFACE_PACK = "buffalo_l"
 INSIGHTFACE_NOTICE = (
     "insightface's pretrained models are licensed for non-commercial research only; its code is MIT"
 )
+
+_GLANCE_SIDE = 256  # pixels; insightface searches at 640 and 128
 
 
 class InsightFace:
@@ -57,15 +63,26 @@ class InsightFace:
 
     def find(self, image: AnyImage) -> list[FaceBox]:
         """Find the faces in an RGB image, highest score first."""
+        if max(image_size(image)) < self._min_face:
+            return []
+        return search_around(image, self._find_upright, self._glance, _GLANCE_SIDE, INSIGHTFACE_TURNS)
+
+    def _find_upright(self, image: AnyImage) -> list[FaceBox]:
+        return [box for box in self._faces(image) if box.side >= self._min_face]
+
+    def _glance(self, picture: Image.Image) -> list[FaceBox]:
+        return self._faces(picture, (_GLANCE_SIDE, _GLANCE_SIDE))
+
+    def _faces(self, image: AnyImage, input_size: Size | None = None) -> list[FaceBox]:
         bgr = np.ascontiguousarray(_not_too_thin(np.asarray(image))[:, :, ::-1])
-        rows, points = self._network.detect(bgr)
+        rows, points = self._network.detect(bgr, input_size=input_size)
         boxes = [
             FaceBox(x0, y0, x1, y1, min(max(score, 0.0), 1.0)) for x0, y0, x1, y1, score in rows.tolist()
         ]
         if points is not None:
             pairs = zip(boxes, points.tolist(), strict=True)
             boxes = [replace(box, landmarks=tuple((x, y) for x, y in five)) for box, five in pairs]
-        return [box for box in distinct(boxes) if box.side >= self._min_face]
+        return distinct(boxes)
 
 
 def _not_too_thin(image: Pixels) -> Pixels:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from bladescan.base.records import FaceBox
-from bladescan.faces.crops import AnyImage, image_size
+from bladescan.faces.pictures import AnyImage, Size, image_size
 from bladescan.faces.suppression import suppress
 
 Look = Callable[[Image.Image], list[FaceBox]]
@@ -21,8 +21,11 @@ LOOKS = (320, 640)
 """Long sides in pixels at which an image is searched; the second only where the first leaves doubt."""
 CLEAR_SHARE = 0.2
 """A face this large, as a share of the image's long side, ends the search after the first look."""
+WIDE = 2.5
+"""A picture this elongated (long by short side) is searched once more, with as many pixels as a square."""
 
 _SAME_FACE = 0.4  # intersection over union from which two boxes of two looks are one face
+_GLANCE_SHARE = 0.45
 _REDUCING_GAP = 1.5  # averaging leaves at least so many times the pixels that are wanted
 
 
@@ -36,31 +39,40 @@ def search(image: AnyImage, look: Look, looks: Sequence[int], min_face: int) -> 
     long_side = max(size)
     if long_side < min_face:
         return []
-    whole = picture = _picture(image)
+    picture = as_picture(image)
     found: list[FaceBox] = []
-    for side in looks:
-        if side > looks[0]:
-            if long_side <= looks[0]:
-                break
-            side = min(side, long_side)  # enlarging shows nothing new
-            picture = _fit(whole, side)
-        found = distinct(found + _look_at(picture, size, look, side))
+    for side in _long_sides(size, looks):
+        found = distinct(found + _look_at(fit(picture, side), size, look))
         if found and max(box.side for box in found) >= CLEAR_SHARE * long_side:
             break
     if not found:
-        found = _look_at(picture, size, look, looks[0], margin=looks[0] // 4)
+        margin = looks[0] // 4
+        found = _look_at(fit(picture, looks[0] - 2 * margin), size, look, margin)
     return [box for box in found if box.side >= min_face]
 
 
-def _picture(image: AnyImage) -> Image.Image:
+def glance_side(size: Size, looks: Sequence[int]) -> int:
+    """Measure the long side, in pixels, of a small copy that costs a fifth of the largest look."""
+    return max(round(_GLANCE_SHARE * _long_sides(size, looks)[-1]), 1)
+
+
+def _long_sides(size: Size, looks: Sequence[int]) -> list[int]:
+    """Choose the long sides at which a picture is searched; enlarging shows nothing new after the first."""
+    long_side = max(size)
+    sides = [looks[0], *(min(side, long_side) for side in looks[1:] if long_side > looks[0])]
+    elongation = long_side / min(size)
+    if elongation >= WIDE:
+        sides.append(min(round(looks[-1] * elongation**0.5), long_side))
+    return [side for index, side in enumerate(sides) if index == 0 or side > sides[index - 1]]
+
+
+def as_picture(image: AnyImage) -> Image.Image:
+    """Hold an image as Pillow does."""
     return image if isinstance(image, Image.Image) else Image.fromarray(image)
 
 
-def _look_at(
-    picture: Image.Image, size: tuple[int, int], look: Look, side: int, margin: int = 0
-) -> list[FaceBox]:
-    # ``picture`` is the image of this size or a smaller copy, ``side`` the long side with its margins.
-    small = _fit(picture, side - 2 * margin)
+def _look_at(small: Image.Image, size: Size, look: Look, margin: int = 0) -> list[FaceBox]:
+    """Look at a small copy of a picture of this size; boxes in pixels of the picture."""
     scale_x, scale_y = size[0] / small.width, size[1] / small.height
     return [_mapped(box, margin, scale_x, scale_y) for box in look(_with_margin(small, margin))]
 
@@ -75,7 +87,8 @@ def _with_margin(picture: Image.Image, margin: int) -> Image.Image:
     return Image.fromarray(np.pad(np.asarray(picture), pads, mode="edge"))
 
 
-def _fit(picture: Image.Image, long_side: int) -> Image.Image:
+def fit(picture: Image.Image, long_side: int) -> Image.Image:
+    """Resize a picture to a long side in pixels."""
     scale = long_side / max(picture.size)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     if size == picture.size:
@@ -94,6 +107,19 @@ def _mapped(box: FaceBox, margin: float, scale_x: float, scale_y: float) -> Face
 
 def distinct(boxes: list[FaceBox]) -> list[FaceBox]:
     """Sort boxes by score, highest first, and drop those that overlap a better one."""
-    ordered = sorted(boxes, key=lambda box: (-box.score, -box.side, box.x0, box.y0))
+    ordered = surest_first(boxes)
     corners = np.array([(box.x0, box.y0, box.x1, box.y1) for box in ordered], np.float64).reshape(-1, 4)
     return [ordered[index] for index in suppress(corners, _SAME_FACE)]
+
+
+def surest_first(boxes: list[FaceBox]) -> list[FaceBox]:
+    """Sort boxes by score, highest first, whatever their order was."""
+    return sorted(boxes, key=lambda box: (-box.score, -box.side, box.x0, box.y0))
+
+
+def overlapping(a: FaceBox, b: FaceBox) -> float:
+    """Measure what two boxes have in common, as a share of the smaller one."""
+    width = min(a.x1, b.x1) - max(a.x0, b.x0)
+    height = min(a.y1, b.y1) - max(a.y0, b.y0)
+    smaller = min((box.x1 - box.x0) * (box.y1 - box.y0) for box in (a, b))
+    return max(width, 0.0) * max(height, 0.0) / smaller if smaller > 0 else 0.0

@@ -20,8 +20,9 @@ from PIL import Image
 
 from bladescan.base.errors import BackendError
 from bladescan.base.records import FaceBox
-from bladescan.faces.crops import AnyImage, Pixels
-from bladescan.faces.search import LOOKS, distinct, search
+from bladescan.faces.directions import TurnScores, search_around
+from bladescan.faces.pictures import AnyImage, Pixels, image_size
+from bladescan.faces.search import LOOKS, distinct, glance_side, search
 from bladescan.faces.suppression import suppress
 from bladescan.runtimes.onnx_session import UnloadableGraphError, open_session
 
@@ -32,6 +33,7 @@ Out come class and objectness as logits ``[1, 1, h / s, w / s]`` and box ``[1, 4
 landmarks of its authors' network are left out: docs/faces.md says why.
 """
 YUNET_MIN_SCORE = 0.8
+YUNET_TURNS = TurnScores(sure=0.92, hint=0.4, least=0.85)
 
 _STRIDES = (8, 16, 32)
 _OUTPUTS = [f"{head}_{stride}" for stride in _STRIDES for head in ("class", "object", "box")]
@@ -63,11 +65,21 @@ class YuNet:
 
     def find(self, image: AnyImage) -> list[FaceBox]:
         """Find the faces in an RGB image, highest score first."""
+        side = glance_side(image_size(image), self._looks)
+        return search_around(image, self._find_upright, self._glance, side, YUNET_TURNS)
+
+    def _find_upright(self, image: AnyImage) -> list[FaceBox]:
         return search(image, self._look, self._looks, self._min_face)
 
     def _look(self, picture: Image.Image) -> list[FaceBox]:
+        return self._faces(picture, self._min_score)
+
+    def _glance(self, picture: Image.Image) -> list[FaceBox]:
+        return self._faces(picture, YUNET_TURNS.hint)
+
+    def _faces(self, picture: Image.Image, min_score: float) -> list[FaceBox]:
         outputs = self._session.run(_OUTPUTS, {"image": _filled_up(np.asarray(picture))})
-        return distinct([box for box in _decoded(outputs, self._min_score) if box.score >= self._min_score])
+        return distinct([box for box in _decoded(outputs, min_score) if box.score >= min_score])
 
 
 @lru_cache(maxsize=1)

@@ -32,7 +32,7 @@ class ParquetFormat:
             raise MissingDependencyError("parquet", "pyarrow", "pip install 'bladescan[parquet]'") from exc
         types = {
             **dict.fromkeys(COLUMNS, pyarrow.float64()),
-            **dict.fromkeys(("width", "height", "n_frames", "face", "frame"), pyarrow.int32()),
+            **dict.fromkeys(("width", "height", "n_frames", "face", "frame", "rotation"), pyarrow.int32()),
             **dict.fromkeys(IMAGE_COLUMNS[:5] + ("face_verdict",), pyarrow.string()),
             "path_bytes": pyarrow.binary(),
         }

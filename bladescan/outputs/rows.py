@@ -14,7 +14,7 @@ from bladescan.base.records import FaceVerdict, ImageRecord
 
 IMAGE_COLUMNS = ("path", "verdict", "reason", "detail", "format", "width", "height", "n_frames")
 FACE_COLUMNS = (
-    *("face", "frame", "x0", "y0", "x1", "y1", "detection_score"),
+    *("face", "frame", "x0", "y0", "x1", "y1", "rotation", "detection_score"),
     *("log_likelihood", "p_value", "p_ai_generated", "face_verdict"),
 )
 COLUMNS = IMAGE_COLUMNS + FACE_COLUMNS
@@ -60,6 +60,7 @@ def face_row(index: int, face: FaceVerdict) -> dict[str, Any]:
         "face": index,
         "frame": face.frame,
         **dict(zip(("x0", "y0", "x1", "y1"), corners, strict=True)),
+        "rotation": None if box is None else box.rotation,
         "detection_score": None if box is None else _share(box.score),
         "log_likelihood": finite(face.log_likelihood, lambda number: float(f"{number:.6g}")),
         "p_value": _share(face.p_value),

