@@ -38,7 +38,8 @@ if TYPE_CHECKING:
         Verdict,
     )
     from bladescan.evaluation.job import EvaluateOptions, Evaluation, evaluate, save_evaluation
-    from bladescan.exporting.job import ExportOptions, export
+    from bladescan.exporting.job import export
+    from bladescan.exporting.kinds import ExportOptions
     from bladescan.exporting.reports import EngineReport, ParityReport, QuantisationReport
     from bladescan.fitting.calibrate_job import Calibrated, CalibrateOptions, calibrate, save_calibrated
     from bladescan.fitting.fit import FitSettings
@@ -71,7 +72,8 @@ _ROOMS = {
     "base.exit_codes": "ExitCode ExitRule",
     "base.records": "Cost FaceBox FaceCrop FaceVerdict ImageRecord Reason Scores Verdict",
     "evaluation.job": "EvaluateOptions Evaluation evaluate save_evaluation",
-    "exporting.job": "ExportOptions export",
+    "exporting.job": "export",
+    "exporting.kinds": "ExportOptions",
     "exporting.reports": "EngineReport ParityReport QuantisationReport",
     "fitting.calibrate_job": "CalibrateOptions Calibrated calibrate save_calibrated",
     "fitting.fit": "FitSettings",

@@ -13,6 +13,7 @@ from typer.main import get_command
 from bladescan import __version__
 from bladescan.base.records import Reason, Verdict
 from bladescan.command.app import app
+from bladescan.exporting.kinds import EXPORTERS
 from bladescan.faces.finders import FACE_FINDERS
 from bladescan.outputs.formats import SUFFIXES
 from bladescan.outputs.rows import COLUMNS
@@ -68,6 +69,10 @@ def test_every_face_finder_is_documented_and_named_by_the_command(name):
     assert f"`{name}`" in TEXT["faces.md"]
     (option,) = {line for line in TEXT["cli.md"].splitlines() if line.startswith("* `--faces NAME`: ")}
     assert re.search(rf"\b{name}\b", option)
+
+
+def test_every_kind_of_export_is_named_by_the_command():
+    assert f"* `--to {'|'.join(EXPORTERS)}`" in TEXT["cli.md"]
 
 
 def anchors(page):

@@ -34,11 +34,12 @@ def export(
 
     from bladescan.base.text import as_text
     from bladescan.exporting import job
+    from bladescan.exporting.kinds import ExportOptions
     from bladescan.exporting.reports import ParityReport
     from bladescan.scanning.decoder_process import DecoderSettings
 
     decoder = DecoderSettings(faces, min_face)
-    options = job.ExportOptions(to, precision, tuple(photos or ()), max_batch, decoder)
+    options = ExportOptions(to, precision, tuple(photos or ()), max_batch, decoder)
     with ProgressLine("cutting faces out", quiet=quiet) as line:
         report = job.export(detector, output, options, stdin=raw_stdin(), seen=line.advance)
     told = {"largest difference": asdict(report)} if isinstance(report, ParityReport) else asdict(report)

@@ -1,54 +1,25 @@
-"""One export, from what the user asked for to the file. What a kind of export takes stands in its module."""
+"""One export, from what the user asked for to the file. The kinds of export stand in `kinds`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bladescan.base.errors import MissingDependencyError, UnknownNameError, UsageError
-from bladescan.base.extras import need_learning_side
-from bladescan.base.output_files import check_output
+from bladescan.base.errors import UnknownNameError
 from bladescan.detectors.manifest import FaceRule
-from bladescan.detectors.shipped import ONNX, SAFETENSORS
 from bladescan.exporting.calibration_crops import cut_calibration_crops
-from bladescan.exporting.exporter import Exporter, write_export
-from bladescan.exporting.quantisation import CropCutter, Int8Exporter
+from bladescan.exporting.exporter import write_export
+from bladescan.exporting.kinds import EXPORTERS, ExportOptions
 from bladescan.exporting.reports import EngineReport, ParityReport, QuantisationReport
 from bladescan.processes.resources import n_cores
-from bladescan.runtimes.backend import BackendSettings
-from bladescan.runtimes.engine_file import SUFFIX
-from bladescan.runtimes.registry import get_plugin
-from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.sources.listing import list_sources
 from bladescan.sources.query import SourceQuery
 
-MOST_BATCH = 4096
 Report = ParityReport | QuantisationReport | EngineReport
-
-
-@dataclass(frozen=True, slots=True)
-class ExportOptions:
-    """What the user asked of an export.
-
-    Attributes:
-        to: runtime, ``onnx`` or ``tensorrt``.
-        precision: ``fp32``, ``fp16`` (tensorrt only), ``int8`` (needs photographs), or ``auto``: fp16 for
-            tensorrt, else fp32.
-        photographs: files and folders of those that set the ranges of int8, and show what it changes.
-        max_batch: most faces that an engine scores at once.
-        decoder: limits and face finder for the photographs; the crop rule is the detector's.
-    """
-
-    to: str = "onnx"
-    precision: str = "auto"
-    photographs: tuple[str, ...] = ()
-    max_batch: int = 64
-    decoder: DecoderSettings = DecoderSettings()
 
 
 def export(
@@ -83,68 +54,7 @@ def export(
         sources = list_sources(SourceQuery(paths=options.photographs), stdin=stdin)
         return cut_calibration_crops(sources, rule, options.decoder, n_decoders=n_cores(), progress=seen)
 
-    if options.to not in _EXPORTERS:
-        raise UnknownNameError("export", options.to, _EXPORTERS)
-    report: Report = write_export(_EXPORTERS[options.to](detector, output, options, cut), output)
+    if options.to not in EXPORTERS:
+        raise UnknownNameError("export", options.to, EXPORTERS)
+    report: Report = write_export(EXPORTERS[options.to](detector, output, options, cut), output)
     return report
-
-
-def _to_onnx(
-    detector: Path | None, output: Path, options: ExportOptions, cut: CropCutter
-) -> Exporter[Any, Any]:
-    precision = "fp32" if options.precision == "auto" else options.precision
-    if precision == "fp16":
-        raise UsageError("--precision fp16 is for --to tensorrt; ONNX is exported in fp32 or int8")
-    if precision not in ("fp32", "int8"):
-        raise UnknownNameError("precision", precision, ["fp32", "int8"])
-    if (precision == "int8") != bool(options.photographs):
-        raise UsageError("--precision int8 and --photos go together: int8 is calibrated on photographs")
-    path = detector or (ONNX if options.photographs else SAFETENSORS)
-    check_output(output, ".onnx")
-    if output.resolve() == path.resolve():
-        raise UsageError(f"--output {output}: is the detector that is exported; give it another name")
-    if precision == "int8":
-        return Int8Exporter(_onnx_of(path), cut, where=path.name)
-    need_learning_side("export")
-    from bladescan.exporting.onnx import OnnxExporter
-    from bladescan.heads.detector import load_detector
-
-    return OnnxExporter(load_detector(path), where=output.name)
-
-
-def _onnx_of(path: Path) -> bytes:
-    """Build a detector as ONNX, to be checked by the backend that will open it or by the exporter."""
-    if path.suffix.lower() == ".onnx":
-        get_plugin("onnx").open(path, BackendSettings("cpu")).close()
-        return path.read_bytes()
-    try:
-        from bladescan.exporting.onnx import OnnxExporter
-        from bladescan.heads.detector import load_detector
-    except ImportError as exc:
-        what = "exporting a .safetensors detector"
-        raise MissingDependencyError(what, "torch", "pip install 'bladescan[train]'") from exc
-    exporter = OnnxExporter(load_detector(path), where=path.name)
-    built = exporter.build()
-    exporter.check(built)
-    return built
-
-
-def _to_engine(
-    detector: Path | None, output: Path, options: ExportOptions, cut: CropCutter
-) -> Exporter[Any, Any]:
-    check_output(output, SUFFIX)
-    if not 1 <= options.max_batch <= MOST_BATCH:
-        raise UsageError(f"max_batch {options.max_batch}: expected 1 to {MOST_BATCH}")
-    need_learning_side("export")
-    from bladescan.exporting.tensorrt import EngineExporter
-
-    return EngineExporter(
-        detector or SAFETENSORS,
-        precision="fp16" if options.precision == "auto" else options.precision,
-        max_batch=options.max_batch,
-        cut=cut if options.photographs else None,
-        photographs=options.photographs,
-    )
-
-
-_EXPORTERS = {"onnx": _to_onnx, "tensorrt": _to_engine}

@@ -6,7 +6,8 @@ from PIL import Image
 
 from bladescan.base.errors import DetectorError, UnknownNameError, UsageError
 from bladescan.exporting.exporter import write_export
-from bladescan.exporting.job import ExportOptions, export
+from bladescan.exporting.job import export
+from bladescan.exporting.kinds import ExportOptions
 from bladescan.exporting.onnx import export_onnx
 from bladescan.exporting.reports import ParityReport, QuantisationReport
 from bladescan.heads.detector import save_detector
