@@ -13,9 +13,10 @@ from typer.main import get_command
 from bladescan import __version__
 from bladescan.base.records import Reason, Verdict
 from bladescan.command.app import app
+from bladescan.evaluation.report import METRIC_TITLES
 from bladescan.exporting.kinds import EXPORTERS
 from bladescan.faces.finders import FACE_FINDERS
-from bladescan.outputs.formats import SUFFIXES
+from bladescan.outputs.formats import OUTPUT_FORMATS, SUFFIXES
 from bladescan.outputs.rows import COLUMNS
 from bladescan.outputs.run import RunInfo, RunSummary
 from bladescan.tasks.recipe_files import shipped_recipes
@@ -73,6 +74,16 @@ def test_every_face_finder_is_documented_and_named_by_the_command(name):
 
 def test_every_kind_of_export_is_named_by_the_command():
     assert f"* `--to {'|'.join(EXPORTERS)}`" in TEXT["cli.md"]
+
+
+@pytest.mark.parametrize("name", OUTPUT_FORMATS)
+def test_every_output_format_is_named_by_the_command(name):
+    assert re.search(rf"\* `--format NAME`: .*\b{name}\b", TEXT["cli.md"])
+
+
+@pytest.mark.parametrize("name", METRIC_TITLES)
+def test_every_metric_is_documented(name):
+    assert f"`{name}`" in TEXT["evaluation.md"]
 
 
 def anchors(page):

@@ -19,10 +19,18 @@ from bladescan.detectors.manifest import HeadName
 from bladescan.evaluation.job import EvaluateOptions, Evaluation, save_evaluation
 from bladescan.evaluation.job import evaluate as evaluate_detector
 from bladescan.evaluation.metrics import compute_metrics
-from bladescan.evaluation.report import NO_VARIANT, HeadReport, Interval, Metrics, Report, Stratum
+from bladescan.evaluation.report import (
+    METRIC_TITLES,
+    NO_VARIANT,
+    HeadReport,
+    Interval,
+    Metrics,
+    Report,
+    Stratum,
+)
 from bladescan.sources.source import Source
 
-COLUMNS = {"auc": "AUC", "tpr_at_5": "TPR at 5%", "tpr_at_1": "TPR at 1%", "accuracy": "accuracy"}
+COLUMNS = {name: METRIC_TITLES[name] for name in ("auc", "tpr_at_5", "tpr_at_1", "accuracy")}
 
 
 def evaluate(bench: Bench, match: bool, folder: Path, n_draws: int) -> Evaluation:

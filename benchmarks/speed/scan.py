@@ -37,7 +37,7 @@ from bladescan.faces.crops import crop_face
 from bladescan.faces.finders import FaceFinder, open_face_finder
 from bladescan.images.decoding import decode_image
 from bladescan.images.limits import Limits
-from bladescan.outputs.formats import FORMATS
+from bladescan.outputs.formats import OUTPUT_FORMATS
 from bladescan.outputs.run import RunInfo
 from bladescan.processes.resources import n_cores
 from bladescan.runtimes.backend import Backend, BackendSettings
@@ -84,7 +84,7 @@ def stages(files: Sequence[Path], finder: FaceFinder, backend: Backend, rounds: 
     faces = [(image, box) for image, found in zip(images, boxes, strict=True) for box in found]
     crops = np.stack([crop_face(image, box) for image, box in faces] or [np.zeros((224, 224, 3), np.uint8)])
     records = [_record(str(path), len(found)) for path, found in zip(files, boxes, strict=True)]
-    encoder = FORMATS["csv"](_run_info(), False)
+    encoder = OUTPUT_FORMATS["csv"].make(_run_info(), False)
     clocks: dict[str, Work] = {
         "read and decode": lambda: _each(
             lambda path: list(decode_image(path.read_bytes(), Limits()).pictures), files

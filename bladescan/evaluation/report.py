@@ -60,6 +60,23 @@ class Metrics:
     f_score: Interval
 
 
+METRIC_TITLES = {
+    "auc": "AUC",
+    "average_precision": "AP",
+    "tpr_at_5": "TPR at 5%",
+    "tpr_at_1": "TPR at 1%",
+    "accuracy": "accuracy",
+    "tnr": "TNR",
+    "fpr": "FPR",
+    "fnr": "FNR",
+    "f_score": "F-score",
+}
+"""What people call each measure of `Metrics`, in the order of a page's columns.
+
+To add a metric: a field of `Metrics`, its title here, and its computation in `bladescan.evaluation.metrics`.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class VariantReport:
     """One head on one variant of the crops.

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import piexif
 from PIL import Image
 
-from bladescan.images.formats import register_heif
+from bladescan.images.formats import IMAGE_FORMATS, register_heif
 
 _EXIF_POINTER, _MAKER_NOTE = 0x8769, 0x927C
 FIELDS = {
@@ -95,8 +95,9 @@ def _jpeg_block(data: bytes) -> bytes:
 
 
 def _pillow_block(data: bytes) -> bytes:
-    formats = ["PNG", "WEBP", "AVIF", *(["HEIF"] if register_heif() else [])]
-    with Image.open(io.BytesIO(data), formats=[name for name in formats if name in _openers()]) as image:
+    register_heif()
+    formats = [name for name, facts in IMAGE_FORMATS.items() if facts.exif_by_pillow and name in _openers()]
+    with Image.open(io.BytesIO(data), formats=formats) as image:
         block = image.info.get("exif") or b""
         if not block and image.format == "PNG" and image.width * image.height <= MAX_DECODED_PIXELS:
             exif = image.getexif()  # an eXIf chunk behind the pixels, or ImageMagick's profile

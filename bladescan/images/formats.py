@@ -1,7 +1,10 @@
 """The table of image formats: how each is recognised, and what is special about it.
 
-A new format that Pillow can open is a line in `FORMATS`; one that is only named in messages, a line in
-`_NEVER_OPENED`. No pixel is decoded here. ``docs/formats.md`` states every rule.
+A new format that Pillow can open is a line in `IMAGE_FORMATS`; one that is only named in messages, a line in
+`_NEVER_OPENED`. If it holds metadata, `bladescan.provenance.containers` needs a walk to it; if such files are
+measured, `bladescan.evaluation.baselines.TOLD_APART` its name. ``docs/formats.md`` states every rule.
+
+No pixel is decoded here.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ class ImageFormat(NamedTuple):
         is_turned_upright: by the decoder itself.
         first_picture_only: further pictures in the file are previews or other views.
         pages_stand_alone: a page can be decoded without those before it.
+        exif_by_pillow: Pillow finds its EXIF; `bladescan.exif.raw_fields` finds that of JPEG and TIFF itself.
     """
 
     starts: tuple[bytes, ...] = ()
@@ -48,16 +52,19 @@ class ImageFormat(NamedTuple):
     is_turned_upright: bool = False
     first_picture_only: bool = False
     pages_stand_alone: bool = False
+    exif_by_pillow: bool = False
 
 
-FORMATS: dict[str, ImageFormat] = {
-    "AVIF": ImageFormat(ends_early=iso_media_ends_early),
+IMAGE_FORMATS: dict[str, ImageFormat] = {
+    "AVIF": ImageFormat(ends_early=iso_media_ends_early, exif_by_pillow=True),
     "BMP": ImageFormat((b"BM",)),
     "GIF": ImageFormat((b"GIF87a", b"GIF89a"), ends_early=gif_ends_early, walk_frames=walk_gif),
-    "HEIF": ImageFormat(ends_early=iso_media_ends_early, is_turned_upright=True, first_picture_only=True),
+    "HEIF": ImageFormat(
+        ends_early=iso_media_ends_early, is_turned_upright=True, first_picture_only=True, exif_by_pillow=True
+    ),
     "JPEG": ImageFormat((b"\xff\xd8\xff",), ends_early=jpeg_ends_early, first_picture_only=True),
     "JPEG2000": ImageFormat((b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"), on_request=True),
-    "PNG": ImageFormat((b"\x89PNG\r\n\x1a\n",), ends_early=png_ends_early),
+    "PNG": ImageFormat((b"\x89PNG\r\n\x1a\n",), ends_early=png_ends_early, exif_by_pillow=True),
     "PPM": ImageFormat(),
     "TIFF": ImageFormat(
         (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
@@ -65,11 +72,11 @@ FORMATS: dict[str, ImageFormat] = {
         is_turned_upright=True,
         pages_stand_alone=True,
     ),
-    "WEBP": ImageFormat(ends_early=webp_ends_early),
+    "WEBP": ImageFormat(ends_early=webp_ends_early, exif_by_pillow=True),
 }
 """By Pillow's name. A multi-picture JPEG, Pillow's ``MPO``, counts as JPEG."""
 
-DEFAULT_FORMATS = frozenset(name for name, facts in FORMATS.items() if not facts.on_request)
+DEFAULT_FORMATS = frozenset(name for name, facts in IMAGE_FORMATS.items() if not facts.on_request)
 """Formats that are opened unless the caller says otherwise."""
 
 _NEVER_OPENED: tuple[tuple[bytes, str], ...] = (
@@ -113,7 +120,7 @@ _NETPBM = frozenset({b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf"})
 
 def facts_of(pillow_name: str | None) -> ImageFormat:
     """Look up what is special about a format, by the name that Pillow gives an opened image."""
-    return FORMATS.get("JPEG" if pillow_name == "MPO" else pillow_name or "", ImageFormat())
+    return IMAGE_FORMATS.get("JPEG" if pillow_name == "MPO" else pillow_name or "", ImageFormat())
 
 
 def allowed_format(data: bytes, formats: frozenset[str]) -> str:
@@ -121,12 +128,12 @@ def allowed_format(data: bytes, formats: frozenset[str]) -> str:
 
     Args:
         data: the file.
-        formats: keys of `FORMATS`.
+        formats: keys of `IMAGE_FORMATS`.
 
     Raises:
         ImageError: not-an-image or format-not-allowed.
     """
-    kind = _sniff(data)
+    kind = format_of(data)
     if kind is None:
         raise ImageError(Reason.NOT_AN_IMAGE, "the content is of no known image format")
     if kind not in formats:
@@ -137,15 +144,15 @@ def allowed_format(data: bytes, formats: frozenset[str]) -> str:
     return kind
 
 
-def _sniff(data: bytes) -> str | None:
-    """Recognise the format by the content, whatever the file is called."""
+def format_of(data: bytes) -> str | None:
+    """Recognise the format by the first bytes, whatever the file is called; None if it is no known one."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     if data[4:8] == b"ftyp":
         return iso_media_format(data)
     if data[:2] in _NETPBM and data[2:3].isspace():
         return "PPM"
-    known = ((start, name) for name, facts in FORMATS.items() for start in facts.starts)
+    known = ((start, name) for name, facts in IMAGE_FORMATS.items() for start in facts.starts)
     return next((name for start, name in (*known, *_NEVER_OPENED) if data.startswith(start)), None)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bladescan.base.errors import ImageError, UsageError
 from bladescan.base.records import Reason
-from bladescan.images.formats import DEFAULT_FORMATS, FORMATS
+from bladescan.images.formats import DEFAULT_FORMATS, IMAGE_FORMATS
 
 MOST_BYTES = 4_000_000_000
 """Largest value of ``Limits.max_bytes``: a message to a decoder process holds its length in 32 bits."""
@@ -39,8 +39,10 @@ class Limits:
                 raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.max_bytes > MOST_BYTES:
             raise UsageError(f"max_bytes must be at most {MOST_BYTES}, got {self.max_bytes}")
-        if unknown := sorted(self.formats - FORMATS.keys()):
-            raise UsageError(f"unknown image format {unknown[0]!r}. Available: {', '.join(sorted(FORMATS))}.")
+        if unknown := sorted(self.formats - IMAGE_FORMATS.keys()):
+            raise UsageError(
+                f"unknown image format {unknown[0]!r}. Available: {', '.join(sorted(IMAGE_FORMATS))}."
+            )
 
 
 def check_bytes(size: int, max_bytes: int) -> None:

@@ -1,13 +1,14 @@
-"""The table of output formats. A new one is a module with a class like `OutputFormat`, and a line here.
+"""The table of output formats. It opens no output.
 
-It opens no output.
+A new format is a module with a class like `OutputFormat`, a line in `OUTPUT_FORMATS`, the help of ``--format``,
+and ``docs/output.md``.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from bladescan.base.errors import UnknownNameError, UsageError
 from bladescan.base.output_files import is_special
@@ -37,22 +38,28 @@ class OutputFormat(Protocol):
         """Return what stands after the last record."""
 
 
-FORMATS: dict[str, Callable[[RunInfo, bool], OutputFormat]] = {
-    "csv": CsvFormat,
-    "json": JsonFormat,
-    "jsonl": JsonLinesFormat,
-    "parquet": ParquetFormat,
-    "table": TableFormat,
-}
-"""By the values of ``--format``. Each is made with the run, and whether it is written to a terminal."""
+class KnownFormat(NamedTuple):
+    """One line of the table of output formats.
 
-SUFFIXES = {
-    ".csv": "csv",
-    ".json": "json",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
+    Attributes:
+        make: make it, with the run and whether it is written to a terminal.
+        suffixes: of the output files that are written in it unless the user says otherwise.
+    """
+
+    make: Callable[[RunInfo, bool], OutputFormat]
+    suffixes: tuple[str, ...] = ()
+
+
+OUTPUT_FORMATS = {
+    "csv": KnownFormat(CsvFormat, (".csv",)),
+    "json": KnownFormat(JsonFormat, (".json",)),
+    "jsonl": KnownFormat(JsonLinesFormat, (".jsonl", ".ndjson")),
+    "parquet": KnownFormat(ParquetFormat, (".parquet",)),
+    "table": KnownFormat(TableFormat),
 }
+"""By the values of ``--format``."""
+
+SUFFIXES = {suffix: name for name, known in OUTPUT_FORMATS.items() for suffix in known.suffixes}
 """The formats by the suffix of the output file."""
 
 
@@ -61,19 +68,19 @@ def choose_format(path: str | None, format: str, terminal: bool) -> str:
 
     Args:
         path: the file to write, None for standard output.
-        format: a key of `FORMATS`, or ``auto``: by the file's suffix, else a table on a terminal, else CSV.
+        format: a key of `OUTPUT_FORMATS`, or ``auto``: by the suffix, else a table on a terminal, else CSV.
         terminal: whether standard output is a terminal.
 
     Returns:
-        A key of `FORMATS`.
+        A key of `OUTPUT_FORMATS`.
 
     Raises:
         UnknownNameError: unknown format.
         UsageError: unknown suffix, or Parquet on a terminal.
     """
     if format != "auto":
-        if format not in FORMATS:
-            raise UnknownNameError("format", format, [*FORMATS, "auto"])
+        if format not in OUTPUT_FORMATS:
+            raise UnknownNameError("format", format, [*OUTPUT_FORMATS, "auto"])
         if format == "parquet" and terminal:
             raise UsageError("Parquet cannot be shown on a terminal: give -o FILE.parquet")
         return format

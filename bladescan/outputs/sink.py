@@ -12,7 +12,7 @@ from typing import BinaryIO, Self
 
 from bladescan.base.output_files import Output, OutputStream, open_output
 from bladescan.base.records import ImageRecord
-from bladescan.outputs.formats import FORMATS, OutputFormat, choose_format
+from bladescan.outputs.formats import OUTPUT_FORMATS, OutputFormat, choose_format
 from bladescan.outputs.run import RunInfo, RunSummary
 
 STDOUT_NAMES = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
@@ -71,7 +71,7 @@ def open_sink(path: str | None, format: str, run: RunInfo, *, stream: BinaryIO) 
 
     Args:
         path: the file to write; None or ``-`` for ``stream``.
-        format: a key of `FORMATS`, or ``auto``: by the file's suffix, else a table on a terminal, else CSV.
+        format: a key of `OUTPUT_FORMATS`, or ``auto``: by the suffix, else a table on a terminal, else CSV.
         run: what will make the verdicts.
         stream: standard output.
 
@@ -83,7 +83,8 @@ def open_sink(path: str | None, format: str, run: RunInfo, *, stream: BinaryIO) 
     """
     to_stream = path is None or path in STDOUT_NAMES
     terminal = to_stream and stream.isatty()
-    verdicts = FORMATS[choose_format(None if to_stream else path, format, terminal)](run, terminal)
+    known = OUTPUT_FORMATS[choose_format(None if to_stream else path, format, terminal)]
+    verdicts = known.make(run, terminal)
     output: Output = (
         OutputStream(stream, "standard output") if path is None or to_stream else open_output(path)
     )

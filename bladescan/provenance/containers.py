@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from bladescan.images.containers import iso_media_format
+from bladescan.images.formats import format_of
 from bladescan.provenance.blocks import Blocks
 from bladescan.provenance.budget import Budget
 from bladescan.provenance.gif import walk_gif_blocks
@@ -23,27 +23,18 @@ class Container(NamedTuple):
     walk: Callable[[bytes, Blocks, Budget], None]
 
 
-JPEG = Container("image/jpeg", walk_jpeg)
-PNG = Container("image/png", walk_png)
-WEBP = Container("image/webp", walk_webp)
-GIF = Container("image/gif", walk_gif_blocks)
-TIFF = Container("image/tiff", walk_tiff_page)
-AVIF = Container("image/avif", walk_iso_media)
-HEIF = Container("image/heif", walk_iso_media)
+CONTAINERS = {
+    "AVIF": Container("image/avif", walk_iso_media),
+    "GIF": Container("image/gif", walk_gif_blocks),
+    "HEIF": Container("image/heif", walk_iso_media),
+    "JPEG": Container("image/jpeg", walk_jpeg),
+    "PNG": Container("image/png", walk_png),
+    "TIFF": Container("image/tiff", walk_tiff_page),
+    "WEBP": Container("image/webp", walk_webp),
+}
+"""By the names of `bladescan.images.formats.IMAGE_FORMATS`; one that is missing holds no metadata here."""
 
 
 def container_of(data: bytes) -> Container | None:
     """Recognise a container by its first bytes; None for one that holds no metadata that is read here."""
-    if data.startswith(b"\xff\xd8\xff"):
-        return JPEG
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return PNG
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return WEBP
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return GIF
-    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return TIFF
-    if data[4:8] == b"ftyp":
-        return {"AVIF": AVIF, "HEIF": HEIF}.get(iso_media_format(data) or "")
-    return None
+    return CONTAINERS.get(format_of(data) or "")

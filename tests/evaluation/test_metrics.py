@@ -17,7 +17,11 @@ from bladescan.evaluation.metrics import (
     bootstrap_metrics,
     compute_metrics,
 )
-from bladescan.evaluation.report import Interval, VariantReport
+from bladescan.evaluation.report import METRIC_TITLES, Interval, VariantReport
+
+
+def test_every_metric_has_a_column_on_the_page():
+    assert sorted(METRIC_TITLES) == sorted(METRIC_NAMES)
 
 
 def sample(scores, threshold: float = 0.0, files=None) -> Sample:

@@ -17,7 +17,7 @@ import pytest
 
 from bladescan.base.errors import OutputError, UnknownNameError, UsageError
 from bladescan.base.records import FaceBox, FaceVerdict, ImageRecord, Reason, Verdict
-from bladescan.outputs.formats import FORMATS, choose_format
+from bladescan.outputs.formats import OUTPUT_FORMATS, choose_format
 from bladescan.outputs.parquet_format import ROW_GROUP
 from bladescan.outputs.rows import COLUMNS
 from bladescan.outputs.run import RunInfo, RunSummary
@@ -201,7 +201,7 @@ def test_a_new_file_obeys_the_umask(tmp_path):
     assert (tmp_path / "v.csv").stat().st_mode & 0o777 == 0o640
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", OUTPUT_FORMATS)
 def test_an_exception_leaves_the_old_file_and_no_other(tmp_path, format):
     path = tmp_path / "v"
     path.write_text("old")
