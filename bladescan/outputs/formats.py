@@ -1,6 +1,6 @@
 """The table of output formats. It opens no output.
 
-A new format is a module with a class like `OutputFormat`, a line in `OUTPUT_FORMATS`, the help of ``--format``,
+To add one: a module with a class like `OutputFormat`, a line in `OUTPUT_FORMATS`, the help of ``--format``,
 and ``docs/output.md``.
 """
 
