@@ -45,7 +45,7 @@ from benchmarks.tables import parser, say, table
 from bladescan.base.output_files import write_file
 from bladescan.detectors.manifest import Preprocessing
 from bladescan.photographs.indexing import open_index
-from bladescan.tasks.pretext_tasks import TASKS
+from bladescan.tasks.pretext_tasks import PAPER_TASKS
 from bladescan.tasks.recipe import Recipe
 from bladescan.tasks.recipe_files import EXTENDS, load_recipe, recipe_digest, shipped_recipes
 from bladescan.training.job import INDEX_FILE
@@ -113,7 +113,8 @@ def missing_from_full(recipe: Recipe) -> list[str]:
         "head=joint": recipe.head == "joint",
         "losses.gamma=2.0": recipe.losses.gamma > 0,
         "losses.ordinal.target=ranking": recipe.losses.ordinal.target == "ranking",
-        "tasks={" + ", ".join(f"{name}: 1.0" for name in TASKS) + "}": set(recipe.tasks) == set(TASKS),
+        "tasks={" + ", ".join(f"{name}: 1.0" for name in PAPER_TASKS) + "}": set(recipe.tasks)
+        == set(PAPER_TASKS),
     }
     return [change for change, is_there in wanted.items() if not is_there]
 

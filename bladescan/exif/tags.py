@@ -30,7 +30,7 @@ from bladescan.exif.values import as_number, as_seconds, as_text, as_words, firs
 from bladescan.tasks.pretext_tasks import MANIPULATION_TASKS, TASKS
 
 EXIF_TASKS: tuple[str, ...] = tuple(name for name in TASKS if name not in MANIPULATION_TASKS)
-"""The nine tasks whose truth is an EXIF tag, in the order of `bladescan.tasks.pretext_tasks.TASKS`."""
+"""The tasks whose truth is an EXIF tag, in the order of `bladescan.tasks.pretext_tasks.TASKS`."""
 
 Fields = Mapping[str, object]
 """Values by canonical name: those of `raw_fields.FIELDS`, and what `canonical_names` makes of others."""

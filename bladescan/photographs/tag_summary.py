@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from bladescan.exif.tags import EXIF_TASKS
 from bladescan.photographs.index import IndexEntry
-from bladescan.tasks.pretext_tasks import TASKS, PretextTask, TaskKind
+from bladescan.tasks.pretext_tasks import PAPER_TAGS, TASKS, PretextTask, TaskKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def format_totals(entries: Iterable[IndexEntry]) -> str:
     used = [entry for entry in entries if entry.reason is None]
     kinds = Counter(entry.kind for entry in used)
     models = len({entry.camera for entry in used} - {""})
-    tagged = sum(1 for entry in used if len(entry.tags) == len(EXIF_TASKS))
+    tagged = sum(1 for entry in used if all(name in entry.tags for name in PAPER_TAGS))
     return (
         f"faces {kinds['face']}, patches of photographs without a face {kinds['patch']}, "
         f"camera models {models}, with all nine tags {tagged}"

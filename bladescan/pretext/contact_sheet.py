@@ -14,7 +14,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from bladescan.base.errors import DataError
 from bladescan.base.output_files import write_file
-from bladescan.exif.tags import EXIF_TASKS
 from bladescan.photographs.index import PhotographIndex
 from bladescan.photographs.indexing import Indexed
 from bladescan.pretext.examples import Drawn, Examples
@@ -80,12 +79,11 @@ def recipe_sheet(
         DataError: there is no photograph that the recipe would use.
         OutputError: the file cannot be written.
     """
-    data = recipe.data
-    chosen = set(indexed.faces) | set(indexed.patches if data.patches else ())
+    chosen = set(indexed.faces) | set(indexed.patches if recipe.data.patches else ())
     digests = [
         entry.digest
         for entry in index.entries()
-        if entry.digest in chosen and (len(entry.tags) == len(EXIF_TASKS) or not data.require_all_tags)
+        if entry.digest in chosen and all(name in entry.tags for name in recipe.required_tags)
     ]
     examples = Examples(index, digests, recipe.manipulations, recipe.augmentation, recipe.seed)
     return contact_sheet(examples, path, n=n, seed=seed)

@@ -1,8 +1,12 @@
 """The table of pretext tasks: what each asks of a photograph, in prompts. It computes nothing.
 
-A task is found by its name, never by a position; losses and weights are keyed by the same names. A new task
-is a line in `TASKS`; its truth comes from `bladescan.exif.tags` or from the manipulations of the examples,
-and a new kind needs a loss in `bladescan.pretext.losses`.
+A task is found by its name, never by a position; losses and weights are keyed by the same names.
+
+To add one: a line in `TASKS`. An EXIF tag is read in `bladescan.exif.tags`; an ordinal one has its scale in
+`bladescan.photographs.tag_summary`. A task that needs no EXIF stands in `MANIPULATION_TASKS`; its truth comes
+from `bladescan.pretext.examples`. A new kind needs a loss in `bladescan.pretext.losses`, its call in
+`bladescan.pretext.model`, and an accuracy in `bladescan.training.task_accuracy`. Recipes that name no tasks
+keep `PAPER_TASKS`: to learn the new one, a recipe names it.
 
 References:
     Zou et al., arXiv:2507.22824, section 3 and the supplement (prompts and label sets).
@@ -123,10 +127,26 @@ TASKS: dict[str, PretextTask] = {
         _categorical("exposure_program", "exposure program", EXPOSURE_PROGRAMS),
     )
 }
-"""All eleven tasks by name, in the paper's order."""
+"""All tasks by name: the paper's, in its order, then others."""
 
 MANIPULATION_TASKS = (COARSE, FINE)
-"""The two tasks that need no EXIF."""
+"""The tasks that need no EXIF."""
+
+PAPER_TAGS = (
+    "iso_speed",
+    "aperture",
+    "exposure_time",
+    "focal_length",
+    "make",
+    "metering_mode",
+    "exposure_mode",
+    "white_balance_mode",
+    "exposure_program",
+)
+"""The paper's nine tasks whose truth is an EXIF tag."""
+
+PAPER_TASKS = (COARSE, FINE, *PAPER_TAGS)
+"""The paper's eleven tasks, in its order: what a recipe learns unless it says otherwise."""
 
 
 def find_task(name: str) -> PretextTask:

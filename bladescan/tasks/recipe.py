@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
-from bladescan.tasks.pretext_tasks import TASKS
+from bladescan.tasks.pretext_tasks import MANIPULATION_TASKS, PAPER_TAGS, PAPER_TASKS, TASKS
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -212,7 +212,7 @@ class DataRecipe:
     """Which photographs are learned from.
 
     Attributes:
-        require_all_tags: only photographs with all nine tags (the paper).
+        require_all_tags: only photographs with the paper's nine tags, and those of the recipe's own tasks.
         patches: the EXIF tasks also learn from patches of photographs without a face.
         tagged: share of every minibatch that has EXIF tags; 0 takes photographs as they come.
         held_out: share of the photographs kept out of everything to measure the tasks on.
@@ -253,7 +253,7 @@ class Recipe:
         head: ``joint`` compares images with prompts; ``linear`` has one linear output per class;
             ``scalar`` one output per ordinal tag and one for manipulation (AIGFD-EXIF).
         normalise: scale the embedding to length 1 before a head of the detector sees it.
-        tasks: pretext tasks and their weights at the start.
+        tasks: pretext tasks and their weights at the start; the paper's eleven unless named.
         primary: the task that the outer loop serves.
         workers: processes that prepare examples; they change the speed, not the result.
     """
@@ -265,7 +265,7 @@ class Recipe:
     normalise: bool = True
     text: TextRecipe = field(default_factory=TextRecipe)
     tasks: Annotated[dict[TaskName, Positive], msgspec.Meta(min_length=1)] = field(
-        default_factory=lambda: {name: 1.0 for name in TASKS}
+        default_factory=lambda: dict.fromkeys(PAPER_TASKS, 1.0)
     )
     primary: TaskName = "coarse_manipulation"
     losses: LossRecipe = field(default_factory=LossRecipe)
@@ -281,3 +281,15 @@ class Recipe:
     def bilevel(self) -> bool:
         """Whether there are task weights to learn: one task needs none."""
         return self.outer.enabled and len(self.tasks) > 1
+
+    @property
+    def required_tags(self) -> tuple[str, ...]:
+        """The tags without which a photograph is left out.
+
+        Where all are required, the paper's nine are, whatever the tasks: recipes that differ in their tasks
+        then learn from the same photographs.
+        """
+        if not self.data.require_all_tags:
+            return ()
+        own = (name for name in self.tasks if name not in MANIPULATION_TASKS)
+        return tuple(dict.fromkeys((*PAPER_TAGS, *own)))

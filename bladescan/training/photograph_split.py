@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from bladescan.base.errors import DataError, UsageError
-from bladescan.exif.tags import EXIF_TASKS
 from bladescan.photographs.index import IndexEntry
 from bladescan.tasks import pretext_tasks as tasks
 from bladescan.tasks.recipe import Recipe
@@ -73,7 +72,7 @@ def check_shares(recipe: Recipe, world: World) -> None:
 def _counts(recipe: Recipe, entry: IndexEntry) -> bool:
     if entry.kind != "face" and not (entry.kind == "patch" and recipe.data.patches):
         return False
-    return not recipe.data.require_all_tags or all(name in entry.tags for name in EXIF_TASKS)
+    return all(name in entry.tags for name in recipe.required_tags)
 
 
 def _has_target(name: str, entry: IndexEntry) -> bool:
@@ -115,10 +114,10 @@ def _check(
     kept_out = len(held_out) + (0 if recipe.outer.validation == "training" else len(validation))
     needed = photographs_per_batch(recipe, recipe.inner.batch_size)
     if len(train) < needed:
-        n_incomplete = sum(any(name not in e.tags for name in EXIF_TASKS) for e in entries)
+        n_incomplete = sum(any(name not in e.tags for name in recipe.required_tags) for e in entries)
         hint = (
-            f" ({n_incomplete} more lack some of the nine tags: data.require_all_tags=false uses them)"
-            if recipe.data.require_all_tags and n_incomplete
+            f" ({n_incomplete} more lack some of the tags: data.require_all_tags=false uses them)"
+            if n_incomplete
             else ""
         )
         raise DataError(

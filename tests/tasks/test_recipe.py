@@ -5,7 +5,7 @@ import yaml
 
 from bladescan.base.errors import RecipeError, UnknownNameError
 from bladescan.pretext import manipulations
-from bladescan.tasks.pretext_tasks import TASKS
+from bladescan.tasks.pretext_tasks import PAPER_TASKS, TASKS, PretextTask, TaskKind
 from bladescan.tasks.recipe import ManipulationRecipe, Recipe
 from bladescan.tasks.recipe_files import dump_recipe, load_recipe, recipe_digest, shipped_recipes
 from tests import ROOT
@@ -176,7 +176,7 @@ def test_a_recipe_in_a_folder_of_ones_own_extends_a_shipped_one(written):
 
 def test_the_papers_recipe_has_the_papers_figures():
     recipe = load_recipe("blades")
-    assert tuple(recipe.tasks) == tuple(TASKS) and set(recipe.tasks.values()) == {1.0}
+    assert tuple(recipe.tasks) == PAPER_TASKS and set(recipe.tasks.values()) == {1.0}
     assert (recipe.encoder.name, recipe.text.name, recipe.losses.gamma, recipe.losses.eps) == (
         "resnet50",
         "gpt2",
@@ -186,6 +186,23 @@ def test_the_papers_recipe_has_the_papers_figures():
     inner = recipe.inner
     assert (inner.lr, inner.weight_decay, inner.epochs, inner.batch_size) == (1e-5, 1e-3, 20, 48)
     assert recipe.outer.lr == 3e-4 and recipe.bilevel and recipe.data.require_all_tags
+
+
+def test_a_new_task_changes_no_shipped_recipe(monkeypatch):
+    before = {name: load_recipe(name) for name in shipped_recipes()}
+    monkeypatch.setitem(TASKS, "flash", PretextTask("flash", TaskKind.CATEGORICAL, ("on", "off"), "{} flash"))
+    for name, recipe in before.items():
+        again = load_recipe(name)
+        assert recipe_digest(again) == recipe_digest(recipe) and again.required_tags == recipe.required_tags
+
+
+def test_required_tags_are_the_papers_and_those_of_the_tasks():
+    assert load_recipe("small").required_tags == ()
+    assert (
+        load_recipe("blades").required_tags == load_recipe("blades-ordinal").required_tags == PAPER_TASKS[2:]
+    )
+    with_flash = dataclasses.replace(load_recipe("blades"), tasks={"coarse_manipulation": 1.0, "flash": 1.0})
+    assert with_flash.required_tags == (*PAPER_TASKS[2:], "flash")
 
 
 def test_one_task_alone_has_no_weight_to_learn():
