@@ -27,11 +27,13 @@ if TYPE_CHECKING:
         UsageError,
     )
     from bladescan.base.exit_codes import ExitCode, ExitRule
+    from bladescan.base.provenance_record import CameraEvidence, Evidence, Provenance
     from bladescan.base.records import (
         Cost,
         FaceBox,
         FaceCrop,
         FaceVerdict,
+        FlaggedBy,
         ImageRecord,
         Reason,
         Scores,
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from bladescan.outputs.run import RunInfo, RunSummary
     from bladescan.runtimes.backend import Backend, BackendPlugin, BackendSettings, BackendStatus
     from bladescan.runtimes.registry import OpenedDetector, open_detector
+    from bladescan.scanning.declarations import ProvenanceOptions
     from bladescan.scanning.decoder_process import DecoderSettings
     from bladescan.scanning.job import OutputOptions, run_scan, scan
     from bladescan.scanning.listener import BrokenOff, Listener, Listeners
@@ -70,7 +73,8 @@ _ROOMS = {
     "ImageError MissingDependencyError OutputError RecipeError TooManyErrorsError UnknownNameError "
     "UsageError",
     "base.exit_codes": "ExitCode ExitRule",
-    "base.records": "Cost FaceBox FaceCrop FaceVerdict ImageRecord Reason Scores Verdict",
+    "base.provenance_record": "CameraEvidence Evidence Provenance",
+    "base.records": "Cost FaceBox FaceCrop FaceVerdict FlaggedBy ImageRecord Reason Scores Verdict",
     "evaluation.job": "EvaluateOptions Evaluation evaluate save_evaluation",
     "exporting.job": "export",
     "exporting.kinds": "ExportOptions",
@@ -83,6 +87,7 @@ _ROOMS = {
     "outputs.run": "RunInfo RunSummary",
     "runtimes.backend": "Backend BackendPlugin BackendSettings BackendStatus",
     "runtimes.registry": "OpenedDetector open_detector",
+    "scanning.declarations": "ProvenanceOptions",
     "scanning.decoder_process": "DecoderSettings",
     "scanning.job": "OutputOptions run_scan scan",
     "scanning.listener": "BrokenOff Listener Listeners",
@@ -108,6 +113,7 @@ __all__ = [
     "BucketError",
     "CalibrateOptions",
     "Calibrated",
+    "CameraEvidence",
     "Cost",
     "DataError",
     "Decision",
@@ -118,6 +124,7 @@ __all__ = [
     "EngineReport",
     "EvaluateOptions",
     "Evaluation",
+    "Evidence",
     "ExitCode",
     "ExitRule",
     "ExportOptions",
@@ -126,6 +133,7 @@ __all__ = [
     "FaceVerdict",
     "FitOptions",
     "FitSettings",
+    "FlaggedBy",
     "ImageError",
     "ImageRecord",
     "Limits",
@@ -136,6 +144,8 @@ __all__ = [
     "OutputError",
     "OutputOptions",
     "ParityReport",
+    "Provenance",
+    "ProvenanceOptions",
     "QuantisationReport",
     "Reason",
     "Recipe",

@@ -107,8 +107,8 @@ def loaded_after(code: str) -> set[str]:
 
 
 def test_the_scan_side_loads_without_the_learning_side():
-    # Recipes and tags are what is learned from; a scan knows neither.
-    rooms = set(SCAN_SIDE) - {"tasks", "exif"}
+    # Recipes are of the learning side.
+    rooms = set(SCAN_SIDE) - {"tasks"}
     names = [f"{path.parent.name}.{path.stem}" for path in MODULES if path.parent.name in rooms]
     assert not loaded_after("\n".join(f"import bladescan.{name}" for name in names)) & LEARNING_RUNTIMES
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
+from bladescan.base.provenance_record import Provenance
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -24,6 +26,14 @@ class Verdict(str, Enum):
     AI_GENERATED = "ai-generated"
     NO_FACE = "no-face"
     UNREADABLE = "unreadable"
+
+
+class FlaggedBy(str, Enum):
+    """What made an image ``ai-generated``: its faces, what the file says of itself, or both."""
+
+    DETECTOR = "detector"
+    DECLARED = "declared"
+    BOTH = "detector+declared"
 
 
 class Reason(str, Enum):
@@ -147,12 +157,14 @@ class ImageRecord:
 
     Attributes:
         source: the name as listed; undecodable bytes are surrogate escapes.
-        verdict: ai-generated if any face is.
+        verdict: ai-generated if any face is, or if the file says so and that counts.
         reason, detail: why it is unreadable, else None.
         format: container format as decoded (``"JPEG"``), None if unknown.
         width, height: oriented size in pixels, None if unknown.
         n_frames: frames in the file, None if unknown.
         faces: in order of frame, then of detection score, highest first.
+        flagged_by: why it is ai-generated, else None.
+        provenance: what the file says of itself, also of an unreadable one; None if it was not read.
         cost: what this run spent on it, None if nothing; it is no part of the verdict.
     """
 
@@ -165,4 +177,6 @@ class ImageRecord:
     height: int | None = None
     n_frames: int | None = None
     faces: tuple[FaceVerdict, ...] = ()
+    flagged_by: FlaggedBy | None = None
+    provenance: Provenance | None = None
     cost: Cost | None = field(default=None, compare=False)

@@ -170,7 +170,10 @@ def _run_info(fields: dict[str, Any], started: int) -> RunInfo:
 
     if not fields:
         raise UsageError("the ledger is empty: no scan has written to it")
-    names = ("version", "detector", "detector_sha256", "backend", "head", "face_finder", "false_alarm")
+    names = (
+        *("version", "detector", "detector_sha256", "backend", "head", "face_finder", "false_alarm"),
+        *("declared", "provenance_reader", "trust_list"),
+    )
     shared = {name: fields[name] for name in names}
     return RunInfo(**shared, device="", fdr=None, threshold=None, started=_time(started))
 

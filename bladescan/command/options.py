@@ -86,6 +86,23 @@ Fdr = Annotated[
         rich_help_panel=SCORE,
     ),
 ]
+Declared = Annotated[
+    str,
+    Option(
+        metavar="flag|report|ignore",
+        help="What files say of themselves (C2PA, IPTC, generators' marks): flag images that are declared "
+        "AI-generated, only report what is declared, or ignore it.",
+        rich_help_panel=SCORE,
+    ),
+]
+TrustList = Annotated[
+    Path | None,
+    Option(
+        metavar="FILE",
+        help="PEM certificates of the authorities whose C2PA signers are trusted. Nothing is fetched.",
+        rich_help_panel=SCORE,
+    ),
+]
 Faces = Annotated[
     str,
     Option(
@@ -141,6 +158,15 @@ Show = Annotated[
     Option(
         metavar="all|new",
         help="With --ledger: write rows for all sources, or only for those scanned now.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Prompts = Annotated[
+    bool,
+    Option(
+        "--prompts",
+        help="In JSON and JSON Lines, write the prompts that generators leave in files, which speak of "
+        "people.",
         rich_help_panel=OUTPUT,
     ),
 ]

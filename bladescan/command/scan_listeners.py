@@ -79,6 +79,9 @@ class Terminal(Listener):
         _logger.info("%s", _line(summary, scanned_by))
         if summary.n_unchanged:
             _logger.info("unchanged since an earlier scan: %d", summary.n_unchanged)
+        declared = ", ".join(f"{n} {word}" for word, n in summary.declared.items() if n and word != "none")
+        if declared:
+            _logger.info("declared by the files themselves: %s", declared)
         if summary.reasons:
             reasons = ", ".join(f"{n} {reason}" for reason, n in summary.reasons.items())
             _logger.info("unreadable: %s", reasons)

@@ -10,7 +10,7 @@ from typing import Any
 from bladescan.base.errors import MissingDependencyError
 from bladescan.base.records import ImageRecord
 from bladescan.outputs.json_values import as_json, run_fields
-from bladescan.outputs.rows import COLUMNS, IMAGE_COLUMNS, is_utf8, rows
+from bladescan.outputs.rows import COLUMNS, TEXT_COLUMNS, is_utf8, rows
 from bladescan.outputs.run import RunInfo, RunSummary
 
 ROW_GROUP = 8192
@@ -33,7 +33,7 @@ class ParquetFormat:
         types = {
             **dict.fromkeys(COLUMNS, pyarrow.float64()),
             **dict.fromkeys(("width", "height", "n_frames", "face", "frame", "rotation"), pyarrow.int32()),
-            **dict.fromkeys(IMAGE_COLUMNS[:5] + ("face_verdict",), pyarrow.string()),
+            **dict.fromkeys(TEXT_COLUMNS, pyarrow.string()),
             "path_bytes": pyarrow.binary(),
         }
         self._table = pyarrow.Table

@@ -12,12 +12,20 @@ from typing import Any
 
 from bladescan.base.records import FaceVerdict, ImageRecord
 
-IMAGE_COLUMNS = ("path", "verdict", "reason", "detail", "format", "width", "height", "n_frames")
+DECLARED_COLUMNS = ("declared", "declared_by", "declared_tool", "declared_signer", "c2pa_status")
+IMAGE_COLUMNS = (
+    *("path", "verdict", "reason", "detail", "format", "width", "height", "n_frames"),
+    *("flagged_by", *DECLARED_COLUMNS),
+)
 FACE_COLUMNS = (
     *("face", "frame", "x0", "y0", "x1", "y1", "rotation", "detection_score"),
     *("log_likelihood", "p_value", "p_ai_generated", "face_verdict"),
 )
 COLUMNS = IMAGE_COLUMNS + FACE_COLUMNS
+TEXT_COLUMNS = (
+    *("path", "verdict", "reason", "detail", "format"),
+    *("flagged_by", *DECLARED_COLUMNS, "face_verdict"),
+)
 
 
 def finite(value: float | None, rounded: Callable[[float], float]) -> float | None:
@@ -44,6 +52,8 @@ def image_row(record: ImageRecord) -> dict[str, Any]:
         "width": record.width,
         "height": record.height,
         "n_frames": record.n_frames,
+        "flagged_by": None if record.flagged_by is None else record.flagged_by.value,
+        **{name: getattr(record.provenance, name, "") or None for name in DECLARED_COLUMNS},
     }
 
 

@@ -7,7 +7,7 @@ from typing import Self
 
 from bladescan.base import clock
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Of the documents; it grows when a reader of the last version could misread a new one."""
 
 
@@ -23,6 +23,9 @@ class RunInfo:
         fdr: the false-discovery rate asked for, else None.
         threshold: the score that decides, None under ``fdr``.
         started: ISO 8601, UTC.
+        declared: what is done with what files say of themselves: ``flag``, ``report`` or ``ignore``.
+        provenance_reader: digest of all that decides how that is read, None if it is not.
+        trust_list: SHA-256 of the trust list, None without one.
     """
 
     version: str
@@ -36,6 +39,9 @@ class RunInfo:
     fdr: float | None
     threshold: float | None
     started: str
+    declared: str = "ignore"
+    provenance_reader: str | None = None
+    trust_list: str | None = None
     schema_version: int = SCHEMA_VERSION
 
 
@@ -45,6 +51,8 @@ class RunSummary:
 
     Attributes:
         verdicts, reasons: images by verdict, unreadable ones by reason.
+        declared: images by what their files say; unread ones are in none.
+        flagged_by: images that are ``ai-generated``, by what made them so.
         seconds: wall clock.
         complete: False if the scan was interrupted.
         n_unchanged: sources that the ledger knew, whether they have rows or not.
@@ -57,6 +65,8 @@ class RunSummary:
     n_faces: int
     verdicts: dict[str, int] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
+    declared: dict[str, int] = field(default_factory=dict)
+    flagged_by: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     exit_code: int = 0
     complete: bool = True

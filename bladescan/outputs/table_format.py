@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import os
 
+from bladescan.base.provenance_record import Provenance
 from bladescan.base.records import ImageRecord, Verdict
 from bladescan.base.text import printable
 from bladescan.outputs.rows import rows
 from bladescan.outputs.run import RunInfo, RunSummary
+
+
+def _statement(provenance: Provenance | None) -> str:
+    """Say in brackets what a file says of itself."""
+    if provenance is None or provenance.declared == "none":
+        return ""
+    by = ", ".join(filter(None, (provenance.declared_by, provenance.declared_tool)))
+    return f"  (declared {provenance.declared}: {by})"
 
 
 class TableFormat:
@@ -33,6 +42,7 @@ class TableFormat:
         if record.reason is not None:
             detail = f": {record.detail}" if record.detail else ""
             line += printable(f"  ({record.reason.value}{detail})")
+        line += printable(_statement(record.provenance))
         return line.encode() + b"\n"
 
     def end(self, summary: RunSummary) -> bytes:

@@ -11,11 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from bladescan.base.provenance_record import CameraEvidence, CameraWord
 from bladescan.exif.classes import EXPOSURE, METERING, PLACEHOLDERS, PROGRAM, WHITE_BALANCE
 from bladescan.exif.values import as_number, as_words, letters
 from bladescan.provenance.budget import Budget
 from bladescan.provenance.directories import EXIF_POINTER, Directory, first_directory, read_directory
-from bladescan.provenance.record import CameraEvidence, CameraWord
 
 _MAKE, _MAKER_NOTE = 0x010F, 0x927C
 _TIME, _F_NUMBER, _PROGRAM, _ISO = 0x829A, 0x829D, 0x8822, 0x8827

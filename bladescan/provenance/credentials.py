@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bladescan.base.errors import UsageError
+from bladescan.base.provenance_record import Evidence
 from bladescan.exif.values import as_text
 from bladescan.provenance.manifests import active_manifest, failed_checks, generator_of, origins_in, signer_of
-from bladescan.provenance.record import Evidence
 
 ABSENT, VALID, TRUSTED, UNTRUSTED, REMOTE = "absent", "valid", "trusted", "untrusted", "remote"
 WITHOUT_EXTRA = "unreadable-without-extra"

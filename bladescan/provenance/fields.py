@@ -5,11 +5,11 @@ It decodes blocks and does not know what a text means.
 
 from __future__ import annotations
 
+from bladescan.base.provenance_record import Evidence
 from bladescan.provenance.blocks import Blocks, as_text
 from bladescan.provenance.budget import BrokenMetadata, Budget
 from bladescan.provenance.directories import EXIF_POINTER, Directory, first_directory, read_directory
 from bladescan.provenance.iim import read_iim, records_in
-from bladescan.provenance.record import Evidence
 from bladescan.provenance.xmp import read_xmp
 
 Fields = dict[str, list[str]]

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from bladescan.base.provenance_record import Evidence, Says
 from bladescan.exif.values import as_text
-from bladescan.provenance.record import Evidence, Says
 from bladescan.provenance.source_types import SOURCE_TYPES, source_term
 
 Manifest = Mapping[str, Any]

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
+from bladescan.base.provenance_record import Evidence
 from bladescan.provenance.budget import Budget
 from bladescan.provenance.fields import Fields
-from bladescan.provenance.record import Evidence
 from bladescan.provenance.rules import RULES, Rule
 
 _MOST_ITEMS = 4096

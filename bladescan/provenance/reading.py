@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 
+from bladescan.base.provenance_record import CameraEvidence, Declared, Evidence, Provenance
 from bladescan.provenance.blocks import Blocks
 from bladescan.provenance.budget import BrokenMetadata, Budget, MetadataLimits
 from bladescan.provenance.camera import camera_in
@@ -17,7 +18,6 @@ from bladescan.provenance.containers import Container, container_of
 from bladescan.provenance.credentials import REMOTE, UNTRUSTED, Credentials, library_version, read_credentials
 from bladescan.provenance.fields import Fields, add_fields
 from bladescan.provenance.marks import marks_in
-from bladescan.provenance.record import CameraEvidence, Declared, Evidence, Provenance
 from bladescan.provenance.rules import RULES
 from bladescan.provenance.source_types import SOURCE_TYPES
 from bladescan.provenance.statements import remote_manifest, statements_in
@@ -107,15 +107,20 @@ class _Reading:
         if not self._blocks.has_store and (remote := remote_manifest(self._fields)):
             self._signed = Credentials(REMOTE, "", (remote,))
         self._found += statements_in(self._fields)
-        self._texts += [text[:_MOST_PROMPT] for text in self._fields.get("xmp:AIPromptInformation", ())]
+        self._texts += [_prompt(text) for text in self._fields.get("xmp:AIPromptInformation", ())]
 
     def _add_marks(self) -> None:
         for mark, text in marks_in(self._fields, self._budget):
             self._found.append(mark)
-            self._texts.append(text[:_MOST_PROMPT])
+            self._texts.append(_prompt(text))
 
     def _describe_camera(self) -> None:
         self._camera = camera_in(self._blocks.exif, self._blocks.size, self._budget)
+
+
+def _prompt(text: str) -> str:
+    """Shorten a prompt; half a surrogate pair, which JSON can escape, is no text that can be written."""
+    return text[:_MOST_PROMPT].encode("utf-8", "replace").decode()
 
 
 def _declared(

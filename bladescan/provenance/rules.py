@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from bladescan.provenance.record import Says
+from bladescan.base.provenance_record import Says
 
 A1111_TEXTS = ("png-text:parameters", "exif:UserComment", "comment")
 """AUTOMATIC1111 modules/images.py: a text chunk in PNG, EXIF UserComment in others, the comment in GIF."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from bladescan.provenance.record import Says
+from bladescan.base.provenance_record import Says
 
 SOURCE_TYPES: dict[str, Says] = {
     # Made by a trained model, wholly or in part.

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bladescan.base.provenance_record import Evidence, Says
 from bladescan.exif.values import as_text
 from bladescan.provenance.fields import Fields
-from bladescan.provenance.record import Evidence, Says
 from bladescan.provenance.source_types import SOURCE_TYPES, source_term
 
 _SOURCE_TYPE = ("xmp:DigitalSourceType", "xmp:DigitalSourcefileType")

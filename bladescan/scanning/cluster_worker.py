@@ -26,7 +26,10 @@ from bladescan import __version__
 from bladescan.base.errors import BackendError, BladescanError
 from bladescan.base.records import ImageRecord
 from bladescan.faces.finders import finder_packages, weight_files
+from bladescan.provenance.credentials import library_version
+from bladescan.provenance.reading import reader_digest
 from bladescan.runtimes.registry import default_detector, get_plugin, plugin_files
+from bladescan.scanning.decoder_process import ProvenanceSettings
 from bladescan.scanning.pipeline import Pipeline, ScanSettings
 from bladescan.sources.addresses import is_url, parse_url
 from bladescan.sources.buckets import open_store
@@ -85,8 +88,17 @@ def environment(settings: ScanSettings) -> tuple[tuple[str, str], ...]:
         ("detector", _digest([settings.detector])),
         (f"backend {backend}", f"{runtime} (code {_digest(plugin_files(backend))})"),
         (f"face finder {faces}", _digest(weight_files(faces))),
+        *_reading(settings.decoder.provenance),
         *((name, _version(name)) for name in packages),
     )
+
+
+def _reading(settings: ProvenanceSettings | None) -> tuple[tuple[str, str], ...]:
+    """Name what decides what is read of files' own statements, if they are read."""
+    if settings is None:
+        return ()
+    reader = f"c2pa-python {library_version() or 'none'}, {reader_digest(settings.trust_list)}"
+    return (("reader of provenance", reader),)
 
 
 def _version(package: str) -> str:

@@ -1,4 +1,4 @@
-"""What a decoder process does: it opens strangers' images, finds faces, cuts crops. It may die.
+"""What a decoder process does: it opens strangers' images, reads what they say, cuts faces out. It may die.
 
 It knows no detector. See `bladescan.processes` for how it is started and talked to.
 """
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bladescan.base.errors import ImageError
+from bladescan.base.provenance_record import Provenance
 from bladescan.base.records import Cost, FaceBox, FaceCrop, Reason
 from bladescan.detectors.manifest import FACE_RULE, FaceRule, Manifest
 from bladescan.images.decoding import decode_image
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
     from bladescan.faces.finders import FaceFinder
 
 
+class ProvenanceSettings(msgspec.Struct, frozen=True):
+    """How what files say of themselves is read, see `bladescan.provenance.reading.read_provenance`."""
+
+    trust_list: str = ""
+    prompts: bool = False
+
+
 class DecoderSettings(msgspec.Struct, frozen=True):
     """What the process is told once, at its start.
 
@@ -35,6 +43,7 @@ class DecoderSettings(msgspec.Struct, frozen=True):
         face_rule: how a box becomes a crop; its finder says nothing here.
         limits: of images.
         timeout_s: longest time for one image.
+        provenance: how what a file says of itself is read; None to leave it unread. A scan sets it.
     """
 
     faces: str = "auto"
@@ -42,6 +51,7 @@ class DecoderSettings(msgspec.Struct, frozen=True):
     face_rule: FaceRule = FACE_RULE
     limits: Limits = Limits()
     timeout_s: float = 30.0
+    provenance: ProvenanceSettings | None = None
 
     def for_detector(self, manifest: Manifest) -> DecoderSettings:
         """Cut faces out as the detector's own were cut."""
@@ -74,6 +84,7 @@ class Decoded(msgspec.Struct, frozen=True):
 
     Attributes:
         crops: uint8 RGB ``[n_faces, 224, 224, 3]`` as bytes.
+        provenance: what the file says of itself, also if it could not be decoded; None if unread.
         cost: bytes and seconds, but for scoring.
     """
 
@@ -85,7 +96,11 @@ class Decoded(msgspec.Struct, frozen=True):
     n_frames: int | None = None
     faces: tuple[Face, ...] = ()
     crops: bytes = b""
+    provenance: Provenance | None = None
     cost: Cost | None = None
+
+
+_OUT_OF_MEMORY = Decoded(reason=Reason.DECODER_CRASHED, detail="out of memory")
 
 
 def decode_request(request: Request, settings: DecoderSettings, finder: FaceFinder) -> Decoded:
@@ -119,11 +134,29 @@ def _attempt(request: Request, settings: DecoderSettings, finder: FaceFinder, wa
         data = request.data
         if data is None:
             data = read_file(os.fsdecode(request.path), settings.limits, listed=True)
-        return _decode(watch.fetched(data), settings, finder)
     except ImageError as exc:
         return Decoded(reason=exc.reason, detail=_utf8(exc.detail))
     except MemoryError:
-        return Decoded(reason=Reason.DECODER_CRASHED, detail="out of memory")
+        return _OUT_OF_MEMORY
+    found = _decoded(watch.fetched(data), settings, finder)
+    return msgspec.structs.replace(found, provenance=_provenance(data, settings.provenance))
+
+
+def _provenance(data: bytes, settings: ProvenanceSettings | None) -> Provenance | None:
+    if settings is None:
+        return None
+    from bladescan.provenance.reading import read_provenance
+
+    return read_provenance(data, trust_list=settings.trust_list, prompts=settings.prompts)
+
+
+def _decoded(data: bytes, settings: DecoderSettings, finder: FaceFinder) -> Decoded:
+    try:
+        return _decode(data, settings, finder)
+    except ImageError as exc:
+        return Decoded(reason=exc.reason, detail=_utf8(exc.detail))
+    except MemoryError:
+        return _OUT_OF_MEMORY
 
 
 def _utf8(text: str) -> str:

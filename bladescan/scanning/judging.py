@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bladescan.base.errors import UsageError
-from bladescan.base.records import FaceVerdict, ImageRecord, Scores, Verdict
+from bladescan.base.provenance_record import Provenance
+from bladescan.base.records import FaceVerdict, FlaggedBy, ImageRecord, Scores, Verdict
 from bladescan.detectors.calibration import p_values, photographic_scores
 from bladescan.detectors.manifest import CalibratedHead, HeadName, Manifest
 from bladescan.scanning.decoder_process import Decoded
@@ -46,12 +46,31 @@ def judge_faces(
     )
 
 
-def image_verdict(faces: Sequence[FaceVerdict]) -> Verdict:
-    """Judge an image by its faces: AI-generated if any face is, no-face if there is none."""
-    if not faces:
-        return Verdict.NO_FACE
-    flagged = any(face.verdict is Verdict.AI_GENERATED for face in faces)
-    return Verdict.AI_GENERATED if flagged else Verdict.PHOTOGRAPHIC
+def judge_image(record: ImageRecord, *, declares: bool) -> ImageRecord:
+    """Judge an image: AI-generated if any face is, or if its file says so; no-face if there is none.
+
+    Args:
+        record: of an image that could be read, its faces judged.
+        declares: the file says that the image is AI-generated, and that counts.
+    """
+    detected = any(face.verdict is Verdict.AI_GENERATED for face in record.faces)
+    flagged_by = _FLAGGED_BY.get((detected, declares))
+    verdict = Verdict.PHOTOGRAPHIC if record.faces else Verdict.NO_FACE
+    if flagged_by is not None:
+        verdict = Verdict.AI_GENERATED
+    return replace(record, verdict=verdict, flagged_by=flagged_by)
+
+
+_FLAGGED_BY = {
+    (True, False): FlaggedBy.DETECTOR,
+    (False, True): FlaggedBy.DECLARED,
+    (True, True): FlaggedBy.BOTH,
+}
+
+
+def declares(provenance: Provenance | None) -> bool:
+    """Tell whether a file says that it is AI-generated. That a model edited it does not count."""
+    return provenance is not None and provenance.declared == "ai-generated"
 
 
 def judge_again(record: ImageRecord, threshold: float) -> ImageRecord:
@@ -59,7 +78,8 @@ def judge_again(record: ImageRecord, threshold: float) -> ImageRecord:
     if not record.faces:
         return record
     faces = tuple(replace(face, verdict=_verdict(face.p_value, threshold)) for face in record.faces)
-    return replace(record, faces=faces, verdict=image_verdict(faces))
+    declared = record.flagged_by in (FlaggedBy.DECLARED, FlaggedBy.BOTH)
+    return judge_image(replace(record, faces=faces), declares=declared)
 
 
 def _verdict(p_value: float, threshold: float) -> Verdict:

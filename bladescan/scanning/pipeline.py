@@ -26,7 +26,7 @@ from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import get_plugin
 from bladescan.scanning.decoder_process import Decoded, DecoderSettings, Request
 from bladescan.scanning.decoders import DecoderPool, decoder_pool
-from bladescan.scanning.judging import image_verdict, judge_faces
+from bladescan.scanning.judging import declares, judge_faces, judge_image
 from bladescan.scanning.stalls import with_stalls
 from bladescan.sources.fetching import FetchedBytes, Fetcher, PendingFetch, fetch_ahead
 from bladescan.sources.source import Source
@@ -42,6 +42,7 @@ class ScanSettings:
         false_alarm: a face is flagged when its p-value is at most this.
         batch_size: most crops in one model run.
         n_decoders: decoder processes in front of one backend.
+        flags_declared: an image is flagged as well if its file says that it is AI-generated.
     """
 
     detector: Path
@@ -52,6 +53,7 @@ class ScanSettings:
     decoder: DecoderSettings = DecoderSettings()
     batch_size: int = 8
     n_decoders: int = 1
+    flags_declared: bool = False
 
 
 class Pipeline(Closing):
@@ -106,22 +108,35 @@ class Pipeline(Closing):
         if source.known is not None:
             return source.known
         if decoded.reason is not None:
-            verdict = Verdict.UNREADABLE
-            return ImageRecord(source.name, verdict, decoded.reason, decoded.detail, cost=decoded.cost)
+            return _unreadable(source, decoded)
         faces: tuple[FaceVerdict, ...] = ()
+        settings = self.settings
         if scores is not None:
-            settings = self.settings
             faces = judge_faces(decoded, scores, self._calibration, settings.head, settings.false_alarm)
-        return ImageRecord(
+        record = ImageRecord(
             source.name,
-            image_verdict(faces),
+            Verdict.NO_FACE,
             format=decoded.format,
             width=decoded.width,
             height=decoded.height,
             n_frames=decoded.n_frames,
             faces=faces,
+            provenance=decoded.provenance,
             cost=decoded.cost and replace(decoded.cost, score_s=score_s),
         )
+        return judge_image(record, declares=settings.flags_declared and declares(decoded.provenance))
+
+
+def _unreadable(source: Source, decoded: Decoded) -> ImageRecord:
+    """Say why an image was not judged; what its file says is no verdict on what nobody could see."""
+    return ImageRecord(
+        source.name,
+        Verdict.UNREADABLE,
+        decoded.reason,
+        decoded.detail,
+        provenance=decoded.provenance,
+        cost=decoded.cost,
+    )
 
 
 def decode_in_order(

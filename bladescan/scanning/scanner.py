@@ -24,6 +24,7 @@ from bladescan.outputs.run import RunInfo
 from bladescan.processes.resources import n_cores
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.registry import OpenedDetector, open_detector
+from bladescan.scanning.declarations import ProvenanceOptions, described
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.discovery import flag_by_discovery_rate
 from bladescan.scanning.judging import choose_head
@@ -63,6 +64,7 @@ class ScanOptions:
         decision: what is flagged.
         runtime: where and how the detector runs.
         decoder: limits of images, the face finder.
+        provenance: what to do with what files say of themselves.
         batch_size: most crops in one model run; None for what suits the device.
         n_workers: processes that scan: 1 is this one, 0 as many as cores.
         cluster: ``dask:ADDRESS`` or ``ray:ADDRESS`` of a cluster that scans instead.
@@ -75,6 +77,7 @@ class ScanOptions:
     decision: Decision = Decision()
     runtime: BackendSettings = BackendSettings()
     decoder: DecoderSettings = DecoderSettings()
+    provenance: ProvenanceOptions = ProvenanceOptions()
     batch_size: int | None = None
     n_workers: int = 1
     cluster: str | None = None
@@ -97,14 +100,15 @@ class Scanner(Closing):
         options: what the user asks.
 
     Raises:
-        BladescanError: the detector, the backend, the device, the head, the face finder or the cluster
-            cannot be had.
+        BladescanError: the detector, the backend, the device, the head, the face finder, the trust list or
+            the cluster cannot be had.
     """
 
     def __init__(self, options: ScanOptions = ScanOptions()) -> None:  # noqa: B008 (it is frozen)
         self._n_workers = options.n_workers or n_cores()
         self._cluster: ClusterScan | None = None
         self._fdr, self._max_errors = options.decision.fdr, options.max_errors
+        self._declared = options.provenance.declared
         detector = _open_detector(options, self._n_workers)
         backend = detector.backend
         try:
@@ -166,6 +170,7 @@ class Scanner(Closing):
             fdr=self._fdr,
             threshold=self.threshold,
             started=clock.now().isoformat(timespec="seconds"),
+            **described(self._declared, settings.decoder.provenance),
         )
 
     def deciding(self) -> VerdictSettings:
@@ -187,6 +192,8 @@ class Scanner(Closing):
                 "min_face": decoder.min_face,
                 "rotations": ROTATIONS,
                 "limits": asdict(decoder.limits) | {"formats": sorted(decoder.limits.formats)},
+                "prompts": decoder.provenance is not None and decoder.provenance.prompts,
+                **described(self._declared, decoder.provenance),
             }
         )
 
@@ -265,9 +272,12 @@ def _settings(options: ScanOptions, detector: OpenedDetector, n_workers: int) ->
         head=choose_head(manifest, decision.head),
         false_alarm=manifest.default_false_alarm if decision.false_alarm is None else decision.false_alarm,
         runtime=replace(options.runtime, threads=_n_threads(n_workers)),
-        decoder=options.decoder.for_detector(manifest),
+        decoder=msgspec.structs.replace(
+            options.decoder.for_detector(manifest), provenance=options.provenance.settings()
+        ),
         batch_size=options.batch_size or _batch_size(options.runtime.device, backend.device),
         n_decoders=n_cores() if n_workers == 1 else 1,
+        flags_declared=options.provenance.declared == "flag",
     )
 
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from bladescan.base.exit_codes import ExitCode, ExitRule
-from bladescan.base.records import Cost, ImageRecord, Verdict
+from bladescan.base.provenance_record import DECLARED
+from bladescan.base.records import Cost, FlaggedBy, ImageRecord, Verdict
 from bladescan.outputs.run import RunSummary
 from bladescan.sources.source import Source
 
@@ -23,6 +24,8 @@ class Tally:
     rule: ExitRule = ExitRule()
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
+    declared: Counter[str] = field(default_factory=Counter)
+    flagged_by: Counter[str] = field(default_factory=Counter)
     n_faces: int = 0
     n_unchanged: int = 0
     bytes_read: int = 0
@@ -39,6 +42,10 @@ class Tally:
         self.n_faces += len(record.faces)
         if record.reason is not None:
             self.reasons[record.reason.value] += 1
+        if record.provenance is not None:
+            self.declared[record.provenance.declared] += 1
+        if record.flagged_by is not None:
+            self.flagged_by[record.flagged_by.value] += 1
         if record.cost is not None:
             self._spend(record.cost)
 
@@ -84,6 +91,8 @@ class Tally:
             n_faces=n_faces,
             verdicts={verdict.value: self.verdicts[verdict] for verdict in Verdict},
             reasons=dict(sorted(self.reasons.items())),
+            declared={word: self.declared[word] for word in DECLARED},
+            flagged_by={what.value: self.flagged_by[what.value] for what in FlaggedBy},
             seconds=seconds,
             exit_code=int(self.exit_code() if exit_code is None else exit_code),
             complete=exit_code is None,

@@ -20,6 +20,7 @@ import pytest
 
 from bladescan import __version__
 from bladescan.base.exit_codes import ExitCode
+from bladescan.outputs.rows import COLUMNS
 
 
 def rows(text: bytes) -> list[dict[str, str]]:
@@ -73,7 +74,7 @@ def test_standard_output_carries_verdicts_only(scanned):
     assert scanned.returncode == ExitCode.INCOMPLETE
     assert b"samples/cut-off.jpg: truncated" in scanned.stderr
     assert b"5 images" in scanned.stderr
-    assert all(len(row) == 19 and None not in row for row in rows(scanned.stdout))
+    assert all(len(row) == len(COLUMNS) and None not in row for row in rows(scanned.stdout))
 
 
 def test_p_values_and_verdicts_agree(bladescan, samples):

@@ -16,7 +16,8 @@ from dataclasses import replace
 import pytest
 
 from bladescan.base.errors import OutputError, UnknownNameError, UsageError
-from bladescan.base.records import FaceBox, FaceVerdict, ImageRecord, Reason, Verdict
+from bladescan.base.provenance_record import Evidence, Provenance
+from bladescan.base.records import FaceBox, FaceVerdict, FlaggedBy, ImageRecord, Reason, Verdict
 from bladescan.outputs.formats import OUTPUT_FORMATS, choose_format
 from bladescan.outputs.parquet_format import ROW_GROUP
 from bladescan.outputs.rows import COLUMNS
@@ -24,41 +25,55 @@ from bladescan.outputs.run import RunInfo, RunSummary
 from bladescan.outputs.sink import open_sink
 from tests import ROOT
 
-RUN = RunInfo("1.0", "d", "ab", "onnx", "cpu", "yunet", "one-class", 0.05, None, -1.5, "2026-01-01T00:00:00Z")
+NAMES = ("1.0", "d", "ab", "onnx", "cpu", "yunet", "one-class")
+RUN = RunInfo(*NAMES, 0.05, None, -1.5, "2026-01-01T00:00:00Z", "flag", "12")
 FACE = FaceVerdict(0, FaceBox(1, 2.26, 3, 4, 0.9), -1234.56789, None, 0.01, Verdict.AI_GENERATED)
-FLAGGED = ImageRecord("a.jpg", Verdict.AI_GENERATED, None, None, "JPEG", 10, 20, 1, (FACE,))
+MARK = Evidence("png-text", "png-text:parameters", "ai-generated", "=a tool", "its own mark")
+SAYS = Provenance("ai-generated", "png-text", "=a tool", "", "absent", (MARK,))
+FLAGGED = ImageRecord(
+    "a.jpg", Verdict.AI_GENERATED, None, None, "JPEG", 10, 20, 1, (FACE,), FlaggedBy.BOTH, SAYS
+)
 BROKEN = ImageRecord("b", Verdict.UNREADABLE, Reason.EMPTY, "0 bytes")
 COSTS = {"bytes_read": 7, "images_per_second": 4.0, "faces_per_second": 2.0, "stage_seconds": {"fetch": 0.25}}
-SUMMARY = RunSummary(2, 1, {"ai-generated": 1}, {"empty": 1}, 0.5, 3, **COSTS)
+SUMMARY = RunSummary(
+    2, 1, {"ai-generated": 1}, {"empty": 1}, {"invalid": 1}, {"declared": 1}, 0.5, 3, **COSTS
+)
 RUN_JSON = (
-    '"schema_version":1,"version":"1.0","detector":"d","detector_sha256":"ab","backend":"onnx","device":"cpu",'
+    '"schema_version":2,"version":"1.0","detector":"d","detector_sha256":"ab","backend":"onnx","device":"cpu",'
     '"face_finder":"yunet","head":"one-class","false_alarm":0.05,"fdr":null,"threshold":-1.5,'
-    '"started":"2026-01-01T00:00:00Z"}'
+    '"started":"2026-01-01T00:00:00Z","declared":"flag","provenance_reader":"12","trust_list":null}'
 )
 IMAGE_JSON = (
     '"path":"a.jpg","verdict":"ai-generated","reason":null,"detail":null,"format":"JPEG","width":10,"height":20,'
-    '"n_frames":1,"faces":[{"face":0,"frame":0,"x0":1.0,"y0":2.3,"x1":3.0,"y1":4.0,"rotation":0,"detection_score":0.9,'
+    '"n_frames":1,"flagged_by":"detector+declared","declared":"ai-generated","declared_by":"png-text",'
+    '"declared_tool":"=a tool","declared_signer":null,"c2pa_status":"absent","evidence":[{"by":"png-text",'
+    '"where":"png-text:parameters","says":"ai-generated","tool":"=a tool","detail":"its own mark"}],"camera":'
+    '{"n_tags":0,"word":"none","has_maker_note":false,"contradictions":[]},'
+    '"faces":[{"face":0,"frame":0,"x0":1.0,"y0":2.3,"x1":3.0,"y1":4.0,"rotation":0,"detection_score":0.9,'
     '"log_likelihood":-1234.57,"p_value":0.01,"p_ai_generated":null,"verdict":"ai-generated"}]}'
 )
 BROKEN_JSON = (
     '"path":"b","verdict":"unreadable","reason":"empty","detail":"0 bytes","format":null,"width":null,'
-    '"height":null,"n_frames":null,"faces":[]}'
+    '"height":null,"n_frames":null,"flagged_by":null,"declared":null,"declared_by":null,"declared_tool":null,'
+    '"declared_signer":null,"c2pa_status":null,"evidence":null,"camera":null,"faces":[]}'
 )
 SUMMARY_JSON = (
-    '"n_images":2,"n_faces":1,"verdicts":{"ai-generated":1},"reasons":{"empty":1},"seconds":0.5,"exit_code":3,'
+    '"n_images":2,"n_faces":1,"verdicts":{"ai-generated":1},"reasons":{"empty":1},"declared":{"invalid":1},'
+    '"flagged_by":{"declared":1},"seconds":0.5,"exit_code":3,'
     '"complete":true,"n_unchanged":0,"bytes_read":7,"images_per_second":4.0,"faces_per_second":2.0,'
     '"stage_seconds":{"fetch":0.25}}'
 )
 GOLDEN = {
     "csv": ",".join(COLUMNS)
-    + "\na.jpg,ai-generated,,,JPEG,10,20,1,0,0,1.0,2.3,3.0,4.0,0,0.9,-1234.57,0.01,,ai-generated\n"
-    + "b,unreadable,empty,0 bytes,,,,,,,,,,,,,,,,\n",
+    + "\na.jpg,ai-generated,,,JPEG,10,20,1,detector+declared,ai-generated,png-text,'=a tool,,absent,"
+    + "0,0,1.0,2.3,3.0,4.0,0,0.9,-1234.57,0.01,,ai-generated\n"
+    + "b,unreadable,empty,0 bytes,,,,,,,,,,,,,,,,,,,,,,\n",
     "jsonl": '{"type":"run",' + RUN_JSON + '\n{"type":"image",' + IMAGE_JSON + '\n{"type":"image",'
     + BROKEN_JSON + '\n{"type":"summary",' + SUMMARY_JSON + "\n",
     "json": '{"run":{' + RUN_JSON + ',\n"images":[\n{' + IMAGE_JSON + ",\n{" + BROKEN_JSON
     + '\n],\n"summary":{' + SUMMARY_JSON + "}\n",
     "table": "verdict       log-likelihood  p-value   P(AI)    path\n"
-    "ai-generated        -1234.57  0.01      -        a.jpg\n"
+    "ai-generated        -1234.57  0.01      -        a.jpg  (declared ai-generated: png-text, =a tool)\n"
     "unreadable                 -  -         -        b  (empty: 0 bytes)\n",
 }  # fmt: skip
 
@@ -102,7 +117,13 @@ def test_every_format_says_how_far_a_face_is_turned():
     record = replace(FLAGGED, faces=(lying,))
     assert csv_rows(written("csv", record))[0]["rotation"] == "270"
     assert json.loads(written("json", record))["images"][0]["faces"][0]["rotation"] == 270
-    assert written("table", record).decode().splitlines()[1].endswith("a.jpg  (turned by 270 degrees)")
+    assert (
+        written("table", record)
+        .decode()
+        .splitlines()[1]
+        .partition("  (declared")[0]
+        .endswith("a.jpg  (turned by 270 degrees)")
+    )
 
 
 def test_a_crop_that_is_a_whole_image_has_no_rotation():
@@ -159,7 +180,7 @@ def test_parquet_holds_the_rows_of_the_csv_with_types_run_and_summary(tmp_path):
     assert json.loads(metadata[b"bladescan.run"])["detector"] == "d"
     assert json.loads(metadata[b"bladescan.summary"])["exit_code"] == 3
     as_text = {key: "" if value is None else str(value) for key, value in rows[0].items() if key in COLUMNS}
-    assert as_text == csv_rows(written("csv", FLAGGED))[0]
+    assert as_text == csv_rows(written("csv", FLAGGED))[0] | {"declared_tool": "=a tool"}
     assert (rows[-1]["path"], rows[-1]["path_bytes"], rows[-2]["path_bytes"]) == ("\\xff", b"\xff", None)
     assert len(rows) == len(many) + 2
 
@@ -275,7 +296,7 @@ def test_a_row_is_out_before_the_next_is_made():
     with open(writer, "wb") as stream, open(reader, "rb", buffering=0) as out:
         sink = open_sink(None, "csv", RUN, stream=stream)
         sink.write(BROKEN)
-        assert out.read(4096).endswith(b"b,unreadable,empty,0 bytes,,,,,,,,,,,,,,,,\n")
+        assert out.read(4096).endswith(b"b,unreadable,empty,0 bytes,,,,,,,,,,,,,,,,,,,,,,\n")
 
 
 def test_a_killed_process_leaves_the_old_file(tmp_path):

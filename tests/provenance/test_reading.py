@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from benchmarks.endurance.marked import marked_originals
 from benchmarks.endurance.mutations import mutant
 from benchmarks.signatures import MEDIA_TYPES
+from bladescan.base.provenance_record import Provenance
 from bladescan.provenance.reading import RULES_DIGEST, read_provenance, reader_digest
-from bladescan.provenance.record import Provenance
 from tests.provenance.files import encoded, packet, png, with_chunks
 from tests.provenance.generators import GENERATED, NEAR_MISSES
 from tests.provenance.signing import action, authority, signed

@@ -15,12 +15,13 @@ import pytest
 from PIL import Image
 
 from bladescan.base.errors import ImageError, UsageError
-from bladescan.base.records import FaceVerdict, ImageRecord, Reason, Verdict
+from bladescan.base.provenance_record import Provenance
+from bladescan.base.records import FaceVerdict, FlaggedBy, ImageRecord, Reason, Verdict
 from bladescan.detectors.manifest import CalibratedHead, EncoderSpec, Manifest
 from bladescan.images.limits import Limits
 from bladescan.runtimes.registry import default_detector
 from bladescan.scanning.decoder_process import DecoderSettings
-from bladescan.scanning.judging import choose_head, image_verdict, judge_again
+from bladescan.scanning.judging import choose_head, declares, judge_again, judge_image
 from bladescan.scanning.pipeline import Pipeline, ScanSettings
 from bladescan.scanning.scanner import Scanner, ScanOptions
 from bladescan.scanning.workers import chunks, scan_in_processes
@@ -177,9 +178,26 @@ def face(p_value: float, verdict: Verdict) -> FaceVerdict:
 
 def test_an_image_is_ai_generated_if_any_face_is():
     plain, flagged = face(0.5, Verdict.PHOTOGRAPHIC), face(0.01, Verdict.AI_GENERATED)
-    assert image_verdict([]) is Verdict.NO_FACE
-    assert image_verdict([plain, plain]) is Verdict.PHOTOGRAPHIC
-    assert image_verdict([plain, flagged]) is Verdict.AI_GENERATED
+    verdicts = [
+        judge_image(ImageRecord("x", Verdict.NO_FACE, faces=faces), declares=False).verdict
+        for faces in ((), (plain, plain), (plain, flagged))
+    ]
+    assert verdicts == [Verdict.NO_FACE, Verdict.PHOTOGRAPHIC, Verdict.AI_GENERATED]
+
+
+@pytest.mark.parametrize("p,by", [(0.5, "declared"), (0.01, "detector+declared")])
+def test_an_image_that_declares_itself_is_ai_generated_and_its_faces_keep_their_verdicts(p, by):
+    faces = (face(p, Verdict.AI_GENERATED if p <= 0.05 else Verdict.PHOTOGRAPHIC),)
+    record = judge_image(ImageRecord("x", Verdict.NO_FACE, faces=faces), declares=True)
+    assert (record.verdict, record.flagged_by.value, record.faces) == (Verdict.AI_GENERATED, by, faces)
+    again = judge_again(record, 0.001)
+    assert (again.verdict, again.flagged_by) == (Verdict.AI_GENERATED, FlaggedBy.DECLARED)
+
+
+@pytest.mark.parametrize("word", ["ai-edited", "captured", "none", "invalid", "ai-generated"])
+def test_only_what_says_that_it_is_generated_declares_it(word):
+    assert declares(Provenance(word)) == (word == "ai-generated")
+    assert not declares(None)
 
 
 def test_judging_again_flags_at_or_below_the_threshold():

@@ -1,12 +1,17 @@
-"""The records of provenance: what a file declares, and the evidence for it. They have no behaviour."""
+"""The records of provenance: what a file declares, and the evidence for it. They have no behaviour.
+
+The room `provenance` makes them; they lie here because they are part of every image's record.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Declared = Literal["ai-generated", "ai-edited", "captured", "none", "invalid"]
 """What a file as a whole declares; ``invalid`` is a signature that does not hold, with nothing beside it."""
+
+DECLARED: tuple[Declared, ...] = get_args(Declared)
 
 Says = Literal["ai-generated", "ai-edited", "captured", "other", "invalid", "unreadable"]
 """What one piece of evidence says; ``other`` names an origin that is neither a camera nor a generator."""
