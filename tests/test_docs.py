@@ -31,6 +31,10 @@ def test_the_command_reference_is_what_the_command_says():
     assert TEXT["cli.md"] == GENERATE["reference"](), "stale: python .ci/generate_docs.py"
 
 
+def test_the_command_reference_cuts_no_summary_off():
+    assert not re.findall(r"^\* `.*\.\.\.$", TEXT["cli.md"], re.MULTILINE)
+
+
 def test_the_table_of_rooms_is_what_the_rooms_say():
     page = TEXT["CONTRIBUTING.md"]
     assert page == GENERATE["contributing"](page, ROOMS), "stale: python .ci/generate_docs.py"

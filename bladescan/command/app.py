@@ -86,19 +86,25 @@ def bladescan(
     """Tell AI-generated faces from photographs, in batches."""
 
 
-for _command in (scan_command.scan, info.info, info.backends, info.doctor, info.demo):
-    app.command()(_command)
-app.add_typer(ledger.app, name="ledger")
-_LEARNING: dict[str, Callable[..., None]] = {
-    "index": photographs.index,
-    "contact-sheet": photographs.contact_sheet,
-    "train": train.train,
-    "recipes": train.recipes,
-    "fit": fit.fit,
-    "calibrate": calibrate.calibrate,
-    "export": export.export,
-    "evaluate": evaluate.evaluate,
-    "import": import_checkpoint.import_checkpoint,
+LEARN = "Learn"
+COMMANDS: dict[str, tuple[Callable[..., None], str | None]] = {
+    "scan": (scan_command.scan, None),
+    "info": (info.info, None),
+    "backends": (info.backends, None),
+    "doctor": (info.doctor, None),
+    "demo": (info.demo, None),
+    "index": (photographs.index, LEARN),
+    "contact-sheet": (photographs.contact_sheet, LEARN),
+    "train": (train.train, LEARN),
+    "recipes": (train.recipes, LEARN),
+    "fit": (fit.fit, LEARN),
+    "calibrate": (calibrate.calibrate, LEARN),
+    "export": (export.export, LEARN),
+    "evaluate": (evaluate.evaluate, LEARN),
+    "import": (import_checkpoint.import_checkpoint, LEARN),
 }
-for _name, _command in _LEARNING.items():
-    app.command(_name, rich_help_panel="Learn")(_command)
+"""The function of each command, and the panel of the help in which it stands."""
+
+for _name, (_command, _panel) in COMMANDS.items():
+    app.command(_name, rich_help_panel=_panel)(_command)
+app.add_typer(ledger.app, name="ledger")  # the one with commands of its own

@@ -35,10 +35,10 @@ def calibrate(
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Set the thresholds of a detector with your own photographs; what it has learned stays.
+    """Set thresholds with your own photographs.
 
-    A rate of 5% needs twenty faces at least; a few hundred are better. See docs/calibration.md. Needs the
-    extra `calibrate`.
+    What the detector has learned stays. A rate of 5% needs twenty faces at least; a few hundred are better.
+    See docs/calibration.md. Needs the extra `calibrate`.
 
     Example: `bladescan calibrate --photos photographs/ -o mine.onnx`
     """

@@ -33,9 +33,10 @@ def evaluate(
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Measure a detector on photographs and on the images of each generator. Needs the extra `train`.
+    """Measure a detector on sorted images.
 
-    Prints the main table, and writes report.md, report.json and plots into the folder.
+    Compares photographs with the images of each generator. Prints the main table, and writes report.md,
+    report.json and plots into the folder. Needs the extra `train`.
 
     Example: `bladescan evaluate --photos photographs/ --ai-generated sdxl=images/sdxl --match -o report`
     """

@@ -23,7 +23,7 @@ def export(
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Export a detector to an ONNX graph or a TensorRT engine.
+    """Export a detector to ONNX or TensorRT.
 
     The export is compared with the detector, and written only if the two agree. Needs the extra `train`;
     for int8 from an .onnx detector the package `onnx` is enough.

@@ -38,18 +38,18 @@ def fit(
     pseudo_outliers: lo.PseudoOutliers = 0,
     faces: o.Faces = "auto",
     min_face: o.MinFace = 32,
-    backend: o.BackendName = "pytorch",
+    backend: lo.EmbeddingBackend = "pytorch",
     device: o.Device = "auto",
     seed: lo.Seed = 0,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Fit and calibrate a detector on your own photographs. Needs the extra `train`.
+    """Fit a detector on your own photographs.
 
     A Gaussian mixture learns your photographs (one-class head). Photographs kept out of it set the
     thresholds.
 
-    With --ai-generated, a perceptron learns both classes as well (binary head).
+    With --ai-generated, a perceptron learns both classes as well (binary head). Needs the extra `train`.
 
     Example: `bladescan fit --photos photographs/ --ai-generated generated/ -o mine.safetensors`
     """

@@ -25,14 +25,15 @@ def import_checkpoint(
     false_alarm: lo.ImportCheckpointFalseAlarm = 0.05,
     faces: o.Faces = "auto",
     min_face: o.MinFace = 32,
-    backend: o.BackendName = "pytorch",
+    backend: lo.EmbeddingBackend = "pytorch",
     device: o.Device = "auto",
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Turn a checkpoint of the method's authors into an encoder run or a detector. Needs the extra `train`.
+    """Import a checkpoint of the method's authors.
 
-    Every tensor is checked, and no code in the file is run.
+    It becomes an encoder run or a detector. Every tensor is checked, and no code in the file is run. Needs
+    the extra `train`.
 
     Example: `bladescan import OC.pth -o runs/oc`
     """

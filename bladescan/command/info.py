@@ -28,7 +28,10 @@ def info(
     ] = False,
     debug: o.Debug = False,
 ) -> None:
-    """Print what a detector, an export or an encoder run is made of, from its manifest."""
+    """Describe a detector or an encoder run.
+
+    What it is made of, from its manifest; an exported detector has the same one.
+    """
     from bladescan.command.describe import cost, describe, read_manifest
     from bladescan.detectors.manifest import encode_manifest
     from bladescan.runtimes.registry import default_detector
@@ -44,7 +47,10 @@ def info(
 
 @guarded
 def backends(debug: o.Debug = False) -> None:
-    """List the runtimes, with their version, devices and kinds of file."""
+    """List the runtimes and their devices.
+
+    Each with its version and the kinds of file that it opens.
+    """
     from bladescan.runtimes.registry import get_plugin, plugin_names
 
     for name in plugin_names():
@@ -66,7 +72,9 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     debug: o.Debug = False,
 ) -> None:
-    """Check whether this machine can scan: memory, packages, backends, face finder, detector, buckets.
+    """Check whether this machine can scan.
+
+    Looks at memory, packages, backends, the face finder, the detector and buckets.
 
     Example: `bladescan doctor s3://bucket/uploads`
     """
@@ -87,7 +95,10 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Folder for the pictures.")] = Path("samples"),
     debug: o.Debug = False,
 ) -> None:
-    """Make five sample pictures to scan: three with a face, one without, one cut off on purpose."""
+    """Make five sample pictures to scan.
+
+    Three have a face, one has none, and one is cut off on purpose.
+    """
     from bladescan.command.demo import write_samples
 
     for path in write_samples(folder):

@@ -57,7 +57,17 @@ EncoderPath = Annotated[
     Option(
         "--encoder",
         metavar="RUN",
-        help="Encoder run of `bladescan train`, a .safetensors detector, or default: the shipped one.",
+        help="Encoder run of `bladescan train`, or a .safetensors detector whose encoder is taken. The word "
+        "`default` means the detector that ships.",
+        show_default="the encoder of the detector that ships",
+    ),
+]
+EmbeddingBackend = Annotated[
+    str,
+    Option(
+        "--backend",
+        metavar="NAME",
+        help="Runtime that embeds the faces, or auto. `bladescan backends` lists the names.",
     ),
 ]
 DetectorOutput = Annotated[

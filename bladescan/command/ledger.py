@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 
-app = typer.Typer(
-    help="Look into a ledger of `scan --ledger`, or remove entries from it.", no_args_is_help=True
-)
+app = typer.Typer(help="Look into a ledger of scans, or prune it.", no_args_is_help=True)
 
 LedgerPath = Annotated[str, typer.Argument(metavar="LEDGER", help="The FILE of `scan --ledger FILE`.")]
 VerdictName = Annotated[
@@ -98,7 +96,9 @@ def find(
     ] = False,
     debug: o.Debug = False,
 ) -> None:
-    """List images by path and verdict, with the time of their scan.
+    """List images by path and verdict.
+
+    Each with the time of its scan.
 
     Example: `bladescan ledger find ledger.sqlite '*/2026/11/*' --verdict ai-generated`
     """
@@ -143,7 +143,7 @@ def export(
     verdict: VerdictName = None,
     debug: o.Debug = False,
 ) -> None:
-    """Write the verdicts of the ledger in a format of `scan`.
+    """Write the verdicts in a format of `scan`.
 
     Entries of another detector or other settings than the newest run's are stale and are left out.
     """
@@ -199,7 +199,10 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print how many would be removed.")] = False,
     debug: o.Debug = False,
 ) -> None:
-    """Remove entries; their sources are scanned again when a scan meets them."""
+    """Remove entries.
+
+    Their sources are scanned again when a scan meets them.
+    """
     from bladescan.ledger.ledger import Ledger, PruneRule, open_reader
 
     before = None if older_than is None else _before(older_than)

@@ -81,8 +81,8 @@ Fdr = Annotated[
     float | None,
     Option(
         metavar="RATE",
-        help="Limit the expected share of photographs among the flagged faces of this scan instead, by "
-        "Benjamini-Hochberg.",
+        help="In place of --false-alarm: limit the expected share of photographs among the flagged faces "
+        "(Benjamini-Hochberg).",
         rich_help_panel=SCORE,
     ),
 ]

@@ -27,9 +27,9 @@ def index(
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Find the faces and EXIF tags of photographs once, for all later trainings. Needs the extra `train`.
+    """Index the faces and EXIF tags of photographs.
 
-    Prints a summary by tag.
+    They are found once, for all later trainings. Prints a summary by tag. Needs the extra `train`.
 
     Example: `bladescan index photographs/ -o photographs.sqlite --plot tags.png`
     """
@@ -62,9 +62,9 @@ def contact_sheet(
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Draw what the encoder sees in a training: manipulated, augmented faces with labels and tags.
+    """Draw what the encoder sees in a training.
 
-    Needs the extra `train`.
+    The picture has manipulated and augmented faces with labels and tags. Needs the extra `train`.
 
     Example: `bladescan contact-sheet --recipe blades --photos photographs/ -o sheet.png`
     """

@@ -57,7 +57,7 @@ def scan(
     metrics: o.MetricsPath = None,
     debug: o.Debug = False,
 ) -> None:
-    """Scan images and say which faces are AI-generated.
+    """Say which faces in images are AI-generated.
 
     Every source gets a row: photographic, ai-generated, no-face, or unreadable with a reason.
 

@@ -26,7 +26,9 @@ def train(
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Train an encoder on photographs of faces by a recipe. Needs the extra `train`.
+    """Train an encoder on photographs by a recipe.
+
+    Needs the extra `train`.
 
     Example: `bladescan train --recipe blades-small --photos photographs/ -o runs/mine`
 
@@ -41,7 +43,7 @@ def train(
 
 @guarded
 def recipes(name: lo.RecipesName = "", debug: o.Debug = False) -> None:
-    """List the shipped recipes, or print one with every key."""
+    """List the recipes, or print one in full."""
     from bladescan.tasks.recipe_files import dump_recipe, shipped_recipes
 
     if name:

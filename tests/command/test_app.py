@@ -452,6 +452,11 @@ def test_doctor_fails_on_a_bad_detector(bladescan, tmp_path):
     assert b"FAILED detector" in done.stdout
 
 
+@pytest.mark.parametrize("asked", [(), ("ledger",)])
+def test_the_list_of_commands_cuts_no_sentence_off(bladescan, asked):
+    assert b"..." not in bladescan(*asked, "--help").stdout.replace(b"[ARGS]...", b"")
+
+
 def test_help_and_usage_errors_are_plain_in_a_pipe_and_load_no_rich(bladescan):
     helped, wrong = bladescan("scan", "--help"), bladescan("scan", ".", "--bogus")
     assert helped.stdout.isascii() and b"--files-from FILE" in helped.stdout
