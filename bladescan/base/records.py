@@ -166,6 +166,7 @@ class ImageRecord:
         flagged_by: why it is ai-generated, else None.
         provenance: what the file says of itself, also of an unreadable one; None if it was not read.
         cost: what this run spent on it, None if nothing; it is no part of the verdict.
+        is_other: a file below a folder that is no picture by name nor content: counted, but not an image.
     """
 
     source: str
@@ -180,3 +181,4 @@ class ImageRecord:
     flagged_by: FlaggedBy | None = None
     provenance: Provenance | None = None
     cost: Cost | None = field(default=None, compare=False)
+    is_other: bool = False

@@ -44,6 +44,14 @@ Hidden = Annotated[
 FollowLinks = Annotated[
     bool, Option("--follow-links", help="Enter folders behind symbolic links.", rich_help_panel=SOURCE)
 ]
+AllFiles = Annotated[
+    bool,
+    Option(
+        "--all-files",
+        help="In folders, give files that are no pictures (text, video, ...) a row as well.",
+        rich_help_panel=SOURCE,
+    ),
+]
 Shard = Annotated[
     str | None,
     Option(

@@ -23,6 +23,7 @@ def scan(
     exclude: o.Exclude = None,
     hidden: o.Hidden = False,
     follow_links: o.FollowLinks = False,
+    all_files: o.AllFiles = False,
     shard: o.Shard = None,
     model: o.Model = None,
     head: o.Head = "auto",
@@ -59,7 +60,8 @@ def scan(
 ) -> None:
     """Say which faces in images are AI-generated.
 
-    Every source gets a row: photographic, ai-generated, no-face, or unreadable with a reason.
+    Every picture gets a row: photographic, ai-generated, no-face, or unreadable with a reason. Files in
+    folders that are no pictures are counted.
 
     Example: `bladescan scan uploads/ -o verdicts.csv`
     """
@@ -79,7 +81,18 @@ def scan(
         exit_rule=_exit_rule(fail_on, allow_empty),
     )
     query = source_query(
-        paths, files_from, null, include, exclude, hidden, follow_links, shard, output, ledger, metrics
+        paths,
+        files_from,
+        null,
+        include,
+        exclude,
+        hidden,
+        follow_links,
+        all_files,
+        shard,
+        output,
+        ledger,
+        metrics,
     )
     check_apart(model=model, output=output, ledger=ledger, metrics=metrics)
     where = bladescan.OutputOptions(output, format, resume, ledger, show)

@@ -143,7 +143,15 @@ class JsonLog(Listener):
 
     def _facts(self) -> dict[str, Any]:
         summary = asdict(self._tally.summary())
-        keys = ("n_images", "n_faces", "verdicts", "seconds", "images_per_second", "bytes_read")
+        keys = (
+            "n_images",
+            "n_other_files",
+            "n_faces",
+            "verdicts",
+            "seconds",
+            "images_per_second",
+            "bytes_read",
+        )
         return {key: summary[key] for key in keys}
 
 
@@ -177,8 +185,10 @@ def _line(summary: RunSummary, scanned_by: str) -> str:
 
     counts = ", ".join(f"{n} {verdict}" for verdict, n in summary.verdicts.items() if n)
     none = "nothing new" if summary.n_unchanged else "nothing to scan"
+    n_others = summary.n_other_files
+    others = f", {n_others} other file{'s' * (n_others > 1)}" if n_others else ""
     return (
-        f"{summary.n_images} images ({counts or none}), {summary.n_faces} faces, "
+        f"{summary.n_images} images ({counts or none}){others}, {summary.n_faces} faces, "
         f"{decimal(summary.bytes_read)} in {summary.seconds:.1f} s, "
         f"{summary.images_per_second:.1f} images/s; {scanned_by}"
     )

@@ -8,6 +8,7 @@ import stat
 
 from bladescan.base.errors import ImageError
 from bladescan.base.records import Reason
+from bladescan.images.formats import is_known, names_picture
 from bladescan.images.limits import Limits, check_bytes, check_not_empty
 
 
@@ -20,7 +21,8 @@ def read_file(path: str, limits: Limits, *, listed: bool = False) -> bytes:
         listed: whether the name came from a listing, so that a missing file has *vanished*.
 
     Raises:
-        ImageError: not-found, vanished, permission-denied, not-a-file, too-many-bytes, empty or read-error.
+        ImageError: not-found, vanished, permission-denied, not-a-file, too-many-bytes, empty or read-error;
+            not-an-image where a file is too large, and neither its name nor its first bytes are a picture's.
     """
     try:
         # Look before opening: opening a device may already have an effect.
@@ -38,6 +40,8 @@ def _read_regular(path: str, max_bytes: int) -> bytes:
     with open(fd, "rb", buffering=0) as file:
         status = os.fstat(fd)
         _check_regular(status)  # the name may lead elsewhere by now
+        if status.st_size > max_bytes and not names_picture(path) and not is_known(os.pread(fd, 512, 0)):
+            raise ImageError(Reason.NOT_AN_IMAGE, f"{status.st_size} bytes of no known image format")
         check_bytes(status.st_size, max_bytes)
         chunks, size = [], 0
         # The size is a hint only: files grow, and those of /proc say 0.

@@ -9,6 +9,7 @@ No pixel is decoded here.
 
 from __future__ import annotations
 
+import codecs
 import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
@@ -35,6 +36,7 @@ class ImageFormat(NamedTuple):
     """What is special about a format.
 
     Attributes:
+        suffixes: with which names say that a file is one, without the dot.
         starts: what its files begin with; empty where that takes more than a look at the first bytes.
         on_request: opened only if the user asks for it.
         ends_early: tells whether bytes are missing, by the container alone; None if it cannot say.
@@ -45,6 +47,7 @@ class ImageFormat(NamedTuple):
         exif_by_pillow: Pillow finds its EXIF; `bladescan.exif.raw_fields` finds that of JPEG and TIFF itself.
     """
 
+    suffixes: str = ""
     starts: tuple[bytes, ...] = ()
     on_request: bool = False
     ends_early: Callable[[bytes], bool] | None = None
@@ -56,23 +59,32 @@ class ImageFormat(NamedTuple):
 
 
 IMAGE_FORMATS: dict[str, ImageFormat] = {
-    "AVIF": ImageFormat(ends_early=iso_media_ends_early, exif_by_pillow=True),
-    "BMP": ImageFormat((b"BM",)),
-    "GIF": ImageFormat((b"GIF87a", b"GIF89a"), ends_early=gif_ends_early, walk_frames=walk_gif),
+    "AVIF": ImageFormat("avif avifs", ends_early=iso_media_ends_early, exif_by_pillow=True),
+    "BMP": ImageFormat("bmp dib", (b"BM",)),
+    "GIF": ImageFormat("gif", (b"GIF87a", b"GIF89a"), ends_early=gif_ends_early, walk_frames=walk_gif),
     "HEIF": ImageFormat(
-        ends_early=iso_media_ends_early, is_turned_upright=True, first_picture_only=True, exif_by_pillow=True
+        "heic heics heif heifs hif",
+        ends_early=iso_media_ends_early,
+        is_turned_upright=True,
+        first_picture_only=True,
+        exif_by_pillow=True,
     ),
-    "JPEG": ImageFormat((b"\xff\xd8\xff",), ends_early=jpeg_ends_early, first_picture_only=True),
-    "JPEG2000": ImageFormat((b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"), on_request=True),
-    "PNG": ImageFormat((b"\x89PNG\r\n\x1a\n",), ends_early=png_ends_early, exif_by_pillow=True),
-    "PPM": ImageFormat(),
+    "JPEG": ImageFormat(
+        "jpg jpeg jpe jfif jif mpo", (b"\xff\xd8\xff",), ends_early=jpeg_ends_early, first_picture_only=True
+    ),
+    "JPEG2000": ImageFormat(
+        "jp2 j2k j2c jpc jpf jpx", (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"), on_request=True
+    ),
+    "PNG": ImageFormat("png apng", (b"\x89PNG\r\n\x1a\n",), ends_early=png_ends_early, exif_by_pillow=True),
+    "PPM": ImageFormat("ppm pgm pbm pnm pfm"),
     "TIFF": ImageFormat(
+        "tif tiff",
         (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
         walk_frames=walk_tiff,
         is_turned_upright=True,
         pages_stand_alone=True,
     ),
-    "WEBP": ImageFormat(ends_early=webp_ends_early, exif_by_pillow=True),
+    "WEBP": ImageFormat("webp", ends_early=webp_ends_early, exif_by_pillow=True),
 }
 """By Pillow's name. A multi-picture JPEG, Pillow's ``MPO``, counts as JPEG."""
 
@@ -83,7 +95,6 @@ _NEVER_OPENED: tuple[tuple[bytes, str], ...] = (
     (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
     (b"\xff\x0a", "JPEG XL"),
     (b"8BPS", "PSD"),
-    (b"%PDF", "PDF"),
     (b"%!PS", "EPS"),
     (b"\xc5\xd0\xd3\xc6", "EPS"),
     (b"\0\0\1\0", "ICO"),
@@ -109,13 +120,47 @@ _NEVER_OPENED: tuple[tuple[bytes, str], ...] = (
     (b"\x59\xa6\x6a\x95", "Sun raster"),
     (b"\x01\xda\0", "SGI"),
     (b"\x01\xda\1", "SGI"),
-    (b"\x89HDF\r\n\x1a\n", "HDF5"),
     (b"IIRO", "ORF"),
     (b"IIU\0", "RW2"),
     (b"FUJIFILMCCD-RAW", "RAF"),
     (b"<svg", "SVG"),
 )
+_NEVER_OPENED_SUFFIXES = (
+    "jxl psd psb eps ico tga cur icns dds blp ftc ftu qoi exr hdr fits fts wmf emf xpm xbm xcf pam ras sgi "
+    "pcx svg svgz jxr wdp hdp raw dng nef nrw cr2 cr3 crw arw srf sr2 orf rw2 raf pef srw 3fr x3f erf kdc "
+    "dcr iiq mos mef mrw rwl"
+)
+_DOCUMENTS = ((b"%PDF", "PDF"), (b"\x89HDF\r\n\x1a\n", "HDF5"))
+_ASIDE = frozenset(("bak", "old", "orig", "part", "partial", "tmp", "crdownload", "download"))
+"""Endings of names of pictures that are not finished, or kept for later."""
 _NETPBM = frozenset({b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf"})
+
+
+_SUFFIXES = frozenset(
+    " ".join([*(facts.suffixes for facts in IMAGE_FORMATS.values()), _NEVER_OPENED_SUFFIXES]).split()
+)
+
+
+def names_picture(name: str) -> bool:
+    """Tell whether the name of a file says that it is a picture, opened here or not."""
+    stem, _, suffix = name.lower().removesuffix("~").rpartition(".")
+    if suffix in _ASIDE:
+        suffix = stem.rpartition(".")[2]
+    return suffix in _SUFFIXES and bool(stem)
+
+
+def is_known(head: bytes) -> bool:
+    """Tell whether a file that begins like this is in any image format that is known here."""
+    return format_of(head) is not None
+
+
+def is_text(data: bytes) -> bool:
+    """Tell whether a file begins like text: UTF-8 without control characters."""
+    try:
+        head = codecs.getincrementaldecoder("utf-8")().decode(data[:1024])  # the last character may be cut
+    except UnicodeDecodeError:
+        return False
+    return all(c.isprintable() or c in "\t\r\n" for c in head)
 
 
 def facts_of(pillow_name: str | None) -> ImageFormat:
@@ -134,6 +179,9 @@ def allowed_format(data: bytes, formats: frozenset[str]) -> str:
         ImageError: not-an-image or format-not-allowed.
     """
     kind = format_of(data)
+    document = next((name for start, name in _DOCUMENTS if data.startswith(start)), None)
+    if document is not None:
+        raise ImageError(Reason.NOT_AN_IMAGE, f"{document} is not an image; pictures in it are not looked at")
     if kind is None:
         raise ImageError(Reason.NOT_AN_IMAGE, "the content is of no known image format")
     if kind not in formats:

@@ -68,6 +68,9 @@ class _Listed(NamedTuple):
 class EarlierVerdicts(Closing):
     """The journal and the ledger of one scan.
 
+    Attributes:
+        n_other_left_out: sources that the ledger knew to be no pictures, and that were not handed on.
+
     Args:
         options: what was asked.
         settings: of this scan.
@@ -83,7 +86,7 @@ class EarlierVerdicts(Closing):
         self._journal: Journal | None = None
         self._folder: TemporaryDirectory[str] | None = None
         self._listed: deque[_Listed] = deque()
-        self._n_left_out = self._n_shown = 0
+        self._n_left_out = self._n_shown = self.n_other_left_out = 0
 
     @property
     def n_unchanged(self) -> int:
@@ -127,10 +130,16 @@ class EarlierVerdicts(Closing):
             for source in sources:
                 listed = _recognised(source, journal, ledger)
                 if listed.from_ledger and self._options.show == "new":
-                    self._n_left_out += 1
+                    self._count_left_out(listed.source)
                 else:
                     self._listed.append(listed)
                     yield listed.source
+
+    def _count_left_out(self, source: Source) -> None:
+        if source.known is not None and source.is_other_file(source.known.reason):
+            self.n_other_left_out += 1
+        else:
+            self._n_left_out += 1
 
     def keep(self, records: Iterable[ImageRecord]) -> Iterator[ImageRecord]:
         """Yield the same records; keep each in the journal before, or in the ledger after, its row is out."""
@@ -139,7 +148,7 @@ class EarlierVerdicts(Closing):
             return
         for record in records:
             listed = self._listed.popleft()
-            self._n_shown += listed.from_ledger
+            self._n_shown += listed.from_ledger and not record.is_other
             if self._journal is not None:
                 self._note(listed, record, self._journal)
             yield record

@@ -26,6 +26,8 @@ PASSING_REASONS = frozenset(
     + (Reason.DECODER_CRASHED,)
 )
 """Reasons that may be gone the next time."""
+OTHER = "other"
+"""In place of the verdict where an entry is of a file that is no picture: remembered, and never shown."""
 _CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@")
 
 
@@ -99,9 +101,9 @@ def is_lasting(record: ImageRecord) -> bool:
 
 
 def encode(record: ImageRecord) -> str:
-    """Encode a record as ASCII JSON, without its name and cost, which belong to one scan."""
+    """Encode a record as ASCII JSON, without its name, cost and kind of source, which belong to one scan."""
     fields = asdict(record)
-    del fields["source"], fields["cost"]
+    del fields["source"], fields["cost"], fields["is_other"]
     return json.dumps(fields, separators=(",", ":"))
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from bladescan.base import clock
 from bladescan.base.errors import OutputError, UsageError
 from bladescan.base.records import ImageRecord
-from bladescan.ledger.entries import LedgerEntry, VerdictSettings, decode, encode
+from bladescan.ledger.entries import OTHER, LedgerEntry, VerdictSettings, decode, encode
 from bladescan.sources.source import Stamp
 
 SCHEMA_VERSION = 1
@@ -130,7 +130,8 @@ class EntryFile:
             at_once: False if losing it costs little: it then waits for the time alone.
         """
         (key, stamp, record), now = entry, int(clock.now().timestamp())
-        fields = (key, *stamp, record.verdict.value, encode(record), now, self.settings, self.run)
+        verdict = OTHER if record.is_other else record.verdict.value
+        fields = (key, *stamp, verdict, encode(record), now, self.settings, self.run)
         self._held.append(fields)
         long_ago = time.monotonic() - self._flushed > CHUNK_S
         if long_ago or (at_once and len(self._held) % CHUNK == 0) or len(self._held) >= 64 * CHUNK:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from bladescan.base.errors import BladescanError, OutputError, UsageError
 from bladescan.base.locks import FileLock, LockHeldError
 from bladescan.base.records import ImageRecord, Verdict
-from bladescan.ledger.entries import decode
+from bladescan.ledger.entries import OTHER, decode
 from bladescan.ledger.entry_file import (
     COLUMNS,
     EntryFile,
@@ -186,9 +186,10 @@ class LedgerReader:
         current = _current_settings(self._db)
         rows = self._db.execute(
             "SELECT described, settings = ?, verdict, n FROM "
-            "(SELECT settings, verdict, count(*) AS n FROM entry GROUP BY settings, verdict) "
+            "(SELECT settings, verdict, count(*) AS n FROM entry WHERE verdict != ? "
+            "GROUP BY settings, verdict) "
             "JOIN settings ON settings.id = settings ORDER BY settings = ? DESC, settings DESC, verdict",
-            (current, current),
+            (current, OTHER, current),
         )
         return [EntryCount(described, bool(now), Verdict(verdict), n) for described, now, verdict, n in rows]
 
@@ -201,11 +202,11 @@ class LedgerReader:
     def entries(self, verdict: Verdict | None = None, *, only_current: bool = False) -> Iterator[DatedRecord]:
         """Yield entries in the order of their names' bytes."""
         query = (
-            "SELECT key, record, scanned_at FROM entry WHERE (? IS NULL OR verdict = ?) "
+            "SELECT key, record, scanned_at FROM entry WHERE (? IS NULL OR verdict = ?) AND verdict != ? "
             "AND (? OR settings = ?) ORDER BY key"
         )
         name = None if verdict is None else verdict.value
-        parameters = (name, name, not only_current, _current_settings(self._db))
+        parameters = (name, name, OTHER, not only_current, _current_settings(self._db))
         for key, text, scanned_at in self._db.execute(query, parameters):
             record = decode(text, os.fsdecode(key))
             if record is not None:

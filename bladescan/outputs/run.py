@@ -56,7 +56,8 @@ class RunSummary:
         seconds: wall clock.
         complete: False if the scan was interrupted.
         n_unchanged: sources that the ledger knew, whether they have rows or not.
-        bytes_read: of images, by this run.
+        n_other_files: files below folders that are no pictures and have no rows.
+        bytes_read: of files, by this run.
         images_per_second, faces_per_second: by the wall clock.
         stage_seconds: by stage, summed over processes that work at the same time.
     """
@@ -71,6 +72,7 @@ class RunSummary:
     exit_code: int = 0
     complete: bool = True
     n_unchanged: int = 0
+    n_other_files: int = 0
     bytes_read: int = 0
     images_per_second: float = 0.0
     faces_per_second: float = 0.0

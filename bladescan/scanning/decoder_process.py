@@ -21,6 +21,7 @@ from bladescan.base.records import Cost, FaceBox, FaceCrop, Reason
 from bladescan.detectors.manifest import FACE_RULE, FaceRule, Manifest
 from bladescan.images.decoding import decode_image
 from bladescan.images.files import read_file
+from bladescan.images.formats import is_text, names_picture
 from bladescan.images.limits import Limits
 from bladescan.processes.service import Lost, Service
 
@@ -130,15 +131,17 @@ class _Stopwatch:
 
 
 def _attempt(request: Request, settings: DecoderSettings, finder: FaceFinder, watch: _Stopwatch) -> Decoded:
+    name, data = os.fsdecode(request.path), request.data
     try:
-        data = request.data
         if data is None:
-            data = read_file(os.fsdecode(request.path), settings.limits, listed=True)
+            data = read_file(name, settings.limits, listed=True)
     except ImageError as exc:
         return Decoded(reason=exc.reason, detail=_utf8(exc.detail))
     except MemoryError:
         return _OUT_OF_MEMORY
     found = _decoded(watch.fetched(data), settings, finder)
+    if found.reason in _DAMAGED and not names_picture(name) and is_text(data):
+        found = Decoded(reason=Reason.NOT_AN_IMAGE, detail="text that begins like an image")
     return msgspec.structs.replace(found, provenance=_provenance(data, settings.provenance))
 
 
@@ -157,6 +160,9 @@ def _decoded(data: bytes, settings: DecoderSettings, finder: FaceFinder) -> Deco
         return Decoded(reason=exc.reason, detail=_utf8(exc.detail))
     except MemoryError:
         return _OUT_OF_MEMORY
+
+
+_DAMAGED = (Reason.CORRUPT, Reason.TRUNCATED)
 
 
 def _utf8(text: str) -> str:

@@ -17,6 +17,7 @@ from bladescan.ledger.earlier import EarlierOptions, EarlierVerdicts
 from bladescan.outputs.run import RunInfo, RunSummary
 from bladescan.outputs.sink import STDOUT_NAMES, Sink, open_sink
 from bladescan.scanning.listener import BrokenOff, Listener
+from bladescan.scanning.other_files import without_others
 from bladescan.scanning.scanner import Scanner, ScanOptions
 from bladescan.scanning.tally import Tally
 from bladescan.sources.given import Given, sources_of
@@ -145,6 +146,7 @@ class _Run:
         tally = self.tally
         records = scanner.judged_alone(tally.listing(earlier.look_up(sources)))
         records = earlier.keep(records)  # before the batch is judged, and the one that stops the scan too
+        records = without_others(records, tally.count_other)
         try:
             for record in scanner.judged_together(records):
                 tally.count(record)
@@ -153,6 +155,7 @@ class _Run:
                 self.listener.seen(record)
         finally:
             tally.n_unchanged = earlier.n_unchanged
+            tally.n_other_files += earlier.n_other_left_out
 
     @contextmanager
     def _keeping_partial(self, sink: Sink, earlier: EarlierVerdicts) -> Iterator[None]:

@@ -28,6 +28,7 @@ from bladescan.scanning.declarations import ProvenanceOptions, described
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.discovery import flag_by_discovery_rate
 from bladescan.scanning.judging import choose_head
+from bladescan.scanning.other_files import OtherFiles, without_others
 from bladescan.scanning.pipeline import Pipeline, ScanSettings
 from bladescan.scanning.workers import scan_in_processes
 from bladescan.sources.given import Given, sources_of
@@ -99,12 +100,16 @@ class Scanner(Closing):
     Args:
         options: what the user asks.
 
+    Attributes:
+        n_other_files: files below folders that were no pictures, over all calls of `scan`.
+
     Raises:
         BladescanError: the detector, the backend, the device, the head, the face finder, the trust list or
             the cluster cannot be had.
     """
 
     def __init__(self, options: ScanOptions = ScanOptions()) -> None:  # noqa: B008 (it is frozen)
+        self.n_other_files = 0
         self._n_workers = options.n_workers or n_cores()
         self._cluster: ClusterScan | None = None
         self._fdr, self._max_errors = options.decision.fdr, options.max_errors
@@ -127,7 +132,8 @@ class Scanner(Closing):
     def scan(self, given: Given) -> Iterator[ImageRecord]:
         """Scan files, folders or buckets; yield a record for each image, in order.
 
-        Under a false-discovery rate the first comes after the last was scanned.
+        Under a false-discovery rate the first comes after the last was scanned. Files below folders that are
+        no pictures have no record; ``n_other_files`` counts them.
 
         Args:
             given: what to scan.
@@ -135,20 +141,27 @@ class Scanner(Closing):
         Raises:
             TooManyErrorsError: the limit of unreadable sources is passed, after their records.
         """
-        return self.judged_together(self.judged_alone(sources_of(given)))
+        alone = self.judged_alone(sources_of(given))
+        return self.judged_together(without_others(alone, self._count_other))
 
     def judged_alone(self, sources: Iterable[Source]) -> Iterator[ImageRecord]:
         """Scan sources without looking at the batch: flagged at the false-alarm rate, whatever ``fdr`` says.
 
+        Files below folders that are no pictures have records here, with ``is_other``.
+
         Raises:
             TooManyErrorsError: as `scan`.
         """
-        records = self._records(sources)
+        others = OtherFiles()
+        records = others.marked(self._records(others.listed(sources)))
         return records if self._max_errors is None else _stopped_after(records, self._max_errors)
 
     def judged_together(self, records: Iterable[ImageRecord]) -> Iterator[ImageRecord]:
         """Judge what `judged_alone` yielded by its batch, where a false-discovery rate is asked for."""
         return iter(records) if self._fdr is None else flag_by_discovery_rate(records, self._fdr)
+
+    def _count_other(self, record: ImageRecord) -> None:
+        self.n_other_files += 1
 
     @property
     def holds_back(self) -> bool:
@@ -294,9 +307,12 @@ def _threshold(settings: ScanSettings, manifest: Manifest, fdr: float | None) ->
 
 
 def _stopped_after(records: Iterable[ImageRecord], max_errors: int) -> Iterator[ImageRecord]:
-    n_unreadable = 0
-    for n_images, record in enumerate(records, 1):
+    n_images = n_unreadable = 0
+    for record in records:
         yield record
+        if record.is_other:
+            continue
+        n_images += 1
         n_unreadable += record.verdict is Verdict.UNREADABLE
         if n_unreadable > max_errors:
             raise TooManyErrorsError(

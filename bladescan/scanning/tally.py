@@ -28,6 +28,7 @@ class Tally:
     flagged_by: Counter[str] = field(default_factory=Counter)
     n_faces: int = 0
     n_unchanged: int = 0
+    n_other_files: int = 0
     bytes_read: int = 0
     stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     started: float = field(default_factory=time.monotonic)
@@ -46,6 +47,12 @@ class Tally:
             self.declared[record.provenance.declared] += 1
         if record.flagged_by is not None:
             self.flagged_by[record.flagged_by.value] += 1
+        if record.cost is not None:
+            self._spend(record.cost)
+
+    def count_other(self, record: ImageRecord) -> None:
+        """Count a file that is no picture: neither an image nor an error, but it was read."""
+        self.n_other_files += 1
         if record.cost is not None:
             self._spend(record.cost)
 
@@ -97,6 +104,7 @@ class Tally:
             exit_code=int(self.exit_code() if exit_code is None else exit_code),
             complete=exit_code is None,
             n_unchanged=self.n_unchanged,
+            n_other_files=self.n_other_files,
             bytes_read=self.bytes_read,
             images_per_second=round(n_images / max(seconds, 1e-3), 3),
             faces_per_second=round(n_faces / max(seconds, 1e-3), 3),

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 
+from bladescan.images.formats import names_picture
 from bladescan.sources.query import SourceQuery
 from bladescan.sources.stored_objects import StoredObject
 
@@ -27,6 +28,7 @@ class PathFilter:
     def __init__(self, query: SourceQuery) -> None:
         self.hidden = query.hidden
         self.follow_links = query.follow_links
+        self._all_files = query.all_files
         self._own = set(_own_files(query))
         self._own_names = {os.path.basename(path) for path in self._own}
         self._include = [_glob(pattern) for pattern in query.include]
@@ -44,6 +46,10 @@ class PathFilter:
         if any(glob.match("/" + relative) for glob in self._exclude):
             return False
         return not self._include or any(glob.match("/" + relative) for glob in self._include)
+
+    def may_be_other(self, name: str) -> bool:
+        """Tell whether a file may turn out to be no picture: its name does not say that it is one."""
+        return not self._all_files and not names_picture(name)
 
     def keeps_folder(self, relative: str) -> bool:
         """Tell whether a folder is walked, by its path below the first one."""

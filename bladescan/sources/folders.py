@@ -105,7 +105,7 @@ def walk(top: str, path_filter: PathFilter) -> Iterator[Source]:
         mark = packed[len(_without_mark(packed)) :]
         path, relative = os.path.join(folder.path, name), folder.below + name
         if mark == _REGULAR:
-            yield Source(path)
+            yield Source(path, may_be_other=path_filter.may_be_other(name))
         elif mark == _FOLDER or os.path.isdir(path):
             if path_filter.keeps_folder(relative) and (path_filter.follow_links or mark == _FOLDER):
                 yield from _enter(path, relative + "/", stack, path_filter)

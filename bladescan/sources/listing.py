@@ -149,7 +149,9 @@ def _list_bucket(name: str, address: Address, path_filter: PathFilter) -> Iterat
         for page in store.pages(below):
             n_listed += len(page)
             yield from (
-                _object_source(address.root, each) for each in page if path_filter.keeps_object(below, each)
+                _object_source(address.root, each, path_filter.may_be_other(each.key))
+                for each in page
+                if path_filter.keeps_object(below, each)
             )
     except (BladescanError, TransientError) as exc:
         why = exc.detail if isinstance(exc, ImageError | TransientError) else without_url(exc, name)
@@ -167,5 +169,5 @@ def _broken_off(name: str, address: Address, n_listed: int, why: str) -> Source:
     )
 
 
-def _object_source(root: str, found: StoredObject) -> Source:
-    return Source(f"{root}/{found.key}", stamp=Stamp(found.size, found.mark))
+def _object_source(root: str, found: StoredObject, may_be_other: bool = False) -> Source:
+    return Source(f"{root}/{found.key}", stamp=Stamp(found.size, found.mark), may_be_other=may_be_other)

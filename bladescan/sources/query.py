@@ -22,6 +22,7 @@ class SourceQuery:
         exclude: below folders, no file and no folder that matches one of these.
         hidden: below folders, also names that begin with a dot.
         follow_links: below folders, also folders behind symbolic links.
+        all_files: below folders, files that are no pictures have rows as well.
         shard: (i, n), 1 <= i <= n: only the i-th of n parts.
         output, ledger, metrics: files that the scan itself writes, which a walk leaves out.
     """
@@ -33,6 +34,7 @@ class SourceQuery:
     exclude: tuple[str, ...] = ()
     hidden: bool = False
     follow_links: bool = False
+    all_files: bool = False
     shard: tuple[int, int] | None = None
     output: str | None = None
     ledger: str | None = None

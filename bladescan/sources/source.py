@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from bladescan.base.errors import ImageError
-from bladescan.base.records import ImageRecord
+from bladescan.base.records import ImageRecord, Reason
 
 
 class Stamp(NamedTuple):
@@ -32,6 +32,8 @@ class Source:
         name: as the user would type it.
         problem: why it cannot be scanned, if listing already shows that.
         stamp: if the listing gives one.
+        may_be_other: found below a folder, with a name that is no picture's: content that is none either
+            makes it an *other file*, which is counted and has no row.
         known: its record from an earlier scan, if it need not be read.
     """
 
@@ -39,3 +41,11 @@ class Source:
     problem: ImageError | None = None
     stamp: Stamp | None = None
     known: ImageRecord | None = None
+    may_be_other: bool = False
+
+    def is_other_file(self, reason: Reason | None) -> bool:
+        """Tell whether it is no picture by its name, and by why its content cannot be read."""
+        return self.may_be_other and reason in _NO_PICTURE
+
+
+_NO_PICTURE = (Reason.NOT_AN_IMAGE, Reason.EMPTY)

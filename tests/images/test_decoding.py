@@ -108,7 +108,6 @@ def test_heif_without_its_library_names_what_to_install(monkeypatch):
     ("start", "name"),
     [
         (b"%!PS-Adobe-3.0 EPSF", "EPS"),
-        (b"%PDF-1.7", "PDF"),
         (b"\xd7\xcd\xc6\x9a", "WMF"),
         (b"8BPS\0\1", "PSD"),
     ],
@@ -117,6 +116,40 @@ def test_other_image_formats_are_named_and_never_opened(start, name):
     with pytest.raises(ImageError, match=name) as caught:
         decode_image(start + bytes(200), LIMITS)
     assert caught.value.reason is Reason.FORMAT_NOT_ALLOWED
+
+
+def test_a_document_is_no_image():
+    with pytest.raises(ImageError, match="PDF") as caught:
+        decode_image(b"%PDF-1.7" + bytes(200), LIMITS)
+    assert caught.value.reason is Reason.NOT_AN_IMAGE
+
+
+@pytest.mark.parametrize(
+    ("name", "says_so"),
+    [
+        *((name, True) for name in ("a.jpg", "a/b.JPEG", "x.tar.png", "a.nef", "a.heic~", "a.jpg.part")),
+        *((name, False) for name in ("a", "jpg", "a.jpg.json", "a.png/readme", "a.txt", "a.", "a.part", "~")),
+    ],
+)
+def test_a_name_says_that_a_file_is_a_picture(name, says_so):
+    assert image_formats.names_picture(name) is says_so
+
+
+def test_every_format_that_is_opened_has_a_name():
+    assert all(facts.suffixes for facts in image_formats.FORMATS.values())
+
+
+@pytest.mark.parametrize(
+    ("data", "is_text"),
+    [
+        (b"P1 of \xe2\x82\xac", True),
+        (("é" * 1023).encode(), True),
+        (b"BM\x1a\0", False),
+        (b"\xff" * 9, False),
+    ],
+)
+def test_text_is_told_from_other_bytes(data, is_text):
+    assert image_formats.is_text(data) is is_text
 
 
 def test_a_format_taken_off_the_list_is_not_opened():
@@ -420,9 +453,9 @@ def test_missing_files_are_told_from_vanished_ones(tmp_path):
 def test_empty_and_oversized_files_have_their_reasons(tmp_path):
     (tmp_path / "empty").touch()
     assert read_reason(tmp_path / "empty") is Reason.EMPTY
-    (tmp_path / "big").write_bytes(b"12345678901")
+    (tmp_path / "big.jpg").write_bytes(b"12345678901")
     with pytest.raises(ImageError) as caught:
-        read_file(str(tmp_path / "big"), Limits(max_bytes=10))
+        read_file(str(tmp_path / "big.jpg"), Limits(max_bytes=10))
     assert caught.value.reason is Reason.TOO_MANY_BYTES
 
 
