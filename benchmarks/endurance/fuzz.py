@@ -2,10 +2,11 @@
 
     python -m benchmarks.endurance.fuzz FOLDER [--seeds 0:100000] [--processes 2] [--keep FOLDER]
 
-Each seed damages one file of FOLDER (see `mutations`), and a decoder process, as a scan starts it, is handed
-the result. One in ``--faces-every`` goes through the default face finder too, the others through
-``--faces none``. Prints a Markdown table. Exit code 1 if a file got no answer or an answer came later than
-the time limit allows; files that killed their decoder or ran out of time are kept under their seed's number.
+Each seed damages one file of FOLDER (see `mutations`), and a decoder process, as a scan starts it, decodes
+the result and reads what it says of itself. One in ``--faces-every`` goes through the default face finder
+too, the others through ``--faces none``. Prints a Markdown table. Exit code 1 if a file got no answer or an
+answer came later than the time limit allows; files that killed their decoder or ran out of time are kept
+under their seed's number.
 A range of seeds gives the same files on every machine: go on with another range, or try one seed again.
 """
 
@@ -24,7 +25,7 @@ from benchmarks.endurance.mutations import made_originals, mutant, originals
 from benchmarks.tables import parser, table
 from bladescan.base.records import Reason
 from bladescan.images.limits import Limits
-from bladescan.scanning.decoder_process import Decoded, DecoderSettings, Request
+from bladescan.scanning.decoder_process import Decoded, DecoderSettings, ProvenanceSettings, Request
 from bladescan.scanning.decoders import decoder_process
 
 TIMEOUT_S = 10.0
@@ -41,6 +42,7 @@ class Findings:
     keep: Path
     outcomes: Counter[str] = field(default_factory=Counter)
     formats: Counter[str] = field(default_factory=Counter)
+    declared: Counter[str] = field(default_factory=Counter)
     notable: list[str] = field(default_factory=list)
     slowest: tuple[float, int] = (0.0, -1)
     deaths: int = 0
@@ -51,6 +53,7 @@ class Findings:
         with self.lock:
             self.outcomes["read" if answer.reason is None else answer.reason.value] += 1
             self.formats[answer.format or "-"] += answer.reason is None
+            self.declared[answer.provenance.declared if answer.provenance else "-"] += 1
             self.deaths += died
             self.slowest = max(self.slowest, (seconds, seed))
             if answer.reason in NOTABLE or died:
@@ -63,8 +66,8 @@ class Decoders:
     """One process for each way of finding faces, as one thread uses them."""
 
     def __init__(self, faces_every: int) -> None:
-        plain = DecoderSettings(faces="none", limits=LIMITS, timeout_s=TIMEOUT_S)
-        finding = DecoderSettings(limits=LIMITS, timeout_s=TIMEOUT_S)
+        shared = {"limits": LIMITS, "timeout_s": TIMEOUT_S, "provenance": ProvenanceSettings()}
+        plain, finding = DecoderSettings(faces="none", **shared), DecoderSettings(**shared)
         self._every = faces_every
         self._all = decoder_process(plain), decoder_process(finding)
         for decoder in self._all:
@@ -116,7 +119,8 @@ def report(findings: Findings, n: int, seconds: float) -> bool:
     print(
         f"\n{n} files in {seconds:.0f} s ({n / seconds:.0f}/s); without an answer: {n - answered}; "
         f"ends of a decoder process: {findings.deaths}; slowest {slowest_s:.2f} s (seed {seed})\n"
-        f"formats read: {', '.join(f'{k} {v}' for k, v in findings.formats.most_common() if v)}"
+        f"formats read: {', '.join(f'{k} {v}' for k, v in findings.formats.most_common() if v)}\n"
+        f"declared: {', '.join(f'{k} {v}' for k, v in findings.declared.most_common())}"
     )
     print("\n".join(findings.notable))
     return answered == n and slowest_s <= LATE_S

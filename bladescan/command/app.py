@@ -18,6 +18,7 @@ from bladescan.command import (
     fit,
     import_checkpoint,
     info,
+    inspect,
     ledger,
     photographs,
     train,
@@ -89,6 +90,7 @@ def bladescan(
 LEARN = "Learn"
 COMMANDS: dict[str, tuple[Callable[..., None], str | None]] = {
     "scan": (scan_command.scan, None),
+    "inspect": (inspect.inspect, None),
     "info": (info.info, None),
     "backends": (info.backends, None),
     "doctor": (info.doctor, None),

@@ -186,7 +186,7 @@ def _decode(data: bytes, settings: DecoderSettings, finder: FaceFinder) -> Decod
     )
 
 
-def _bound_memory(limits: Limits) -> None:
+def bound_memory(limits: Limits) -> None:
     """Let allocations fail beyond what an image within the limits can need: no bomb may fell the machine.
 
     Twice what was measured: 16-bit colour peaks at 15 bytes per pixel; an object is here as the request and
@@ -205,7 +205,7 @@ def _begin(settings: DecoderSettings) -> tuple[Ready, Callable[[Request], Decode
     from bladescan.faces.finders import open_face_finder
 
     finder = open_face_finder(settings.faces, min_face=settings.min_face)
-    _bound_memory(settings.limits)
+    bound_memory(settings.limits)
     ready = Ready(finder.name, getattr(finder, "notice", ""))
     return ready, partial(decode_request, settings=settings, finder=finder)
 

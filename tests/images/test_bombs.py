@@ -221,9 +221,9 @@ def test_exif_that_claims_more_than_the_machine_has_costs_no_picture():
 
 def test_a_decoder_that_would_take_more_memory_than_any_image_needs_is_refused_it():
     code = """
-from bladescan.scanning.decoder_process import _bound_memory
+from bladescan.scanning.decoder_process import bound_memory
 from bladescan.images.limits import Limits
-_bound_memory(Limits(max_pixels=1_000_000, max_bytes=1_000_000))
+bound_memory(Limits(max_pixels=1_000_000, max_bytes=1_000_000))
 held = bytearray(1 << 29)
 try:
     bytearray(2 << 30)
