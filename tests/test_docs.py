@@ -19,7 +19,7 @@ from bladescan.faces.finders import FACE_FINDERS
 from bladescan.outputs.formats import OUTPUT_FORMATS, SUFFIXES
 from bladescan.outputs.rows import COLUMNS
 from bladescan.outputs.run import RunInfo, RunSummary
-from bladescan.tasks.recipe_files import shipped_recipes
+from bladescan.tasks.shipped_recipes import shipped_recipes
 from tests import ROOT
 from tests.test_house import ROOMS, imports
 

@@ -47,7 +47,8 @@ from bladescan.detectors.manifest import Preprocessing
 from bladescan.photographs.indexing import open_index
 from bladescan.tasks.pretext_tasks import PAPER_TASKS
 from bladescan.tasks.recipe import Recipe
-from bladescan.tasks.recipe_files import EXTENDS, load_recipe, recipe_digest, shipped_recipes
+from bladescan.tasks.recipe_files import EXTENDS, load_recipe, recipe_digest
+from bladescan.tasks.shipped_recipes import shipped_recipes
 from bladescan.training.job import INDEX_FILE
 from bladescan.training.runs import ENCODER_FILE, RECIPE_FILE, load_encoder_run
 

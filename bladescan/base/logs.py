@@ -65,17 +65,20 @@ class LogSettings:
 class LineHandler(logging.Handler):
     """Writes a line to standard error for each record.
 
-    Nothing happens if nobody reads it any more, for that must not end a scan.
+    Nothing happens if nobody reads it any more, for that must not end a scan. ``last_event`` is that of the
+    last line.
     """
 
     def __init__(self, settings: LogSettings) -> None:
         super().__init__(settings.level)
         self.settings = settings
+        self.last_event = ""
         self.setFormatter((_JsonLines if settings.json else _TextLines)(settings))
         self._write: Callable[[str], None] = write_line
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record's line."""
+        self.last_event = _event(record)
         with closed_stderr_ignored():
             self._write(self.format(record))
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from itertools import zip_longest
 from typing import Annotated
 
 import typer
@@ -24,7 +25,7 @@ from bladescan.command import (
     train,
 )
 from bladescan.command import scan as scan_command
-from bladescan.command.guard import prepare_streams, say_failed
+from bladescan.command.guard import end_json_lines, expect_json_lines, prepare_streams, say_failed
 
 app = typer.Typer(
     name="bladescan",
@@ -32,7 +33,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 nothing flagged, 1 something flagged, 2 could not run, 3 some sources not scanned, "
     "4 both 1 and 3.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     # Panels are for people. A pipe gets plain lines, which grep likes and which take half the time.
     rich_markup_mode="markdown" if sys.stdout is not None and sys.stdout.isatty() else None,
@@ -42,32 +43,45 @@ app = typer.Typer(
 def main() -> None:
     """Run the ``bladescan`` script."""
     prepare_streams()
-    settings = LogSettings.of(_asked_format(sys.argv[1:]))
+    log_format = _asked("--log-format")
+    settings = LogSettings.of(log_format if log_format in ("text", "json") else None)
     install(settings)
-    if settings.json:
-        sys.exit(_without_rendering())
-    app()
+    if _asked("--format") == "jsonl" and _asked("--output", "-o") in _STDOUT_NAMES:
+        expect_json_lines()
+    elif not settings.json:
+        app(prog_name=_NAME)
+    sys.exit(_without_rendering(settings))
 
 
-def _asked_format(arguments: Sequence[str]) -> str | None:
-    """Look for ``--log-format`` before the options are parsed, for the errors of parsing itself."""
+_NAME = "bladescan"
+_STDOUT_NAMES = (None, "-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+
+
+def _asked(name: str, short: str = "") -> str | None:
+    """Look for the value of an option before the options are parsed, for the errors of parsing itself."""
     asked = None
-    for option, value in zip(arguments, [*arguments, ""][1:], strict=True):
-        name, equals, attached = option.partition("=")
-        chosen = attached if equals else value
-        if name == "--log-format" and chosen in ("text", "json"):
-            asked = chosen
+    for argument, following in zip_longest(sys.argv[1:], sys.argv[2:], fillvalue=""):
+        option, equals, attached = argument.partition("=")
+        if option == name:
+            asked = attached if equals else following
+        elif short and argument.startswith(short):
+            asked = argument.removeprefix(short) or following
     return asked
 
 
-def _without_rendering() -> int:
-    """Run the command; what Typer would draw in a box is one line of the log."""
+def _without_rendering(settings: LogSettings) -> int:
+    """Run the command; a usage error, which Typer would draw in a box, is told to programs as well."""
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name=_NAME)
     except Exception as exc:
         if not hasattr(exc, "format_message"):  # the one mark of Typer's usage errors in all its versions
             raise
-        say_failed(exc.format_message() or "nothing to do: see bladescan --help")
+        message = exc.format_message() or "nothing to do: see bladescan --help"
+        if settings.json:
+            say_failed(message)
+        else:
+            exc.show()  # type: ignore[attr-defined]
+            end_json_lines(ExitCode.FAILED, message)
         return ExitCode.FAILED
     return code if isinstance(code, int) else ExitCode.CLEAN
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,18 +21,35 @@ def write_samples(folder: Path) -> list[Path]:
 
     The face is the public-domain portrait of Grace Hopper that matplotlib ships as sample data.
 
+    A file that is there already is left as it is, and must be the same picture.
+
     Raises:
         MissingDependencyError: matplotlib is not installed.
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be written, or holds another file of such a name.
     """
     samples = _samples(_portrait())
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, data in samples.items():
-            (folder / name).write_bytes(data)
+        missing = [name for name, data in samples.items() if _is_new(folder / name, data)]
+        for name in missing:
+            with open(folder / name, "xb") as file:
+                file.write(samples[name])
     except OSError as exc:
         raise OutputError(f"cannot write samples to {folder}: {exc.strerror}") from exc
     return [folder / name for name in samples]
+
+
+def _is_new(path: Path, data: bytes) -> bool:
+    """Tell whether there is no such file.
+
+    Raises:
+        OutputError: there is one, and it is something else.
+    """
+    if not os.path.lexists(path):
+        return True
+    if not path.is_file() or path.read_bytes() != data:
+        raise OutputError(f"{path} is there already, and is not the sample; give another folder")
+    return False
 
 
 def _portrait() -> Image.Image:

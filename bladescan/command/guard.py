@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import json
 import logging
 import os
 import signal
@@ -11,7 +12,7 @@ import sys
 import traceback
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn, TypeVar
 
 import typer
@@ -19,8 +20,8 @@ import typer
 from bladescan.base.errors import BladescanError
 from bladescan.base.exit_codes import ExitCode
 from bladescan.base.interrupts import Interrupted
-from bladescan.base.logs import LogSettings, install
-from bladescan.base.text import without_password
+from bladescan.base.logs import LogSettings, install, installed
+from bladescan.base.text import printable, without_password
 
 _SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 AGAIN_S = 1.0
@@ -30,6 +31,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _logger = logging.getLogger(__name__)
 _caught: list[int] = []
 _closed: set[int] = set()
+_json_lines: set[int] = set()
 
 
 def is_closed(descriptor: int) -> bool:
@@ -77,7 +79,9 @@ def guarded(command: _F) -> _F:
 def _leave(exc: BaseException, debug: bool) -> NoReturn:
     if _caught:
         # Also when the signal came out as something else: an import that it broke off is an ImportError.
-        raise typer.Exit(Interrupted(_caught[0]).exit_code) from None
+        interrupted = Interrupted(_caught[0])
+        _say_interrupted(interrupted)
+        raise typer.Exit(interrupted.exit_code) from None
     if isinstance(exc, BrokenPipeError):
         # Whoever read us has enough. Python would complain once more when it flushes at exit.
         _give_up_stdout()
@@ -116,6 +120,31 @@ def say_failed(message: str, trace: str | None = None) -> None:
     """Log that the command could not run."""
     fields = {"exit_code": int(ExitCode.FAILED)} | ({"traceback": trace} if trace else {})
     _logger.error("%s", message, extra={"event": "error", "fields": fields})
+    end_json_lines(ExitCode.FAILED, message)
+
+
+def _say_interrupted(interrupted: Interrupted) -> None:
+    """Log it for programs, where the scan has not: people know what they pressed."""
+    handler, reason = installed(), f"interrupted by {interrupted}"
+    if handler is not None and handler.settings.json and handler.last_event != "interrupted":
+        fields = {"exit_code": int(interrupted.exit_code)}
+        _logger.error("%s", reason, extra={"event": "interrupted", "fields": fields})
+    end_json_lines(interrupted.exit_code, reason)
+
+
+def expect_json_lines() -> None:
+    """Remember that standard output is JSON Lines, whose last record tells of a failure."""
+    _json_lines.add(1)
+
+
+def end_json_lines(code: int, reason: str) -> None:
+    """Write the last record of JSON Lines on standard output, if that is what it is, and if it takes more."""
+    if not _json_lines:
+        return
+    record = {"type": "error", "exit_code": int(code), "reason": printable(reason)}
+    with suppress(OSError, ValueError):
+        sys.stdout.write(json.dumps(record, separators=(",", ":")) + "\n")
+        sys.stdout.flush()
 
 
 def _trace() -> str:

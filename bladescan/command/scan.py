@@ -8,7 +8,7 @@ import bladescan
 from bladescan.base.errors import OutputError, UnknownNameError, UsageError
 from bladescan.base.exit_codes import ExitRule
 from bladescan.command import options as o
-from bladescan.command.guard import guarded, is_closed
+from bladescan.command.guard import end_json_lines, guarded, is_closed
 from bladescan.command.inputs import check_apart, raw_stdin, source_query
 
 _UNITS = {"K": 10**3, "M": 10**6, "G": 10**9}
@@ -100,6 +100,8 @@ def scan(
     if is_closed(1) and output in (None, "-"):
         raise OutputError("standard output is closed: use -o FILE")
     summary = bladescan.run_scan(asked, query, where, listener, stdin=raw_stdin())
+    if not summary.complete:
+        end_json_lines(summary.exit_code, summary.reason or "")
     raise typer.Exit(summary.exit_code)
 
 

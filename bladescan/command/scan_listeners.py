@@ -176,7 +176,7 @@ def _say_unreadable(record: ImageRecord) -> None:
 def _say_broken_off(how: BrokenOff, facts: dict[str, Any]) -> None:
     what = f"; kept {how.kept}" if how.kept else ""
     what += "; the same command with --resume continues" if how.resumable else ""
-    fields = facts | {"kept": how.kept, "resumable": how.resumable}
+    fields = facts | {"exit_code": how.exit_code, "kept": how.kept, "resumable": how.resumable}
     _logger.error("%s%s", how.why, what, extra={"event": how.event, "fields": fields})
 
 

@@ -44,9 +44,12 @@ def train(
 @guarded
 def recipes(name: lo.RecipesName = "", debug: o.Debug = False) -> None:
     """List the recipes, or print one in full."""
-    from bladescan.tasks.recipe_files import dump_recipe, shipped_recipes
+    from bladescan.tasks.shipped_recipes import shipped_recipes
 
     if name:
+        need_learning_side("recipes NAME")
+        from bladescan.tasks.recipe_files import dump_recipe
+
         print(dump_recipe(bladescan.load_recipe(name)), end="")
         return
     shipped = shipped_recipes()

@@ -54,7 +54,8 @@ class RunSummary:
         declared: images by what their files say; unread ones are in none.
         flagged_by: images that are ``ai-generated``, by what made them so.
         seconds: wall clock.
-        complete: False if the scan was interrupted.
+        complete: False if the scan was interrupted, stopped or failed.
+        reason: why it is not complete, else None.
         n_unchanged: sources that the ledger knew, whether they have rows or not.
         n_other_files: files below folders that are no pictures and have no rows.
         bytes_read: of files, by this run.
@@ -71,6 +72,7 @@ class RunSummary:
     seconds: float = 0.0
     exit_code: int = 0
     complete: bool = True
+    reason: str | None = None
     n_unchanged: int = 0
     n_other_files: int = 0
     bytes_read: int = 0

@@ -86,7 +86,7 @@ def run_scan(
     try:
         summary = run.to_its_end()
     except BaseException as exc:
-        run.listener.closed(run.tally.summary(exit_code_of(exc)), run.info)
+        run.listener.closed(run.tally.summary(exit_code_of(exc), _reason(exc)), run.info)
         raise
     run.listener.closed(summary, run.info)
     return summary
@@ -115,8 +115,8 @@ class _Run:
             self.tally.begin()
             try:
                 summary = self._scan(scanner, self.info, sources)
-            except TooManyErrorsError:
-                summary = self.tally.summary(self.tally.exit_code(is_stopped=True))
+            except TooManyErrorsError as exc:
+                summary = self.tally.summary(self.tally.exit_code(is_stopped=True), str(exc))
             self.listener.ended(summary, scanner.describe())
         return summary
 
@@ -165,15 +165,19 @@ class _Run:
         except (Interrupted, KeyboardInterrupt, TooManyErrorsError) as exc:
             stopped = isinstance(exc, TooManyErrorsError)
             code = self.tally.exit_code(is_stopped=True) if stopped else exit_code_of(exc)
+            why = str(exc) if stopped else f"interrupted after {self.tally.verdicts.total()} images"
             kept: str | None
             try:
-                kept = sink.keep_partial(self.tally.summary(code))
+                kept = sink.keep_partial(self.tally.summary(code, why))
             except (OutputError, BrokenPipeError) as error:
                 kept = f"nothing more: {error}"
-            why = str(exc) if stopped else f"interrupted after {self.tally.verdicts.total()} images"
             event = "stopped" if stopped else "interrupted"
-            self.listener.broken_off(BrokenOff(event, why, kept, earlier.resumable))
+            self.listener.broken_off(BrokenOff(event, why, kept, earlier.resumable, int(code)))
             raise
+
+
+def _reason(exc: BaseException) -> str:
+    return str(exc) or type(exc).__name__
 
 
 def scan(given: Given, options: ScanOptions = ScanOptions()) -> Iterator[ImageRecord]:  # noqa: B008 (frozen)

@@ -21,12 +21,14 @@ class BrokenOff:
         why: in words.
         kept: the file that holds what was finished, or why nothing does; None on a stream.
         resumable: the same scan can go on where this one ended.
+        exit_code: that follows.
     """
 
     event: str
     why: str
     kept: str | None
     resumable: bool
+    exit_code: int
 
 
 class Listener:

@@ -89,8 +89,13 @@ class Tally:
             is_stopped=is_stopped,
         )
 
-    def summary(self, exit_code: ExitCode | None = None) -> RunSummary:
-        """Make the summary record; an exit code given here means that the scan did not reach its end."""
+    def summary(self, exit_code: ExitCode | None = None, reason: str | None = None) -> RunSummary:
+        """Make the summary record.
+
+        Args:
+            exit_code: of a scan that did not reach its end.
+            reason: why it did not.
+        """
         seconds = round(time.monotonic() - self.started, 3)
         n_images, n_faces = self.verdicts.total(), self.n_faces
         return RunSummary(
@@ -103,6 +108,7 @@ class Tally:
             seconds=seconds,
             exit_code=int(self.exit_code() if exit_code is None else exit_code),
             complete=exit_code is None,
+            reason=reason,
             n_unchanged=self.n_unchanged,
             n_other_files=self.n_other_files,
             bytes_read=self.bytes_read,

@@ -11,7 +11,6 @@ import hashlib
 import math
 import typing
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,17 +20,10 @@ import yaml
 from bladescan.base.errors import RecipeError, UnknownNameError
 from bladescan.tasks.contradictions import contradictions
 from bladescan.tasks.recipe import Recipe
+from bladescan.tasks.shipped_recipes import shipped_recipes
 
-PACKAGE = "bladescan_recipes"
 EXTENDS = "extends"
 """Key of a recipe file that names the recipe whose keys it changes."""
-
-
-def shipped_recipes() -> dict[str, str]:
-    """Read the text of every recipe in the package, by name."""
-    files = resources.files(PACKAGE).iterdir()
-    found = {f.name.removesuffix(".yaml"): f.read_text("utf-8") for f in files if f.name.endswith(".yaml")}
-    return dict(sorted(found.items()))
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:

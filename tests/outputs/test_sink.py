@@ -60,7 +60,7 @@ BROKEN_JSON = (
 SUMMARY_JSON = (
     '"n_images":2,"n_faces":1,"verdicts":{"ai-generated":1},"reasons":{"empty":1},"declared":{"invalid":1},'
     '"flagged_by":{"declared":1},"seconds":0.5,"exit_code":3,'
-    '"complete":true,"n_unchanged":0,"n_other_files":0,"bytes_read":7,"images_per_second":4.0,"faces_per_second":2.0,'
+    '"complete":true,"reason":null,"n_unchanged":0,"n_other_files":0,"bytes_read":7,"images_per_second":4.0,"faces_per_second":2.0,'
     '"stage_seconds":{"fetch":0.25}}'
 )
 GOLDEN = {

@@ -100,7 +100,7 @@ def test_ctrl_c_in_a_program_keeps_what_was_finished(folder, tmp_path):
         run_scan(ScanOptions(decoder=CROPS), str(folder), OutputOptions(str(tmp_path / "v.csv")), ears)
     assert ears.heard == ["began", "a.png", "b.png", "broken off", "closed"]
     kept = str(tmp_path / "v.partial.csv")
-    assert ears.broken == BrokenOff("interrupted", "interrupted after 2 images", kept, True)
+    assert ears.broken == BrokenOff("interrupted", "interrupted after 2 images", kept, True, 130)
     assert ears.last[0].exit_code == ExitCode.INTERRUPTED
     assert len(Path(kept).read_text().splitlines()) == 3 and not (tmp_path / "v.csv").exists()
 

@@ -7,7 +7,8 @@ from bladescan.base.errors import RecipeError, UnknownNameError
 from bladescan.pretext import manipulations
 from bladescan.tasks.pretext_tasks import PAPER_TASKS, TASKS, PretextTask, TaskKind
 from bladescan.tasks.recipe import ManipulationRecipe, Recipe
-from bladescan.tasks.recipe_files import dump_recipe, load_recipe, recipe_digest, shipped_recipes
+from bladescan.tasks.recipe_files import dump_recipe, load_recipe, recipe_digest
+from bladescan.tasks.shipped_recipes import shipped_recipes
 from tests import ROOT
 
 

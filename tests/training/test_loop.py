@@ -11,7 +11,8 @@ import torch
 
 from bladescan.base.errors import DataError, DetectorError, UsageError
 from bladescan.photographs.index import PhotographIndex
-from bladescan.tasks.recipe_files import load_recipe, shipped_recipes
+from bladescan.tasks.recipe_files import load_recipe
+from bladescan.tasks.shipped_recipes import shipped_recipes
 from bladescan.training import runs
 from bladescan.training.distributed import ALONE
 from bladescan.training.loop import TrainingListener, train
