@@ -27,7 +27,7 @@ _MACHINE: dict[str, Callable[[], tuple[bool | None, str]]] = {
     "cores": machine.check_cores,
     "open files": machine.check_descriptors,
 }
-PACKAGES = ("numpy", "pillow", "onnxruntime", "joblib", "torch", "pyarrow")
+PACKAGES = ("numpy", "pillow", "onnxruntime", "joblib", "torch", "pyarrow", "c2pa-python")
 
 
 @dataclass(frozen=True, slots=True)

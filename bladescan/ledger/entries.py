@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from bladescan.base.provenance_record import Provenance
 from bladescan.base.records import ImageRecord, Reason
 from bladescan.sources.addresses import is_url
 from bladescan.sources.source import Source, Stamp
@@ -28,6 +29,7 @@ PASSING_REASONS = frozenset(
 """Reasons that may be gone the next time."""
 OTHER = "other"
 """In place of the verdict where an entry is of a file that is no picture: remembered, and never shown."""
+_SAYS_NOTHING = asdict(Provenance())
 _CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@")
 
 
@@ -104,6 +106,8 @@ def encode(record: ImageRecord) -> str:
     """Encode a record as ASCII JSON, without its name, cost and kind of source, which belong to one scan."""
     fields = asdict(record)
     del fields["source"], fields["cost"], fields["is_other"]
+    if (said := fields["provenance"]) is not None:  # most files say nothing: that takes no room
+        fields["provenance"] = {name: value for name, value in said.items() if value != _SAYS_NOTHING[name]}
     return json.dumps(fields, separators=(",", ":"))
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from bladescan.faces.finders import YUNET
 from bladescan.runtimes.registry import default_detector
 from bladescan.scanning.cluster_worker import WorkerTask, differences, environment, resolve
-from bladescan.scanning.decoder_process import DecoderSettings
+from bladescan.scanning.decoder_process import DecoderSettings, ProvenanceSettings
 from bladescan.scanning.pipeline import ScanSettings
 
 
 @pytest.fixture
 def settings():
-    decoder = DecoderSettings(faces="yunet")
+    decoder = DecoderSettings(faces="yunet", provenance=ProvenanceSettings())
     return ScanSettings(default_detector("onnx"), "onnx", "one-class", 0.05, decoder=decoder)
 
 
@@ -30,12 +31,15 @@ def test_an_environment_names_what_decides_and_agrees_with_itself(settings):
         "numpy",
         "onnxruntime",
         "face finder yunet",
+        "reader of provenance",
     } <= set(found)
     assert differences(WorkerTask("x", settings, True, environment(settings))) == ""
 
 
 @pytest.mark.parametrize(
-    "name", ["bladescan", "Python", "detector", "backend onnx", "face finder yunet", "pillow", "onnxruntime"]
+    "name",
+    ["bladescan", "Python", "detector", "backend onnx", "face finder yunet", "pillow", "onnxruntime"]
+    + ["reader of provenance"],
 )
 def test_each_part_of_an_environment_is_compared(settings, name):
     other = tuple((key, "another" if key == name else value) for key, value in environment(settings))
@@ -51,9 +55,16 @@ def test_other_weights_of_the_face_finder_are_another_environment(settings, monk
     assert re.fullmatch(r"face finder yunet sha256 \S+, expected sha256 \S+", told)
 
 
-def test_a_worker_takes_its_own_shipped_detector_and_misses_any_other(settings, tmp_path):
-    from dataclasses import replace
+def test_another_c2pa_is_another_environment_if_files_are_read_for_what_they_say(settings, monkeypatch):
+    unread = replace(settings, decoder=DecoderSettings(faces="yunet"))
+    asked = [WorkerTask("x", one, True, environment(one)) for one in (settings, unread)]
+    monkeypatch.setattr("bladescan.scanning.cluster_worker.library_version", lambda: "99")
+    told, untold = map(differences, asked)
+    assert re.fullmatch(r"reader of provenance c2pa-python 99, \S+, expected c2pa-python .*", told)
+    assert untold == ""
 
+
+def test_a_worker_takes_its_own_shipped_detector_and_misses_any_other(settings, tmp_path):
     elsewhere = replace(settings, detector=tmp_path / "elsewhere.onnx")
     shipped = WorkerTask("x", elsewhere, True, environment(settings))
     assert resolve(shipped).detector == default_detector("onnx")
