@@ -17,8 +17,8 @@ from bladescan.provenance.camera import camera_in
 from bladescan.provenance.containers import Container, container_of
 from bladescan.provenance.credentials import REMOTE, UNTRUSTED, Credentials, library_version, read_credentials
 from bladescan.provenance.fields import Fields, add_fields
-from bladescan.provenance.marks import marks_in
-from bladescan.provenance.rules import RULES
+from bladescan.provenance.marks import RULES
+from bladescan.provenance.matching import marks_in
 from bladescan.provenance.source_types import SOURCE_TYPES
 from bladescan.provenance.statements import remote_manifest, statements_in
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from bladescan.provenance.marks import RULES
 from bladescan.provenance.reading import read_provenance
-from bladescan.provenance.rules import RULES
 from tests.provenance.generators import EDITED, GENERATED, NEAR_MISSES, SECRET
 
 MADE = GENERATED | EDITED
@@ -35,7 +35,7 @@ def test_every_rule_has_a_file():
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.tool}:{rule.fields[0]}")
 def test_every_rule_is_needed(rule):
     """Without it, a file of its tool goes unnoticed or is taken for another's."""
-    from bladescan.provenance import marks
+    from bladescan.provenance import matching
     from bladescan.provenance.blocks import Blocks
     from bladescan.provenance.budget import Budget, MetadataLimits
     from bladescan.provenance.containers import container_of
@@ -45,7 +45,7 @@ def test_every_rule_is_needed(rule):
         budget, blocks, fields = Budget(MetadataLimits()), Blocks(), Fields()
         container_of(data).walk(data, blocks, budget)
         add_fields(blocks, fields, [], budget)
-        return [mark for mark, _ in marks.marks_in(fields, budget, rules)]
+        return [mark for mark, _ in matching.marks_in(fields, budget, rules)]
 
     others = [other for other in RULES if other is not rule]
     assert any(marks_of(data, RULES) != marks_of(data, others) for _, data in MADE.values())
