@@ -39,9 +39,9 @@ def contributing(page: str, rooms: list[str]) -> str:
 
     Args:
         page: with the two comments between which the table stands.
-        rooms: from the ground up.
+        rooms: from the ground up; the table begins at the top.
     """
-    lines = [f"| `{room}` | {_purpose(room)} | {_modules(room)} |\n" for room in rooms]
+    lines = [f"| `{room}` | {_purpose(room)} | {_modules(room)} |\n" for room in reversed(rooms)]
     return TABLE.sub(lambda _: "| room | what it is | modules |\n|---|---|---|\n" + "".join(lines), page)
 
 

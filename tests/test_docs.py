@@ -6,6 +6,8 @@ import dataclasses
 import re
 import runpy
 import shlex
+import tomllib
+from itertools import pairwise
 
 import pytest
 from typer.main import get_command
@@ -29,6 +31,16 @@ TEXT = {path.name: path.read_text() for path in [*ROOT.glob("docs/*.md"), *ROOT.
 
 def test_the_command_reference_is_what_the_command_says():
     assert TEXT["cli.md"] == GENERATE["reference"](), "stale: python .ci/generate_docs.py"
+
+
+def test_the_readme_names_every_extra_and_what_all_leaves_out():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = re.findall(r"^\| (`.*?) \|", TEXT["README.md"], re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", "".join(named))) == set(extras) - {"dev"}
+    included = set(re.search(r"\[(.*)\]", *extras["all"])[1].split(","))
+    left_out = re.search(r"^\| `all` \| all of these but (.*) \|", TEXT["README.md"], re.MULTILINE)[1]
+    # The packages of mtcnn are among those of train.
+    assert set(extras) - included - {"all", "dev", "mtcnn"} == set(re.findall(r"`(\w+)`", left_out))
 
 
 def test_the_command_reference_cuts_no_summary_off():
@@ -160,11 +172,40 @@ def test_benchmarks_that_pages_name_exist_with_their_options():
             assert option in source or option in (ROOT / "benchmarks/quality/pictures.py").read_text(), line
 
 
+def uses(room):
+    paths = (ROOT / "bladescan" / room).glob("*.py")
+    return {used for path in paths for used, _ in imports(path)} & set(ROOMS)
+
+
+def test_the_arrows_of_the_architecture_page_are_imports():
+    picture = re.search(r"^    command .*?^    base$", TEXT["architecture.md"], re.MULTILINE | re.DOTALL)
+    for floor in picture[0].splitlines():
+        arrows = set()
+        for group in re.split(r" {4,}", floor.strip()):
+            stages = [set(re.findall("[a-z]+", stage)) & set(ROOMS) for stage in group.split("→")]
+            arrows |= {(a, b) for above, below in pairwise(stages) for a in above for b in below}
+        assert all(below in uses(above) for above, below in arrows), floor
+
+
+def test_every_room_that_works_on_a_scans_parts_is_named():
+    (said,) = re.findall(r"Three rooms above it .*?:(.*) cut the faces", TEXT["architecture.md"], re.DOTALL)
+    above = ROOMS[ROOMS.index("scanning") + 1 : -1]
+    assert {room for room in above if "scanning" in uses(room)} == set(re.findall(r"`(\w+)`", said))
+
+
+@pytest.mark.parametrize(
+    "thing",
+    ["an image format", "a face finder", "an output format", "a pretext task", "a bucket scheme", "a recipe"]
+    + ["a kind of export", "a metric", "a generator's mark", "a backend", "a command", "an option"],
+)
+def test_the_architecture_page_says_where_to_add(thing):
+    assert re.search(rf"^\| {thing} \|", TEXT["architecture.md"], re.MULTILINE)
+
+
 def test_the_floors_of_the_architecture_page_are_those_of_the_imports():
     picture = re.search(r"^    command .*?^    base$", TEXT["architecture.md"], re.MULTILINE | re.DOTALL)
     floors = [set(re.findall(r"[a-z]+", line[4:])) & set(ROOMS) for line in picture[0].splitlines()]
     floor_of = {room: -n for n, floor in enumerate(floors) for room in floor}
     assert set(floor_of) == set(ROOMS)
     for room in ROOMS:
-        used = {above for path in (ROOT / "bladescan" / room).glob("*.py") for above, _ in imports(path)}
-        assert all(floor_of[above] <= floor_of[room] for above in used & set(ROOMS)), room
+        assert all(floor_of[used] <= floor_of[room] for used in uses(room)), room

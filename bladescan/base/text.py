@@ -26,7 +26,7 @@ def without_password(url: str) -> str:
 
 
 def as_text(shown: dict[str, Any]) -> str:
-    """Write nested values as indented ``key: value`` lines."""
+    """Write nested values as indented ``key: value`` lines for people: numbers below 1000 to four digits."""
     return "\n".join(_lines(shown, 0))
 
 
@@ -36,6 +36,17 @@ def _lines(value: dict[str, Any], depth: int) -> list[str]:
         if isinstance(item, dict) and item:
             lines += [f"{'  ' * depth}{key}:", *_lines(item, depth + 1)]
         else:
-            text = item if isinstance(item, str) else json.dumps(item)
+            text = item if isinstance(item, str) else json.dumps(_rounded(item))
             lines.append(f"{'  ' * depth}{key}: {text}")
     return lines
+
+
+def _rounded(item: Any) -> Any:
+    if isinstance(item, float):
+        return float(f"{item:.4g}") if abs(item) < 1000 else round(item, 1)
+    return [_rounded(part) for part in item] if isinstance(item, (list, tuple)) else item
+
+
+def counted(n: int, thing: str) -> str:
+    """Write a number and what it counts, in the plural unless there is one."""
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"

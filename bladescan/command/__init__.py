@@ -1,1 +1,1 @@
-"""The ``bladescan`` command: options, one call of the library, rendering, exit codes. Nothing imports it."""
+"""The ``bladescan`` command: options, one call of the library, rendering. Only `__main__` uses it."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bladescan.base.errors import UnknownNameError, UsageError
-from bladescan.base.text import printable
+from bladescan.base.text import counted, printable
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
 from bladescan.command.inputs import check_apart
@@ -60,7 +60,9 @@ def counts(
         print(json.dumps({"runs": n_runs, "last_run": _time(last), "settings": groups}))
         return
     total = sum(count.n for count in found)
-    print(printable(f"{ledger}: {total} images, {n_runs} runs, the last at {_time(last)}"))
+    print(
+        printable(f"{ledger}: {counted(total, 'image')}, {counted(n_runs, 'run')}, the last at {_time(last)}")
+    )
     for group in groups:
         print(printable(_described(group)))
         for verdict, n in group["verdicts"].items():

@@ -13,6 +13,7 @@ from typing import Any
 
 from bladescan.base.logs import installed
 from bladescan.base.records import ImageRecord
+from bladescan.base.text import counted
 from bladescan.command.metrics import MetricsFile
 from bladescan.command.terminal import ProgressLine
 from bladescan.outputs.run import RunInfo, RunSummary
@@ -185,10 +186,9 @@ def _line(summary: RunSummary, scanned_by: str) -> str:
 
     counts = ", ".join(f"{n} {verdict}" for verdict, n in summary.verdicts.items() if n)
     none = "nothing new" if summary.n_unchanged else "nothing to scan"
-    n_others = summary.n_other_files
-    others = f", {n_others} other file{'s' * (n_others > 1)}" if n_others else ""
+    others = f", {counted(summary.n_other_files, 'other file')}" if summary.n_other_files else ""
     return (
-        f"{summary.n_images} images ({counts or none}){others}, {summary.n_faces} faces, "
-        f"{decimal(summary.bytes_read)} in {summary.seconds:.1f} s, "
+        f"{counted(summary.n_images, 'image')} ({counts or none}){others}, "
+        f"{counted(summary.n_faces, 'face')}, {decimal(summary.bytes_read)} in {summary.seconds:.1f} s, "
         f"{summary.images_per_second:.1f} images/s; {scanned_by}"
     )

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from bladescan.base.errors import BladescanError, OutputError, UsageError
 from bladescan.base.locks import FileLock, LockHeldError
+from bladescan.base.text import counted
 from bladescan.ledger.entries import LedgerEntry, VerdictSettings
 from bladescan.ledger.entry_file import EntryFile, FileKind, check_kind, connect
 
@@ -126,7 +127,7 @@ def _notice(left: Unfinished | None, output: str, settings: VerdictSettings, res
         return ""
     if left.damage:
         return f"an unfinished scan into {output} cannot be read ({left.damage}): starting over"
-    run = f"an unfinished scan into {output} ({left.n} images, until {left.last})"
+    run = f"an unfinished scan into {output} ({counted(left.n, 'image')}, until {left.last})"
     differences = ", ".join(settings.differences(left.described))
     if differences:
         return f"{run} was made with other settings ({differences}): starting over"

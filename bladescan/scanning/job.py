@@ -13,6 +13,7 @@ from bladescan.base.errors import OutputError, TooManyErrorsError
 from bladescan.base.interrupts import Interrupted, exit_code_of
 from bladescan.base.output_files import is_special
 from bladescan.base.records import ImageRecord
+from bladescan.base.text import counted
 from bladescan.ledger.earlier import EarlierOptions, EarlierVerdicts
 from bladescan.outputs.run import RunInfo, RunSummary
 from bladescan.outputs.sink import STDOUT_NAMES, Sink, open_sink
@@ -165,7 +166,8 @@ class _Run:
         except (Interrupted, KeyboardInterrupt, TooManyErrorsError) as exc:
             stopped = isinstance(exc, TooManyErrorsError)
             code = self.tally.exit_code(is_stopped=True) if stopped else exit_code_of(exc)
-            why = str(exc) if stopped else f"interrupted after {self.tally.verdicts.total()} images"
+            n_done = self.tally.verdicts.total()
+            why = str(exc) if stopped else f"interrupted after {counted(n_done, 'image')}"
             kept: str | None
             try:
                 kept = sink.keep_partial(self.tally.summary(code, why))

@@ -281,7 +281,7 @@ def test_an_interrupted_scan_keeps_what_was_finished(samples, tmp_path, number, 
         scan.send_signal(number)
         said = scan.stderr.read().decode()
         assert scan.wait(timeout=60) == code
-    assert "interrupted after 1 images" in said and "Traceback" not in said
+    assert "interrupted after 1 image" in said and "Traceback" not in said
     assert (tmp_path / "v.jsonl").read_text() == "the old file"
     lines = [json.loads(line) for line in (tmp_path / "v.partial.jsonl").read_text().splitlines()]
     assert [line["type"] for line in lines] == ["run", "image", "summary"]

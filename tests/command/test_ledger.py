@@ -240,7 +240,7 @@ def test_a_ledger_is_counted_searched_and_exported(bladescan, scan, pictures):
     (settings,) = counted["settings"]
     assert counted["runs"] == 1 and settings["current"] and settings["face_finder"] == "none"
     assert sum(settings["verdicts"].values()) == 4 and settings["verdicts"]["unreadable"] == 1
-    assert b"4 images, 1 runs" in ask("counts", "ledger")
+    assert b"4 images, 1 run," in ask("counts", "ledger")
     assert ask("find", "ledger", "cut", "-0") == os.fsencode(pictures / "cut-off.jpg") + b"\0"
     assert ask("find", "ledger", "*/cut-off.*").endswith(
         b"unreadable:truncated  %s/cut-off.jpg\n" % os.fsencode(pictures)
