@@ -51,7 +51,7 @@ class ExitRule:
         """Tell the exit code of a scan.
 
         Args:
-            n_flagged: images with a flagged face.
+            n_flagged: images whose verdict is ``ai-generated``.
             n_unreadable: sources that could not be read.
             is_empty: there was nothing to scan.
             is_stopped: a limit ended it, so that sources are missing whatever the rule says.

@@ -110,7 +110,7 @@ def test_a_scan_of_damaged_files_has_a_row_for_each(bladescan, originals, tmp_pa
     for seed in range(2000, 2100):
         (tmp_path / f"{seed}.jpg").write_bytes(mutations.mutant(seed, originals))
     done = bladescan("scan", ".", "--workers", "2", "--format", "csv", cwd=tmp_path)
-    assert done.returncode == ExitCode.INCOMPLETE and b"Traceback" not in done.stderr
+    assert done.returncode == ExitCode.FLAGGED_AND_INCOMPLETE and b"Traceback" not in done.stderr
     rows = list(csv.DictReader(io.StringIO(done.stdout.decode())))
     names = list(dict.fromkeys(row["path"] for row in rows))
     assert names == [f"./{seed}.jpg" for seed in range(2000, 2100)]
