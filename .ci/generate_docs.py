@@ -1,6 +1,7 @@
 """Write what the documentation takes from the code: ``python .ci/generate_docs.py``; a test checks it.
 
-The reference of the command (docs/cli.md), and the table of rooms in CONTRIBUTING.md.
+The reference of the command (docs/cli.md), the table of rooms in CONTRIBUTING.md, and the public names in
+docs/python-api.md.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import bladescan
 from bladescan.base.exit_codes import MEANINGS
 
 ROOT = Path(__file__).parent.parent
@@ -22,7 +24,9 @@ These are the defaults of `scan`; `--fail-on` and `--allow-empty` choose what co
 [operations](operations.md#exit-codes). Every other command ends with 0, 2 or the code of a signal.
 Treat a code that you do not know as a failure: a later version may add one, and a process that is
 killed outright ends with 128 plus the number of the signal (137)."""
+PYTHON = ROOT / "docs" / "python-api.md"
 TABLE = re.compile(r"(?<=<!-- rooms -->\n).*(?=<!-- end of rooms -->)", re.DOTALL)
+NAMES = re.compile(r"(?<=<!-- names -->\n).*(?=<!-- end of names -->)", re.DOTALL)
 
 
 def reference() -> str:
@@ -45,6 +49,30 @@ def contributing(page: str, rooms: list[str]) -> str:
     return TABLE.sub(lambda _: "| room | what it is | modules |\n|---|---|---|\n" + "".join(lines), page)
 
 
+def python_api(page: str) -> str:
+    """Replace the table of public names in a page by a new one: functions, then classes."""
+    functions = [name for name in bladescan.__all__ if name[0].islower()]
+    others = [name for name in bladescan.__all__ if not name[0].islower()]
+    lines = [f"| `{name}` | {_meaning(name)} |\n" for name in functions + others]
+    return NAMES.sub(lambda _: "| name | what it is |\n|---|---|\n" + "".join(lines), page)
+
+
+def _meaning(name: str) -> str:
+    """Read the first line of a public name's docstring, without loading its module."""
+    home = bladescan._HOMES.get(name)
+    path = ROOT / "bladescan" / (f"{home.replace('.', '/')}.py" if home else "__init__.py")
+    body = ast.parse(path.read_text()).body
+    for node, after in zip(body, [*body[1:], ast.Pass()], strict=True):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
+            text = ast.get_docstring(node) or ""
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
+            text = ast.literal_eval(after.value) if isinstance(after, ast.Expr) else ""
+        else:
+            continue
+        return text.splitlines()[0].replace("``", "`").replace("|", "\\|") if text else ""
+    raise LookupError(f"{path}: no {name}")
+
+
 def _purpose(room: str) -> str:
     tree = ast.parse((ROOT / "bladescan" / room / "__init__.py").read_text())
     return (ast.get_docstring(tree) or "").splitlines()[0]
@@ -61,3 +89,4 @@ if __name__ == "__main__":
 
     REFERENCE.write_text(reference())
     CONTRIBUTING.write_text(contributing(CONTRIBUTING.read_text(), ROOMS))
+    PYTHON.write_text(python_api(PYTHON.read_text()))

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from bladescan.exporting.kinds import ExportOptions
     from bladescan.exporting.reports import EngineReport, ParityReport, QuantisationReport
     from bladescan.fitting.calibrate_job import Calibrated, CalibrateOptions, calibrate, save_calibrated
-    from bladescan.fitting.fit import FitSettings
+    from bladescan.fitting.heads_fit import FitSettings
     from bladescan.fitting.job import FitOptions, fit
     from bladescan.heads.detector import Detector, load_detector, save_detector
     from bladescan.images.limits import Limits
@@ -67,6 +67,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
+"""The version of this package."""
 
 _ROOMS = {
     "base.errors": "BackendError BladescanError BucketError DataError DetectorError DeviceUnavailableError "
@@ -80,7 +81,7 @@ _ROOMS = {
     "exporting.kinds": "ExportOptions",
     "exporting.reports": "EngineReport ParityReport QuantisationReport",
     "fitting.calibrate_job": "CalibrateOptions Calibrated calibrate save_calibrated",
-    "fitting.fit": "FitSettings",
+    "fitting.heads_fit": "FitSettings",
     "fitting.job": "FitOptions fit",
     "heads.detector": "Detector load_detector save_detector",
     "images.limits": "Limits",
@@ -163,6 +164,7 @@ __all__ = [
     "UnknownNameError",
     "UsageError",
     "Verdict",
+    "__version__",
     "calibrate",
     "evaluate",
     "export",

@@ -12,6 +12,7 @@ from itertools import pairwise
 import pytest
 from typer.main import get_command
 
+import bladescan
 from bladescan import __version__
 from bladescan.base.records import Reason, Verdict
 from bladescan.command.app import app
@@ -31,6 +32,13 @@ TEXT = {path.name: path.read_text() for path in [*ROOT.glob("docs/*.md"), *ROOT.
 
 def test_the_command_reference_is_what_the_command_says():
     assert TEXT["cli.md"] == GENERATE["reference"](), "stale: python .ci/generate_docs.py"
+
+
+def test_the_public_names_are_listed_with_what_they_are():
+    page = TEXT["python-api.md"]
+    assert page == GENERATE["python_api"](page), "stale: python .ci/generate_docs.py"
+    listed = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", page, re.MULTILINE))
+    assert set(listed) == set(bladescan.__all__) and all(listed.values())
 
 
 def test_the_readme_names_every_extra_and_what_all_leaves_out():

@@ -30,7 +30,7 @@ def test_the_names_are_listed_alike_for_the_interpreter_and_for_type_checkers():
     (checked,) = (node for node in tree.body if isinstance(node, ast.If))
     imported = {alias.name: node.module for node in checked.body for alias in node.names}
     assert imported == {name: f"bladescan.{module}" for name, module in bladescan._HOMES.items()}
-    assert bladescan.__all__ == sorted(imported)
+    assert bladescan.__all__ == sorted([*imported, "__version__"])
 
 
 @pytest.mark.parametrize("name", bladescan.__all__)

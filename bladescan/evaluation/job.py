@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from bladescan import __version__
-from bladescan.base.errors import DetectorError, UsageError
+from bladescan.base.errors import DetectorError, OutputError, UsageError
 from bladescan.base.output_files import write_file
 from bladescan.detectors.calibration import false_alarm_threshold
 from bladescan.detectors.manifest import HeadName, Manifest
@@ -131,11 +131,15 @@ def evaluate(
 
 
 def save_evaluation(found: Evaluation, folder: Path, *, seed: int = 0) -> None:
-    """Write ``report.json``, ``report.md`` and the plots into a folder.
+    """Write ``report.json``, ``report.md`` and the plots into a folder, which is made if it is not there.
 
     Raises:
         OutputError: one of them cannot be written.
     """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise OutputError(f"{folder}: {exc.strerror or exc}") from exc
     plain = found.scored[NO_VARIANT]
     write_file(folder / "report.json", msgspec.json.format(msgspec.json.encode(found.report)) + b"\n")
     write_file(folder / "report.md", as_markdown(found.report).encode())

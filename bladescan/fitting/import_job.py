@@ -25,7 +25,7 @@ from bladescan.detectors.manifest import (
     encode_manifest,
 )
 from bladescan.fitting.features import embed_images, open_encoder
-from bladescan.fitting.fit import binary_scores
+from bladescan.fitting.heads_fit import binary_scores
 from bladescan.fitting.released_checkpoints import (
     EMBEDDING_DIM,
     HIDDEN,

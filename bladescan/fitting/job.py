@@ -15,7 +15,7 @@ from bladescan.base.errors import DetectorError, UnknownNameError
 from bladescan.detectors.manifest import Manifest
 from bladescan.detectors.shipped import SAFETENSORS
 from bladescan.fitting.features import GROUPINGS, Features, embed_images, open_encoder
-from bladescan.fitting.fit import (
+from bladescan.fitting.heads_fit import (
     DegradedCopies,
     FitFaces,
     FitSettings,

@@ -37,7 +37,7 @@ class ProvenanceSettings(msgspec.Struct, frozen=True):
 
 
 class DecoderSettings(msgspec.Struct, frozen=True):
-    """What the process is told once, at its start.
+    """How images are read and faces found: what a decoder process is told once, at its start.
 
     Attributes:
         faces, min_face: see `bladescan.faces.finders.open_face_finder`.

@@ -7,7 +7,7 @@ import torch
 
 from bladescan.base.errors import DataError, UsageError
 from bladescan.detectors.calibration import false_alarm_threshold, hold_out, p_values
-from bladescan.fitting.fit import DegradedCopies, FitFaces, FitSettings, fit_detector
+from bladescan.fitting.heads_fit import DegradedCopies, FitFaces, FitSettings, fit_detector
 from bladescan.heads.classifier import Classifier
 from bladescan.heads.detector import load_detector, save_detector
 from tests.tiny import D, bare_encoder
