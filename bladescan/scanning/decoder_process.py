@@ -146,7 +146,7 @@ def _attempt(request: Request, settings: DecoderSettings, finder: FaceFinder, wa
 
 
 def _provenance(data: bytes, settings: ProvenanceSettings | None) -> Provenance | None:
-    if settings is None:
+    if settings is None or not data:  # an empty object says as little as an empty file
         return None
     from bladescan.provenance.reading import read_provenance
 

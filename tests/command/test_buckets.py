@@ -51,6 +51,20 @@ def test_an_object_that_cannot_be_had_is_a_row_and_the_scan_incomplete(bucket, p
     assert set(found) == {"sub/&<y>.JPG"}
 
 
+def test_objects_that_are_no_pictures_are_counted(s3, bucket, samples, bladescan):
+    text, picture = b"no picture", (samples / "no-face.webp").read_bytes()
+    objects = {"a.webp": picture, "b": picture, "notes.txt": text, "sub/list.json": text, "sub/c.jpg": text}
+    s3.fill("strays", {f"up/{key}": data for key, data in objects.items()})
+    env = environment(s3.endpoint)
+    done = bladescan("scan", "s3://strays/up/", env=env)
+    assert [row["path"] for row in rows(done.stdout, "s3://strays/up/")] == ["a.webp", "b", "sub/c.jpg"]
+    assert done.returncode == 3 and b"3 images (2 no-face, 1 unreadable), 2 other files" in done.stderr
+    named = bladescan("scan", "s3://strays/up/notes.txt", env=env)
+    assert [row["reason"] for row in rows(named.stdout, "")] == ["not-an-image"]
+    for what, options, code in (("empty/", [], 3), ("empty/", ["--allow-empty"], 0)):
+        assert bladescan("scan", f"s3://strays/{what}", *options, env=env).returncode == code
+
+
 def test_wrong_credentials_end_the_command_and_are_never_shown(bucket, s3, bladescan):
     env = environment(s3.endpoint, secret="wr0ng-but-still-secret")
     done = bladescan("scan", bucket, "--debug", env=env)

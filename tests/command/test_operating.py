@@ -370,6 +370,115 @@ def test_the_pipeline_ends_with_the_flagged_names(folder, tmp_path):
     assert flagged and set(flagged) <= {f"{i}.png" for i in range(5)}
 
 
+@pytest.fixture
+def shell(tmp_path):
+    """Run a script of the page: with bladescan on the PATH, and a ``mail`` that keeps what it is told."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    scripts = {
+        "bladescan": f'exec "{sys.executable}" -m bladescan "$@"',
+        "mail": f'echo "$@" >> "{tmp_path}/mails"',
+    }
+    for name, script in scripts.items():
+        (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+        (programs / name).chmod(0o755)
+
+    def run(script: str, *, interpreter=("bash",)):
+        env = dict(os.environ) | {"PATH": f"{programs}:{os.environ['PATH']}"}
+        command = [*interpreter, "-c", script]
+        return subprocess.run(command, capture_output=True, cwd=tmp_path, env=env, text=True, check=False)
+
+    return run
+
+
+@pytest.fixture
+def uploads(folder, tmp_path):
+    """Pictures without an unreadable one among them, and a stray README.txt."""
+    uploads = tmp_path / "uploads"
+    uploads.mkdir()
+    for i in range(5):
+        shutil.copy(folder / f"{i}.png", uploads)
+    (uploads / "README.txt").write_text("Pictures of this week.\n")
+    return uploads
+
+
+FLAGS_ALL, FLAGS_NONE = "--faces none --false-alarm 0.99", "--faces none --false-alarm 0.01 --declared ignore"
+MAIL = "-s faces to review review@example.org\n"
+
+
+@pytest.mark.parametrize(
+    "options,broken,code,mails,said",
+    [
+        (FLAGS_ALL, False, 1, MAIL, ""),
+        (FLAGS_ALL, True, 4, MAIL, "some files were not read"),
+        (FLAGS_NONE + " --fail-on unreadable", False, 0, "", ""),
+        (FLAGS_ALL + " --fail-on unreadable", True, 3, "", "some files were not read"),
+        (FLAGS_ALL + " --model gone.onnx", False, 2, "", "the scan did not run"),
+    ],
+)
+def test_the_case_statement_does_what_it_says(shell, uploads, tmp_path, options, broken, code, mails, said):
+    (block,) = (block for block in blocks("bash") if "case $code in" in block)
+    if broken:
+        (uploads / "broken.jpg").write_bytes(b"not an image")
+    done = shell(block.replace("/srv/uploads", f"{uploads} {options}"))
+    assert done.returncode == code, done.stderr
+    sent = tmp_path / "mails"
+    assert (sent.read_text() if sent.exists() else "") == mails
+    assert said in done.stderr and ("not read" in done.stderr) is ("not read" in said)
+    assert code == 2 or "1 other file" in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("ionice") is None, reason="ionice is not installed")
+def test_the_line_of_the_crontab_runs_every_night(shell, uploads, tmp_path):
+    (block,) = (block for block in blocks("text") if "* * *" in block)
+    *settings, line = block.splitlines()
+    command = line.split(None, 5)[5].replace("scan /srv/uploads", f"scan /srv/uploads {FLAGS_ALL}")
+    for there, here in (
+        ("/opt/bladescan/bin", "bin"),
+        ("/srv/uploads", "uploads"),
+        ("/var/lib/node_exporter", "."),
+        ("/var/lib/bladescan", "."),
+        ("/var/log", "."),
+    ):
+        command = command.replace(there, str(tmp_path / here))
+    for path in uploads.iterdir():
+        os.utime(path, (1e9, 1e9))
+    script = "export " + " ".join(setting for setting in settings) + f"\n{command}"
+    counts = []
+    for _ in range(2):
+        done = shell(script, interpreter=("env", "-i", "PATH=/usr/bin:/bin", "sh"))
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        kept = [json.loads(line) for line in (tmp_path / "new.jsonl").read_text().splitlines()]
+        counts.append((len(kept) - 2, kept[-1]["n_unchanged"], kept[-1]["n_other_files"]))
+    assert counts == [(5, 0, 1), (0, 5, 1)]
+    logged = lines((tmp_path / "bladescan.log").read_bytes())
+    assert [line["event"] for line in logged].count("summary") == 2 and logged[-1]["exit_code"] == 0
+    assert (
+        samples((tmp_path / "bladescan-uploads.prom").read_text())[
+            "other_files", ("scan", "bladescan-uploads")
+        ]
+        == 1
+    )
+
+
+def test_doctor_is_asked_before_the_first_night(shell):
+    (block,) = (block for block in blocks("sh") if "bladescan doctor" in block)
+    fit = shell(block.replace("--model detector.onnx s3://bucket/uploads", ""))
+    unfit = shell(block.replace("s3://bucket/uploads", ""))
+    assert "not fit to scan" not in fit.stdout and unfit.stdout.endswith("not fit to scan\n")
+
+
+def test_the_first_command_of_the_readme_ends_with_0(shell):
+    """What follows the installation, which `.ci/run` tries as well."""
+    readme = (ROOT / "README.md").read_text()
+    first = re.findall(r"^```sh\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)[0].strip()
+    steps = first.split(" && ")
+    assert len(steps) == 4 and "||" not in first
+    script = " && ".join(steps[2:]).replace(".venv/bin/bladescan", "bladescan")
+    done = shell(script, interpreter=("bash", "-euo", "pipefail"))
+    assert done.returncode == 0 and "two-faces.png" in done.stdout and "truncated" in done.stdout
+
+
 def test_a_working_directory_that_is_gone_is_said(tmp_path):
     (tmp_path / "gone").mkdir()
     scan = f"{sys.executable} -m bladescan scan x.jpg -q --ledger l.sqlite -o x.csv"
