@@ -10,7 +10,6 @@ machine does slows both alike, and their times are compared in pairs.
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -21,11 +20,12 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.quality.face_finders import SCENES, SCENES_WITH_PEOPLE, files, read
+from benchmarks.tables import parser, table
 from bladescan.base.errors import ImageError
 from bladescan.base.records import FaceBox
 from bladescan.faces.directions import TURNED
 from bladescan.faces.mtcnn import Mtcnn
-from bladescan.faces.pictures import turned_box, upright
+from bladescan.faces.pictures import Size, turned_box, upright
 from bladescan.faces.yunet import YuNet
 from bladescan.images.decoding import decode_image
 from bladescan.images.limits import Limits
@@ -39,9 +39,16 @@ REPORTED = {
 """Files of each pool, sorted by name, on which no score was chosen."""
 HOSTILE_SIDE = 32
 HOSTILE_LIMITS = Limits(max_pixels=20_000_000)
+TURNED_COLUMNS = "finder,turned by,found before,found now,of,turn right,overlap: median,1 %".split(",")
+COST_COLUMNS = "finder,pictures,searched,with a find before,now,time without a face: median,in all".split(",")
+ELONGATED_COLUMNS = ("finder", "10,000 x 606: upright", "lying", "606 x 10,000: upright", "lying")
 ELONGATED = ((10_000, 606), (606, 10_000))
 PASTED_SIDE = 360
 """Long side in pixels of a portrait in an elongated picture: its face is about 212 pixels high."""
+CANVAS = (1280, 960)
+SMALL_SHARES = (12, 16, 20, 25)
+"""The long side of a picture, in faces."""
+FACE_TO_PORTRAIT = 1.7
 
 Finder = YuNet | Mtcnn
 Found = list[FaceBox]
@@ -104,14 +111,14 @@ def common_share(a: FaceBox, b: FaceBox) -> float:
     return common / (sum(areas) - common)
 
 
-def turned_row(name: str, rotation: int, rows: list[Turned]) -> str:
+def turned_row(name: str, rotation: int, rows: list[Turned]) -> list[object]:
     some = [row for row in rows if row.rotation == rotation]
     pairs = [(row.truth, row.after[0]) for row in some if row.truth and row.after]
     shares = [common_share(truth, best) for truth, best in pairs]
     right = sum(best.rotation == rotation for _, best in pairs)
-    spread = "{:.2f} | {:.2f}".format(*np.percentile(shares, [50, 1]))
+    spread = [f"{share:.2f}" for share in np.percentile(shares, [50, 1])]
     counts = [sum(bool(row.before) for row in some), sum(bool(row.after) for row in some)]
-    return f"| {name} | {rotation} | {counts[0]} | {counts[1]} | {len(some)} | {right} | {spread} |"
+    return [name, rotation, *counts, len(some), right, *spread]
 
 
 def without_faces(data: Path) -> dict[str, list[Image.Image]]:
@@ -132,15 +139,14 @@ def hostile_pictures(paths: Iterable[Path]) -> Iterable[Image.Image]:
             yield image
 
 
-def cost_row(name: str, pool: str, finder: Finder, images: list[Image.Image]) -> str:
+def cost_row(name: str, pool: str, finder: Finder, images: list[Image.Image]) -> list[object]:
     """Count finds and compare times, picture by picture; pictures with an upright face are left out."""
     pairs = [(searched(finder._find_upright, image), searched(finder.find, image)) for image in images]
     empty = [(before, after) for before, after in pairs if not before.found]
     ratios = [after.seconds / before.seconds for before, after in empty]
     total = sum(after.seconds for _, after in empty) / sum(before.seconds for before, _ in empty)
     finds = [sum(bool(search.found) for search in column) for column in zip(*pairs, strict=True)]
-    counts = " | ".join(map(str, (len(pairs), *finds)))
-    return f"| {name} | {pool} | {counts} | {np.median(ratios):.2f} | {total:.2f} |"
+    return [name, pool, len(pairs), *finds, f"{np.median(ratios):.2f}", f"{total:.2f}"]
 
 
 def with_face_ratio(finder: Finder, paths: list[Path]) -> float:
@@ -148,57 +154,59 @@ def with_face_ratio(finder: Finder, paths: list[Path]) -> float:
     return sum(after.seconds for _, after in pairs) / sum(before.seconds for before, _ in pairs)
 
 
-def elongated_row(name: str, finder: Finder, paths: list[Path]) -> str:
+def elongated_row(name: str, finder: Finder, paths: list[Path]) -> list[str]:
     """Paste portraits, upright and lying, into very wide and very high pictures."""
-    cells = []
+    cells = [name]
     for size in ELONGATED:
         for rotation in (0, 90):
-            found = [finder.find(pasted(image, size, rotation)) for image in pictures(paths)]
+            found = [finder.find(pasted(image, size, rotation, PASTED_SIDE)) for image in pictures(paths)]
             cells.append(f"{sum(bool(faces) for faces in found)} / {len(found)}")
-    return f"| {name} | " + " | ".join(cells) + " |"
+    return cells
 
 
-def pasted(portrait: Image.Image, size: tuple[int, int], rotation: int) -> Image.Image:
-    scale = PASTED_SIDE / max(portrait.size)
+def pasted(portrait: Image.Image, size: Size, rotation: int, side: int) -> Image.Image:
+    """Paste a portrait, turned and with a long side in pixels, into a plain picture."""
+    scale = side / max(portrait.size)
     small = portrait.resize((round(portrait.width * scale), round(portrait.height * scale)))
     canvas = Image.new("RGB", size, (90, 110, 90))
     canvas.paste(upright(small, -rotation % 360), (round(0.37 * size[0]), round(0.15 * size[1])))
     return canvas
 
 
-def table(titles: str, rows: Iterable[str]) -> None:
-    print(titles + "\n" + "|" + "---|" * (titles.count("|") - 1))
-    for row in rows:
-        print(row, flush=True)
-    print()
+def small_row(name: str, finder: Finder, paths: list[Path]) -> list[str]:
+    """Paste portraits, upright and lying, into pictures of which their faces span a small share."""
+    cells = [name]
+    for share in SMALL_SHARES:
+        side = round(FACE_TO_PORTRAIT * CANVAS[0] / share)
+        counts = [
+            sum(bool(finder.find(pasted(image, CANVAS, rotation, side))) for image in pictures(paths))
+            for rotation in (0, 90)
+        ]
+        cells.append(f"{counts[0]}, {counts[1]}")
+    return cells
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--every", type=int, default=1, help="take every n-th of the files with a face")
-    parser.add_argument("--finders", nargs="+", default=["yunet", "mtcnn"])
-    options = parser.parse_args()
+    arguments = parser(__spec__, __doc__)
+    arguments.add_argument("--every", type=int, default=1, help="take every n-th of the files with a face")
+    arguments.add_argument("--finders", nargs="+", default=["yunet", "mtcnn"])
+    options = arguments.parse_args()
     data = Path(os.environ["BLADESCAN_DATA"])
     paths = portraits(data, options.every)
     make: dict[str, type[Finder]] = {"yunet": YuNet, "mtcnn": Mtcnn}
     finders = {name: make[name]() for name in options.finders}
     measured = {name: turned_portraits(finder, paths) for name, finder in finders.items()}
-    table(
-        "| finder | turned by | found before | found now | of | turn right | overlap, median | 1 % |",
-        (turned_row(name, turn, rows) for name, rows in measured.items() for turn in (0, *TURNED)),
-    )
+    rows = [turned_row(name, turn, some) for name, some in measured.items() for turn in (0, *TURNED)]
+    print(table(TURNED_COLUMNS, rows) + "\n", flush=True)
     pools = without_faces(data)
-    table(
-        "| finder | pictures | searched | with a find before | now | time without a face, median | in all |",
-        (cost_row(name, pool, finders[name], some) for name in finders for pool, some in pools.items()),
-    )
+    rows = [cost_row(name, pool, finders[name], some) for name in finders for pool, some in pools.items()]
+    print(table(COST_COLUMNS, rows) + "\n", flush=True)
     for name, finder in finders.items():
-        print(f"{name}: time with a face, all: {with_face_ratio(finder, paths):.2f}")
-    few = files(data / "faces", 120)[:12]
-    table(
-        "| finder | 10,000 x 606, upright | lying | 606 x 10,000, upright | lying |",
-        (elongated_row(name, finder, few) for name, finder in finders.items()),
-    )
+        print(f"{name}: time with a face, in all: {with_face_ratio(finder, paths):.2f}\n", flush=True)
+    few = files(data / "faces", 1)[::48]
+    print(table(ELONGATED_COLUMNS, [elongated_row(*item, few) for item in finders.items()]) + "\n")
+    columns = ["finder", *(f"1/{share} of {len(few)}: upright, lying" for share in SMALL_SHARES)]
+    print(table(columns, [small_row(*item, few) for item in finders.items()]))
 
 
 if __name__ == "__main__":

@@ -39,9 +39,12 @@ def search(image: AnyImage, look: Look, looks: Sequence[int], min_face: int) -> 
     long_side = max(size)
     if long_side < min_face:
         return []
+    sides = _long_sides(size, looks)
     picture = as_picture(image)
+    if _is_elongated(size):  # many looks for its pixels: they share the first step of shrinking
+        picture = picture.reduce(max(1, long_side // sides[-1]))
     found: list[FaceBox] = []
-    for side in _long_sides(size, looks):
+    for side in sides:
         found = distinct(found + _look_at(fit(picture, side), size, look))
         if found and max(box.side for box in found) >= CLEAR_SHARE * long_side:
             break
@@ -60,10 +63,13 @@ def _long_sides(size: Size, looks: Sequence[int]) -> list[int]:
     """Choose the long sides at which a picture is searched; enlarging shows nothing new after the first."""
     long_side = max(size)
     sides = [looks[0], *(min(side, long_side) for side in looks[1:] if long_side > looks[0])]
-    elongation = long_side / min(size)
-    if elongation >= WIDE:
-        sides.append(min(round(looks[-1] * elongation**0.5), long_side))
+    if _is_elongated(size):
+        sides.append(min(round(looks[-1] * (long_side / min(size)) ** 0.5), long_side))
     return [side for index, side in enumerate(sides) if index == 0 or side > sides[index - 1]]
+
+
+def _is_elongated(size: Size) -> bool:
+    return max(size) >= WIDE * min(size)
 
 
 def as_picture(image: AnyImage) -> Image.Image:
