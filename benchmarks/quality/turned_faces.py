@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from benchmarks.quality.face_finders import SCENES, SCENES_WITH_PEOPLE, files, read
+from benchmarks.quality.face_finders import SCENES, SCENES_WITH_PEOPLE, SUFFIXES, files, read
 from benchmarks.tables import parser, table
 from bladescan.base.errors import ImageError
 from bladescan.base.records import FaceBox
@@ -31,10 +31,10 @@ from bladescan.images.decoding import decode_image
 from bladescan.images.limits import Limits
 
 REPORTED = {
-    "faces": slice(0, None, 2),
-    "photographs/faces": slice(1, None, 6),
-    "evaluation/photographic": slice(1, None, 2),
-    "evaluation/ai-generated": slice(1, None, 2),
+    "faces/*.jpg": slice(0, None, 2),
+    "photographs/faces/*": slice(1, None, 6),
+    "evaluation/photographic/**/*": slice(0, None, 2),
+    "evaluation/ai-generated/**/*": slice(1, None, 2),
 }
 """Files of each pool, sorted by name, on which no score was chosen."""
 HOSTILE_SIDE = 32
@@ -82,7 +82,11 @@ def searched(find: Callable[[Image.Image], Found], image: Image.Image) -> Search
 
 
 def portraits(data: Path, every: int) -> list[Path]:
-    return [path for pool, chosen in REPORTED.items() for path in files(data / pool, 1)[chosen][::every]]
+    chosen = []
+    for pattern, part in REPORTED.items():
+        found = sorted(path for path in data.glob(pattern) if path.suffix.lower() in SUFFIXES)
+        chosen += found[part][::every]
+    return chosen
 
 
 def pictures(paths: Iterable[Path]) -> Iterable[Image.Image]:

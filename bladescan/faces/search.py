@@ -55,8 +55,11 @@ def search(image: AnyImage, look: Look, looks: Sequence[int], min_face: int) -> 
 
 
 def glance_side(size: Size, looks: Sequence[int]) -> int:
-    """Measure the long side, in pixels, of a small copy that costs a fifth of the largest look."""
-    return max(round(_GLANCE_SHARE * _long_sides(size, looks)[-1]), 1)
+    """Measure the long side, in pixels, of a small copy that costs a fifth of the largest look.
+
+    It is a multiple of 32, to which yunet would fill it up.
+    """
+    return max(int(_GLANCE_SHARE * _long_sides(size, looks)[-1]) // 32, 1) * 32
 
 
 def _long_sides(size: Size, looks: Sequence[int]) -> list[int]:

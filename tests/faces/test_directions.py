@@ -97,7 +97,7 @@ def test_a_picture_without_a_face_is_searched_once_besides_the_glances():
 
 @pytest.mark.parametrize(
     ("size", "side"),
-    [((4000, 3000), 288), ((512, 512), 230), ((200, 200), 144), ((10_000, 606), 1170), ((606, 10_000), 1170)],
+    [((4000, 3000), 288), ((512, 512), 224), ((200, 200), 128), ((10_000, 606), 1152), ((606, 10_000), 1152)],
 )
 def test_a_glance_costs_a_fifth_of_the_largest_look(size, side):
     assert glance_side(size, (320, 640)) == side
