@@ -4,8 +4,8 @@ Run:  OMP_NUM_THREADS=1 BLADESCAN_DATA=... python -m benchmarks.quality.turned_f
 
 Each portrait is turned by 90, 180 and 270 degrees. Its truth is what the finder finds in the portrait as it
 is, turned with it. The scores of ``bladescan.faces.directions`` were chosen on other files of the same pools.
-"Before" is the search for upright faces alone; both searches see each picture in turn, so that what else the
-machine does slows both alike, and their times are compared in pairs.
+"Before" is the search for upright faces alone; both searches see each picture in turn, and their times are
+those of the core, which other work of the machine disturbs least.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ Found = list[FaceBox]
 
 
 class Search(NamedTuple):
-    """What one search found of one picture, and in how many seconds."""
+    """What one search found of one picture, and in how many seconds of its core."""
 
     found: Found
     seconds: float
@@ -76,9 +76,9 @@ class Turned(NamedTuple):
 
 
 def searched(find: Callable[[Image.Image], Found], image: Image.Image) -> Search:
-    start = time.perf_counter()
+    start = time.thread_time()
     found = find(image)
-    return Search(found, time.perf_counter() - start)
+    return Search(found, time.thread_time() - start)
 
 
 def portraits(data: Path, every: int) -> list[Path]:
