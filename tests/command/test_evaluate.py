@@ -304,7 +304,7 @@ def test_a_rate_that_the_detector_cannot_keep_is_an_error_before_the_work(folder
         (["--ai-generated", "folder"], "expected NAME=DIR"),
         (["--ai-generated", "a=folder", "-o", "{full}"], "expected a new or empty folder"),
         (["--ai-generated", "a=folder", "-o", "{full}/x/y"], "no folder"),
-        (["--ai-generated", "a=folder", "nowhere.onnx"], "nowhere.onnx: no such detector file"),
+        (["--ai-generated", "a={full}", "nowhere.onnx"], "nowhere.onnx: no such detector file"),
     ],
 )
 def test_what_cannot_work_is_said_in_one_line(bladescan, tmp_path, arguments, said):
