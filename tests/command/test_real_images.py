@@ -33,14 +33,14 @@ def mixed(data_dir) -> bytes:
 @pytest.fixture(scope="module")
 def mixed_rows(bladescan, mixed) -> bytes:
     done = bladescan("scan", "-", "-0", "--format", "csv", stdin=mixed)
-    assert done.returncode == ExitCode.INCOMPLETE
+    assert done.returncode == ExitCode.FLAGGED_AND_INCOMPLETE
     return done.stdout
 
 
 def test_hostile_and_evaluation_folders_give_a_row_for_every_file(bladescan, data_dir, tmp_path):
     folders = [data_dir / "hostile", data_dir / "evaluation"]
-    done = bladescan("scan", *folders, "-o", tmp_path / "v.csv", "--workers", "2")
-    assert done.returncode == ExitCode.INCOMPLETE
+    done = bladescan("scan", *folders, "--all-files", "-o", tmp_path / "v.csv", "--workers", "2")
+    assert done.returncode == ExitCode.FLAGGED_AND_INCOMPLETE
     assert b"Traceback" not in done.stderr
     found = rows((tmp_path / "v.csv").read_bytes())
     listed = {str(path) for folder in folders for path in folder.rglob("*") if path.is_file()}
