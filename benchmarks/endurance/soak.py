@@ -48,7 +48,7 @@ def fill(folder: Path, n: int) -> None:
         pictures = make_pictures(Path(scratch))
         rng = random.Random(0)
         for i in range(n):
-            os.link(rng.choice(pictures), folder / f"{i:06}.img")
+            os.link(rng.choice(pictures), folder / f"{i:06}.jpg")
 
 
 def make_pictures(folder: Path) -> list[Path]:

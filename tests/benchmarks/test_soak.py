@@ -59,7 +59,7 @@ def test_no_process_outlives_a_scan_that_was_ended(folder, number, code, workers
 @pytest.mark.parametrize(("part", "workers"), [("decoder", 1), ("decoder", 2), ("worker", 2)])
 def test_a_part_that_is_killed_costs_no_row_and_leaves_no_process(folder, part, workers):
     code, found, left = soak.kill_a_part(folder, workers, part)
-    assert (code, found, left) == (ExitCode.INCOMPLETE, names(folder), set())
+    assert (code, found, left) == (ExitCode.FLAGGED_AND_INCOMPLETE, names(folder), set())
 
 
 def test_whether_growth_is_seen():
