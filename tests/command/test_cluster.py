@@ -124,7 +124,7 @@ def test_a_file_that_is_no_picture_is_counted_by_a_cluster_too(cluster, folder, 
     (tmp_path / "a.jpg").write_bytes((folder / "000.jpg").read_bytes())
     done = run(scan_on(cluster.address, tmp_path))
     assert done.returncode in (0, 1) and done.stdout.count(b"\n") == 2
-    assert b", 1 other file, 1 faces" in done.stderr
+    assert b", 1 other file, 1 face" in done.stderr
 
 
 def scan_on(address: str, *arguments: str | Path) -> list[str]:
