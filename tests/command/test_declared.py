@@ -309,3 +309,16 @@ def test_a_prompt_is_nowhere_unless_asked_for(in_process, tmp_path, name):
 
 def told(text):
     return SECRET.lower() in text.lower()
+
+
+@pytest.mark.parametrize(
+    "options,said",
+    [
+        (("--declared", "flags"), "unknown choice of --declared"),
+        (("--declared", "ignore", "--prompts"), "--declared ignore reads nothing"),
+        (("--trust-list", "no-such.pem"), "trust list no-such.pem"),
+    ],
+)
+def test_a_choice_that_is_none_is_an_error_before_any_work(in_process, folder, caplog, options, said):
+    assert scan(in_process, folder, *options).exit_code == ExitCode.FAILED
+    assert said in caplog.text
