@@ -80,7 +80,7 @@ def test_an_interrupted_scan_says_so_last(samples, name, code):
         assert scan.wait(timeout=60) == code
     summary, last = records(out)
     assert (summary["complete"], summary["exit_code"]) == (False, code)
-    assert summary["reason"] == "interrupted after 1 images"
+    assert summary["reason"] == "interrupted after 1 image"
     assert last == {"type": "error", "exit_code": code, "reason": f"interrupted by SIG{name}"}
     logged = records(log)[-1]
     assert (logged["event"], logged["exit_code"]) == ("interrupted", code)
