@@ -126,6 +126,36 @@ def benjamini_hochberg(p_values: ArrayLike, q: float) -> float:
     return float(ordered[below[-1]]) if len(below) else 0.0
 
 
+def least_flagged_share(head: CalibratedHead, q: float) -> float:
+    r"""Compute the share of a batch below which a false-discovery rate can flag nothing.
+
+    The least p-value is 1 / (n + 1), so with k faces of m at that value, Benjamini and Hochberg flag them
+    only if
+
+    .. math:: \frac{1}{n + 1} \le \frac{k q}{m} \iff \frac{k}{m} \ge \frac{1}{(n + 1) q}
+
+    Args:
+        head: whose ``n_held_out`` is n.
+        q: accepted share of photographs among the flagged, in (0, 1).
+
+    Returns:
+        The least k / m.
+
+    Raises:
+        UsageError: ``q`` is out of range, or so small that even a batch of AI-generated faces alone could
+            not be flagged.
+    """
+    _check_rate(q, "false-discovery rate")
+    share = 1.0 / ((head.n_held_out + 1.0) * q)
+    if share > 1.0:
+        raise UsageError(
+            f"a false-discovery rate of {q:g} can flag nothing with {head.n_held_out} held-out photographs: "
+            f"give at least {1.0 / (head.n_held_out + 1.0):.2g}, or calibrate on {needed_photographs(q)} "
+            "or more"
+        )
+    return share
+
+
 def false_alarm_interval(n: int, rate: float, confidence: float = 0.95) -> tuple[float, float]:
     """Compute the interval of the realised false-alarm rate for a threshold calibrated on ``n`` photographs.
 

@@ -17,7 +17,7 @@ from bladescan.base.closing import Closing
 from bladescan.base.errors import TooManyErrorsError, UsageError
 from bladescan.base.exit_codes import ExitRule
 from bladescan.base.records import ROTATIONS, ImageRecord, Verdict
-from bladescan.detectors.calibration import false_alarm_threshold
+from bladescan.detectors.calibration import false_alarm_threshold, least_flagged_share
 from bladescan.detectors.manifest import Manifest
 from bladescan.ledger.entries import VerdictSettings
 from bladescan.outputs.run import RunInfo
@@ -124,7 +124,8 @@ class Scanner(Closing):
             backend.close()
             raise
         self.finder = self._pipeline.ready.finder
-        self.notices = [line for line in (self._pipeline.ready.notice, self._finder_warning()) if line]
+        said = (self._pipeline.ready.notice, self._finder_warning(), self._discovery_notice())
+        self.notices = [line for line in said if line]
         if options.cluster is not None:
             self._cluster = self._join(options.cluster, options)
             self.notices.append(self._cluster.notice)
@@ -263,6 +264,16 @@ class Scanner(Closing):
             "false-alarm rates may differ"
         )
 
+    def _discovery_notice(self) -> str:
+        if self._fdr is None:
+            return ""
+        head = self._pipeline.backend.manifest.heads[self.settings.head]
+        share = least_flagged_share(head, self._fdr)
+        return (
+            f"the detector has {head.n_held_out} held-out photographs: --fdr {self._fdr:g} flags "
+            f"{share:.1%} of the faces or more, or none"
+        )
+
 
 def _open_detector(options: ScanOptions, n_workers: int) -> OpenedDetector:
     # A cluster's workers have the device; here the detector only says what it is.
@@ -300,8 +311,9 @@ def _batch_size(asked: str, had: str) -> int:
 
 
 def _threshold(settings: ScanSettings, manifest: Manifest, fdr: float | None) -> float | None:
-    """Find the score that decides; a rate that the calibration cannot tell is an error."""
+    """Find the score that decides, None under ``fdr``; a rate that can flag nothing is an error."""
     if fdr is not None:
+        least_flagged_share(manifest.heads[settings.head], fdr)  # a rate that can flag nothing is an error
         return None
     return false_alarm_threshold(manifest.heads[settings.head], settings.false_alarm)
 

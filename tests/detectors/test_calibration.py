@@ -12,6 +12,7 @@ from bladescan.detectors.calibration import (
     false_alarm_interval,
     false_alarm_threshold,
     hold_out,
+    least_flagged_share,
     needed_photographs,
     p_values,
 )
@@ -150,3 +151,19 @@ def test_a_calibration_that_cannot_be_used_is_refused(head, message):
 def test_only_finite_scores_can_be_stored(scores):
     with pytest.raises(ValueError, match="finite"):
         compress_calibration(scores)
+
+
+@pytest.mark.parametrize("n,q", [(9, 0.5), (19, 0.2), (109, 0.1)])
+def test_below_the_least_share_nothing_is_flagged_and_at_it_something_is(n, q):
+    head = CalibratedHead(tuple(float(i) for i in range(n)), n)
+    share, m = least_flagged_share(head, q), 1000
+    assert share == pytest.approx(1 / ((n + 1) * q))
+    for k, flagged in ((int(np.ceil(share * m)), True), (int(np.ceil(share * m)) - 1, False)):
+        scores = np.r_[np.full(k, -1.0), np.full(m - k, float(n))]
+        assert (benjamini_hochberg(p_values(head, scores), q) > 0) == flagged
+
+
+def test_a_discovery_rate_that_can_flag_nothing_is_refused():
+    head = CalibratedHead((0.0, 1.0, 2.0), 3)
+    with pytest.raises(UsageError, match="give at least 0.25, or calibrate on 9 or more"):
+        least_flagged_share(head, 0.1)
