@@ -88,6 +88,10 @@ def test_every_line_of_the_page_runs(section, folder):
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, check=False
     )
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    # loky's tracker of semaphores may be quicker or slower than the workers that it tracks, and says so.
+    said = [
+        line for line in done.stderr.splitlines() if "resource_tracker" not in line and "warn(" not in line
+    ]
+    assert done.returncode == 0 and not said, done.stderr
     if 'save("faces.png")' in code:
         assert (folder / "faces.png").stat().st_size > 1000

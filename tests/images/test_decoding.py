@@ -136,7 +136,7 @@ def test_a_name_says_that_a_file_is_a_picture(name, says_so):
 
 
 def test_every_format_that_is_opened_has_a_name():
-    assert all(facts.suffixes for facts in image_formats.FORMATS.values())
+    assert all(facts.suffixes for facts in image_formats.IMAGE_FORMATS.values())
 
 
 @pytest.mark.parametrize(
