@@ -29,6 +29,8 @@ def problems(wheel: Path) -> list[str]:
     """Everything wrong with a wheel."""
     names = zipfile.ZipFile(wheel).namelist()
     found = [f"missing: {name}" for name in NEEDED if name not in names]
+    if not any(name.endswith(".data/data/share/man/man1/bladescan.1") for name in names):
+        found.append("missing: the manual page")
     found += [f"a picture or a pickle: {name}" for name in names if name.lower().endswith(PICTURES + UNSAFE)]
     found += [
         f"does not belong: {name}" for name in names if name.startswith(("tests", "docs", "benchmarks"))

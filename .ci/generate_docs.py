@@ -1,7 +1,7 @@
 """Write what the documentation takes from the code: ``python .ci/generate_docs.py``; a test checks it.
 
-The reference of the command (docs/cli.md), the table of rooms in CONTRIBUTING.md, and the public names in
-docs/python-api.md.
+The reference of the command (docs/cli.md), its manual page (man/bladescan.1), the table of rooms in
+CONTRIBUTING.md, and the public names in docs/python-api.md.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from bladescan.base.exit_codes import MEANINGS
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs" / "cli.md"
+MANUAL = ROOT / "man" / "bladescan.1"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 RULE = """\
 These are the defaults of `scan`; `--fail-on` and `--allow-empty` choose what counts, see
@@ -34,8 +36,14 @@ def reference() -> str:
     command = [sys.executable, "-m", "typer", "bladescan.command.app", "utils", "docs", "--name", "bladescan"]
     environment = dict(os.environ) | {"COLUMNS": "100"}
     out = subprocess.run(command, capture_output=True, check=True, text=True, env=environment).stdout
+    out = out.replace("* `--help`:", "* `-h, --help`:")  # Typer's generator asks no context for its names
     codes = "\n".join(f"| {code.value} | {meaning} |" for code, meaning in MEANINGS.items())
     return f"{out.strip()}\n\n## Exit codes\n\n| code | means |\n|---|---|\n{codes}\n\n{RULE}\n"
+
+
+def manual() -> str:
+    """Write the manual page of the command."""
+    return str(runpy.run_path(str(ROOT / ".ci" / "manual.py"))["manual"](RULE))
 
 
 def contributing(page: str, rooms: list[str]) -> str:
@@ -88,5 +96,6 @@ if __name__ == "__main__":
     from tests.test_house import ROOMS
 
     REFERENCE.write_text(reference())
+    MANUAL.write_text(manual())
     CONTRIBUTING.write_text(contributing(CONTRIBUTING.read_text(), ROOMS))
     PYTHON.write_text(python_api(PYTHON.read_text()))

@@ -6,6 +6,8 @@ import dataclasses
 import re
 import runpy
 import shlex
+import shutil
+import subprocess
 import tomllib
 from itertools import pairwise
 
@@ -32,6 +34,21 @@ TEXT = {path.name: path.read_text() for path in [*ROOT.glob("docs/*.md"), *ROOT.
 
 def test_the_command_reference_is_what_the_command_says():
     assert TEXT["cli.md"] == GENERATE["reference"](), "stale: python .ci/generate_docs.py"
+
+
+def test_the_manual_page_is_what_the_command_says():
+    assert (ROOT / "man" / "bladescan.1").read_text() == GENERATE["manual"](), "stale: .ci/generate_docs.py"
+
+
+def test_the_manual_page_is_whole_and_well_formed():
+    page = ROOT / "man" / "bladescan.1"
+    text = page.read_text().replace("\\-", "-")
+    for option in re.findall(r"^\* `([^`<]*--[\w-]+)", TEXT["cli.md"], re.MULTILINE):
+        assert re.search(rf"^\.B {re.escape(option)}", text, re.MULTILINE), option
+    if shutil.which("groff") is None:
+        pytest.skip("no groff to read the page with")
+    read = subprocess.run(["groff", "-man", "-ww", "-Tutf8", page], capture_output=True, check=True)
+    assert read.stderr == b"" and b"bladescan - tell AI-generated faces" in read.stdout
 
 
 def test_the_public_names_are_listed_with_what_they_are():

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from bladescan import __version__
 from bladescan.base.exit_codes import ExitCode
 from bladescan.base.logs import LogSettings, install
 from bladescan.command import (
@@ -88,14 +87,22 @@ def _without_rendering(settings: LogSettings) -> int:
 
 def _version(asked: bool) -> None:
     if asked:
-        print(f"bladescan {__version__}")
+        from bladescan.command.versions import versions
+
+        print(versions())
         raise typer.Exit
 
 
 @app.callback()
 def bladescan(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=_version,
+            is_eager=True,
+            help="Print the versions of all that decides a verdict.",
+        ),
     ] = False,
 ) -> None:
     """Tell AI-generated faces from photographs, in batches."""

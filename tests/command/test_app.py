@@ -18,7 +18,6 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
-from bladescan import __version__
 from bladescan.base.exit_codes import ExitCode
 from bladescan.outputs.rows import COLUMNS
 
@@ -40,10 +39,6 @@ def samples(tmp_path_factory, samples):
     for path in samples.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     return folder
-
-
-def test_version(bladescan):
-    assert bladescan("--version").stdout.decode() == f"bladescan {__version__}\n"
 
 
 def test_every_sample_has_its_row_in_order(scanned):
