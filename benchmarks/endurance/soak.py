@@ -124,7 +124,7 @@ class Scan:
 
     def names(self) -> list[str]:
         """Of the files in the rows, once each."""
-        rows = csv.DictReader(io.StringIO(self.out.getvalue().decode("utf-8", "surrogateescape"), newline=""))
+        rows = csv.DictReader(io.StringIO(self.out.getvalue().decode(), newline=""))
         return list(dict.fromkeys(Path(row["path"]).name for row in rows))
 
 

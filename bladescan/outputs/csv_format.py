@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 from typing import Any
@@ -37,11 +38,13 @@ def _csv_line(cells: Any) -> bytes:
     text = io.StringIO(newline="")
     # CRLF as the terminator makes every Python quote a lone CR as well as a lone LF.
     csv.writer(text, lineterminator="\r\n").writerow(cells)
-    return (text.getvalue()[:-2] + "\n").encode("utf-8", "surrogateescape")
+    return (text.getvalue()[:-2] + "\n").encode()
 
 
-def _cell(column: str, value: str | int | float | None) -> str | int | float | None:
+def _cell(column: str, value: str | bytes | int | float | None) -> str | int | float | None:
     """Make text that a spreadsheet would run harmless; a path stays a name of the same file."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
     if not isinstance(value, str) or not value.startswith(FORMULA_STARTS):
         return value
     return f"./{value}" if column == "path" else f"'{value}"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 from dataclasses import asdict
 from typing import Any
 
 from bladescan.base.errors import MissingDependencyError
 from bladescan.base.records import ImageRecord
 from bladescan.outputs.json_values import as_json, run_fields
-from bladescan.outputs.rows import COLUMNS, TEXT_COLUMNS, is_utf8, rows
+from bladescan.outputs.rows import COLUMNS, TEXT_COLUMNS, rows
 from bladescan.outputs.run import RunInfo, RunSummary
 
 ROW_GROUP = 8192
@@ -49,12 +48,7 @@ class ParquetFormat:
 
     def record(self, record: ImageRecord) -> bytes:
         """Hold an image back, and return a row group when there are enough rows for one."""
-        names: dict[str, Any] = {"path_bytes": None}
-        if not is_utf8(record.source):
-            names = {"path": _escaped(record.source), "path_bytes": os.fsencode(record.source)}
-        for row in rows(record):
-            detail = None if record.detail is None else _escaped(record.detail)
-            self._held.append(row | {"detail": detail} | names)
+        self._held += rows(record)
         if len(self._held) >= ROW_GROUP:
             self._write_group()
         return self._drained()
@@ -93,7 +87,3 @@ class _GrowingFile(io.RawIOBase):
     def write(self, data: Any) -> int:
         self._length += len(data)
         return self._buffer.write(data)
-
-
-def _escaped(text: str) -> str:
-    return os.fsencode(text).decode("utf-8", "backslashreplace")

@@ -7,6 +7,7 @@ log-likelihood, six decimals for a share, one for a pixel. What is not finite is
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,7 +22,7 @@ FACE_COLUMNS = (
     *("face", "frame", "x0", "y0", "x1", "y1", "rotation", "detection_score"),
     *("log_likelihood", "p_value", "p_ai_generated", "face_verdict"),
 )
-COLUMNS = IMAGE_COLUMNS + FACE_COLUMNS
+COLUMNS = (*IMAGE_COLUMNS, *FACE_COLUMNS, "path_bytes")
 TEXT_COLUMNS = (
     *("path", "verdict", "reason", "detail", "format"),
     *("flagged_by", *DECLARED_COLUMNS, "face_verdict"),
@@ -80,12 +81,24 @@ def face_row(index: int, face: FaceVerdict) -> dict[str, Any]:
 
 
 def rows(record: ImageRecord) -> Iterator[dict[str, Any]]:
-    """Yield a row of `COLUMNS` for each face of an image, or one row without a face."""
+    r"""Yield a row of `COLUMNS` for each face of an image, or one row without a face.
+
+    All text is UTF-8: a name that is not has its odd bytes written as ``\\xNN``, and is exact in
+    ``path_bytes``, which is None for any other.
+    """
     image = image_row(record)
+    exact = {"path_bytes": None if is_utf8(record.source) else os.fsencode(record.source)}
+    for name in ("path", "detail"):
+        image[name] = image[name] and escaped(image[name])
     for index, face in enumerate(record.faces):
-        yield image | face_row(index, face)
+        yield image | face_row(index, face) | exact
     if not record.faces:
-        yield image | dict.fromkeys(FACE_COLUMNS)
+        yield image | dict.fromkeys(FACE_COLUMNS) | exact
+
+
+def escaped(text: str) -> str:
+    r"""Write the bytes of a text that are not UTF-8 as ``\\xNN``."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def is_utf8(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import os
@@ -55,10 +56,10 @@ DEEP = b"/".join([b"d" * 200] * 15)
 
 
 def rows(text: bytes) -> list[dict[bytes, bytes]]:
-    """Rows of a CSV file as bytes, so that any name comes back as it is."""
-    decoded = text.decode("utf-8", "surrogateescape")
-    found = csv.DictReader(io.StringIO(decoded, newline=""))
-    return [{os.fsencode(k): os.fsencode(v) for k, v in row.items()} for row in found]
+    """Rows of a CSV file as bytes, the path as the file is called."""
+    found = csv.DictReader(io.StringIO(text.decode(), newline=""))
+    encoded = [{key.encode(): value.encode() for key, value in row.items()} for row in found]
+    return [row | {b"path": base64.b64decode(row[b"path_bytes"]) or row[b"path"]} for row in encoded]
 
 
 def control_characters(text: bytes) -> set[str]:

@@ -23,7 +23,7 @@ FAST = ("--faces", "none")
 
 
 def rows(text):
-    return list(csv.DictReader(io.StringIO(text.decode("utf-8", "surrogateescape"), newline="")))
+    return list(csv.DictReader(io.StringIO(text.decode(), newline="")))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.integration
 
 
 def rows(text: bytes) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(text.decode("utf-8", "surrogateescape"), newline="")))
+    return list(csv.DictReader(io.StringIO(text.decode(), newline="")))
 
 
 def names(paths: list[Path]) -> bytes:
