@@ -1,7 +1,8 @@
 """Write what the documentation takes from the code: ``python .ci/generate_docs.py``; a test checks it.
 
 The reference of the command (docs/cli.md), its manual page (man/bladescan.1), the table of rooms in
-CONTRIBUTING.md, and the public names in docs/python-api.md.
+CONTRIBUTING.md, the public names in
+docs/python-api.md, and the variables in docs/configuration.md.
 """
 
 from __future__ import annotations
@@ -14,8 +15,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from typer.main import get_command
+
 import bladescan
 from bladescan.base.exit_codes import MEANINGS
+from bladescan.command.app import app
+from bladescan.command.option_names import commands, options, variable
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs" / "cli.md"
@@ -27,7 +32,9 @@ These are the defaults of `scan`; `--fail-on` and `--allow-empty` choose what co
 Treat a code that you do not know as a failure: a later version may add one, and a process that is
 killed outright ends with 128 plus the number of the signal (137)."""
 PYTHON = ROOT / "docs" / "python-api.md"
+CONFIGURATION = ROOT / "docs" / "configuration.md"
 TABLE = re.compile(r"(?<=<!-- rooms -->\n).*(?=<!-- end of rooms -->)", re.DOTALL)
+VARIABLES = re.compile(r"(?<=<!-- variables -->\n).*(?=<!-- end of variables -->)", re.DOTALL)
 NAMES = re.compile(r"(?<=<!-- names -->\n).*(?=<!-- end of names -->)", re.DOTALL)
 
 
@@ -65,6 +72,16 @@ def python_api(page: str) -> str:
     return NAMES.sub(lambda _: "| name | what it is |\n|---|---|\n" + "".join(lines), page)
 
 
+def configuration(page: str) -> str:
+    """Replace the table of variables in a page by a new one."""
+    lines = [
+        f"| `{variable(path, name)}` | `{' '.join([*path, ''])}--{name}` |\n"
+        for path, command in commands(get_command(app))
+        for name in options(command)
+    ]
+    return VARIABLES.sub(lambda _: "| variable | option |\n|---|---|\n" + "".join(lines), page)
+
+
 def _meaning(name: str) -> str:
     """Read the first line of a public name's docstring, without loading its module."""
     home = bladescan._HOMES.get(name)
@@ -99,3 +116,4 @@ if __name__ == "__main__":
     MANUAL.write_text(manual())
     CONTRIBUTING.write_text(contributing(CONTRIBUTING.read_text(), ROOMS))
     PYTHON.write_text(python_api(PYTHON.read_text()))
+    CONFIGURATION.write_text(configuration(CONFIGURATION.read_text()))

@@ -58,6 +58,14 @@ def test_the_public_names_are_listed_with_what_they_are():
     assert set(listed) == set(bladescan.__all__) and all(listed.values())
 
 
+def test_every_variable_is_listed():
+    page = TEXT["configuration.md"]
+    assert page == GENERATE["configuration"](page), "stale: python .ci/generate_docs.py"
+    paths = [*ROOT.glob("bladescan/*/*.py"), *ROOT.glob("backends/*.py")]
+    named = {name for path in paths for name in re.findall(r'"(BLADESCAN_[A-Z_]+)"', path.read_text())}
+    assert len(named) > 5 and all(f"`{name}" in page for name in named), named
+
+
 def test_the_readme_names_every_extra_and_what_all_leaves_out():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     named = re.findall(r"^\| (`.*?) \|", TEXT["README.md"], re.MULTILINE)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import zip_longest
 from typing import Annotated
 
 import typer
 
+from bladescan.base.errors import UsageError
 from bladescan.base.exit_codes import ExitCode
-from bladescan.base.logs import LogSettings, install
+from bladescan.base.logs import FORMAT_VARIABLE, LogSettings, install
 from bladescan.command import (
     calibrate,
+    config,
     evaluate,
     export,
     fit,
@@ -24,7 +28,10 @@ from bladescan.command import (
     train,
 )
 from bladescan.command import scan as scan_command
+from bladescan.command.configuration import find
+from bladescan.command.configured import ConfigFile, ConfiguredCommand, NoConfigFile
 from bladescan.command.guard import end_json_lines, expect_json_lines, prepare_streams, say_failed
+from bladescan.command.option_names import variable
 
 app = typer.Typer(
     name="bladescan",
@@ -42,10 +49,11 @@ app = typer.Typer(
 def main() -> None:
     """Run the ``bladescan`` script."""
     prepare_streams()
-    log_format = _asked("--log-format")
+    log_format = _asked("--log-format") or _configured("log-format", FORMAT_VARIABLE)
     settings = LogSettings.of(log_format if log_format in ("text", "json") else None)
     install(settings)
-    if _asked("--format") == "jsonl" and _asked("--output", "-o") in _STDOUT_NAMES:
+    output = _asked("--output", "-o") or _configured("output")
+    if (_asked("--format") or _configured("format")) == "jsonl" and output in _STDOUT_NAMES:
         expect_json_lines()
     elif not settings.json:
         app(prog_name=_NAME)
@@ -66,6 +74,19 @@ def _asked(name: str, short: str = "") -> str | None:
         elif short and argument.startswith(short):
             asked = argument.removeprefix(short) or following
     return asked
+
+
+def _configured(name: str, *more_variables: str) -> str | None:
+    """Look for the value of an option of scan that is not given, for the same errors."""
+    if "scan" not in sys.argv:
+        return None
+    for one in (variable(("scan",), name), *more_variables):
+        if os.environ.get(one):
+            return os.environ[one]
+    with suppress(UsageError):  # which is said when the command begins
+        found = find(_asked("--config"), none="--no-config" in sys.argv).of(("scan",)).get(name)
+        return found if isinstance(found, str) else None
+    return None
 
 
 def _without_rendering(settings: LogSettings) -> int:
@@ -104,6 +125,8 @@ def bladescan(
             help="Print the versions of all that decides a verdict.",
         ),
     ] = False,
+    config: ConfigFile = None,
+    no_config: NoConfigFile = False,
 ) -> None:
     """Tell AI-generated faces from photographs, in batches."""
 
@@ -116,6 +139,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str | None]] = {
     "backends": (info.backends, None),
     "doctor": (info.doctor, None),
     "demo": (info.demo, None),
+    "config": (config.config, None),
     "index": (photographs.index, LEARN),
     "contact-sheet": (photographs.contact_sheet, LEARN),
     "train": (train.train, LEARN),
@@ -129,5 +153,5 @@ COMMANDS: dict[str, tuple[Callable[..., None], str | None]] = {
 """The function of each command, and the panel of the help in which it stands."""
 
 for _name, (_command, _panel) in COMMANDS.items():
-    app.command(_name, rich_help_panel=_panel)(_command)
+    app.command(_name, cls=ConfiguredCommand, rich_help_panel=_panel)(_command)
 app.add_typer(ledger.app, name="ledger")  # the one with commands of its own

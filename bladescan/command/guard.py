@@ -32,6 +32,7 @@ _logger = logging.getLogger(__name__)
 _caught: list[int] = []
 _closed: set[int] = set()
 _json_lines: set[int] = set()
+_first: list[tuple[int, str]] = []
 
 
 def is_closed(descriptor: int) -> bool:
@@ -65,6 +66,8 @@ def guarded(command: _F) -> _F:
         debug = bool(kwargs.get("debug"))
         quiet = bool(kwargs.get("quiet"))
         install(LogSettings.of(kwargs.get("log_format"), kwargs.get("log_paths"), quiet=quiet, debug=debug))
+        while _first:
+            _logger.log(*_first.pop(0))
         try:
             with _signals_raise():
                 result = command(*args, **kwargs)
@@ -74,6 +77,11 @@ def guarded(command: _F) -> _F:
             _leave(exc, debug)
 
     return run  # type: ignore[return-value]
+
+
+def say_first(message: str, *, is_warning: bool = False) -> None:
+    """Keep a message until the command runs, and with it is known how messages are to be written."""
+    _first.append((logging.WARNING if is_warning else logging.INFO, message))
 
 
 def _leave(exc: BaseException, debug: bool) -> NoReturn:

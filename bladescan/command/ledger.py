@@ -18,6 +18,7 @@ import typer
 from bladescan.base.errors import UnknownNameError, UsageError
 from bladescan.base.text import counted, printable
 from bladescan.command import options as o
+from bladescan.command.configured import ConfiguredCommand
 from bladescan.command.guard import guarded
 from bladescan.command.inputs import check_apart
 
@@ -42,7 +43,7 @@ VerdictName = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=ConfiguredCommand)
 @guarded
 def counts(
     ledger: LedgerPath,
@@ -82,7 +83,7 @@ def _described(group: dict[str, Any]) -> str:
     )
 
 
-@app.command()
+@app.command(cls=ConfiguredCommand)
 @guarded
 def find(
     ledger: LedgerPath,
@@ -136,7 +137,7 @@ def _verdict(name: str | None) -> Verdict | None:
         raise UnknownNameError("verdict", name, [verdict.value for verdict in Verdict]) from None
 
 
-@app.command()
+@app.command(cls=ConfiguredCommand)
 @guarded
 def export(
     ledger: LedgerPath,
@@ -180,7 +181,7 @@ def _run_info(fields: dict[str, Any], started: int) -> RunInfo:
     return RunInfo(**shared, device="", fdr=None, threshold=None, started=_time(started))
 
 
-@app.command()
+@app.command(cls=ConfiguredCommand)
 @guarded
 def prune(
     ledger: LedgerPath,

@@ -210,8 +210,8 @@ MaxErrors = Annotated[
 LogFormat = Annotated[
     Literal["text", "json"] | None,
     Option(
+        metavar="text|json",
         envvar="BLADESCAN_LOG_FORMAT",
-        show_envvar=False,
         help="Messages on standard error as text (default) or as one JSON object a line.",
         rich_help_panel=LOGS,
     ),
@@ -219,8 +219,8 @@ LogFormat = Annotated[
 LogPaths = Annotated[
     Literal["plain", "hashed"] | None,
     Option(
+        metavar="plain|hashed",
         envvar="BLADESCAN_LOG_PATHS",
-        show_envvar=False,
         help="Names of scanned files on standard error: plain (default in text) or hashed (default in JSON).",
         rich_help_panel=LOGS,
     ),

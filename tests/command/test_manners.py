@@ -13,6 +13,7 @@ from typer.main import get_command
 
 from bladescan.base.exit_codes import ExitCode
 from bladescan.command.app import COMMANDS, app
+from bladescan.command.configured import CONFIGURATION
 from bladescan.command.options import FACES, LOGS, OUTPUT, RUN, SCORE, SOURCE
 
 LEDGER = [["ledger"], *(["ledger", name] for name in ("counts", "find", "export", "prune"))]
@@ -69,7 +70,7 @@ def test_the_help_of_a_scan_shows_the_groups_on_a_terminal():
     os.close(ours)
     text = re.sub(r"\x1b\[[0-9;]*m", "", shown.decode())
     groups = set(re.findall(r"─ ([A-Z][a-z ]+) ─", text))
-    assert groups == {SOURCE, FACES, SCORE, OUTPUT, RUN, LOGS, "Arguments", "Options"}
+    assert groups == {SOURCE, FACES, SCORE, OUTPUT, RUN, LOGS, CONFIGURATION, "Arguments", "Options"}
 
 
 def test_recipes_are_listed_without_an_extra(tmp_path):
