@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from bladescan.base.errors import BackendError
 from bladescan.base.records import Scores
-from bladescan.runtimes.backend import check_crops
+from bladescan.runtimes.backend import Backend, check_crops
 
 from ._checks import check_finite
 from ._onnx_detector import OnnxHeads
@@ -28,7 +28,7 @@ class Encoder(Protocol):
         """Give everything back."""
 
 
-class SplitBackend:
+class SplitBackend(Backend):
     """An encoder in one library, and the heads of its detector.
 
     Args:

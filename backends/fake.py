@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bladescan.base.errors import BackendError
 from bladescan.base.records import Scores
 from bladescan.detectors.manifest import CalibratedHead, EncoderSpec, Manifest
-from bladescan.runtimes.backend import check_crops
+from bladescan.runtimes.backend import Backend, check_crops
 
 _GRID = 16
 
@@ -29,7 +29,7 @@ def fake_manifest() -> Manifest:
     )
 
 
-class FakeBackend:
+class FakeBackend(Backend):
     """Deterministic scores: the embedding is the mean colour of a 16x16 grid of blocks.
 
     Log-likelihood is the standard deviation of the crop's pixels, in grey levels, so a flat crop is the

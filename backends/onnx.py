@@ -18,7 +18,7 @@ from bladescan.base.errors import (
 )
 from bladescan.base.records import Scores
 from bladescan.detectors.manifest import Manifest
-from bladescan.runtimes.backend import BackendSettings, BackendStatus, check_crops
+from bladescan.runtimes.backend import Backend, BackendSettings, BackendStatus, check_crops
 from bladescan.runtimes.onnx_session import CPU, UnloadableGraphError, open_session
 
 from ._checks import check_finite, installed
@@ -44,7 +44,7 @@ _TYPES = {
 }
 
 
-class OnnxBackend:
+class OnnxBackend(Backend):
     """A detector graph in an onnxruntime session.
 
     Args:

@@ -19,7 +19,14 @@ from bladescan.base.errors import (
     first_line,
 )
 from bladescan.base.records import Scores
-from bladescan.runtimes.backend import BackendSettings, BackendStatus, check_crops
+from bladescan.runtimes.backend import (
+    Backend,
+    BackendSettings,
+    BackendStatus,
+    PendingScores,
+    ReadyScores,
+    check_crops,
+)
 
 from ._checks import check_finite
 
@@ -47,7 +54,7 @@ class _Outputs(NamedTuple):
     embedding: Tensor
 
 
-class PyTorchBackend:
+class PyTorchBackend(Backend):
     """A detector module on one device. A batch that does not fit into its memory is halved.
 
     Args:
@@ -68,17 +75,21 @@ class PyTorchBackend:
 
     def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed crops, as `bladescan.runtimes.backend.Backend.embed` promises."""
-        return self._run(crops, heads=False).embedding
+        return self._begin(crops, heads=False).result().embedding
 
     def score(self, crops: NDArray[np.uint8]) -> Scores:
         """Score crops, as `bladescan.runtimes.backend.Backend.score` promises."""
-        return self._run(crops, heads=True)
+        return self._begin(crops, heads=True).result()
+
+    def submit(self, crops: NDArray[np.uint8]) -> PendingScores:
+        """Begin to score, as `bladescan.runtimes.backend.Backend.submit` promises; on the CPU it is done."""
+        return self._begin(crops, heads=True)
 
     def close(self) -> None:
         """Drop the module; closing twice is fine."""
         self._runner = None
 
-    def _run(self, crops: NDArray[np.uint8], *, heads: bool) -> Scores:
+    def _begin(self, crops: NDArray[np.uint8], *, heads: bool) -> PendingScores:
         import torch
 
         if self._runner is None:
@@ -86,10 +97,9 @@ class PyTorchBackend:
         check_crops(crops, self.manifest.preprocessing.size)
         try:
             with torch.inference_mode(), _threads(self._threads), _exact(self.device):
-                scores = _joined(self._in_batches(self._runner, crops, heads=heads))
+                return self._runner.hand_over(self._in_batches(self._runner, crops, heads=heads))
         except RuntimeError as exc:
-            raise BackendError(f"pytorch on {self.device}: {first_line(exc)}") from exc
-        return check_finite(scores, "pytorch")
+            raise _failure(self.device, exc) from exc
 
     def _in_batches(
         self, runner: _Eager | _Graphs, crops: NDArray[np.uint8], *, heads: bool
@@ -116,6 +126,10 @@ class PyTorchBackend:
         return found
 
 
+def _failure(device: str, exc: Exception) -> BackendError:
+    return BackendError(f"pytorch on {device}: {first_line(exc)}")
+
+
 def _is_out_of_memory(exc: BaseException) -> bool:
     """Tell whether the device's memory is full, in the words of PyTorch, a library or a failed capture."""
     import torch
@@ -134,6 +148,11 @@ class _Eager:
     def __call__(self, crops: NDArray[np.uint8], *, heads: bool) -> _Outputs:
         return _compute(self._module, _tensor(crops), heads=heads)
 
+    def hand_over(self, parts: list[_Outputs]) -> PendingScores:
+        """Give the results to the caller."""
+        columns = [None if column is None else column.numpy() for column in _joined(parts)]
+        return ReadyScores(check_finite(Scores(*columns), "pytorch"))  # type: ignore[arg-type]
+
     def forget(self) -> None:
         """Do nothing: it holds no memory."""
 
@@ -142,11 +161,15 @@ class _Graphs:
     """A module on a CUDA device as CUDA graphs, one for each power of two of crops.
 
     The encoder is many small kernels: launched one by one, they leave the device idle. A batch is padded to
-    the next power of two with whatever the memory holds; rows do not depend on each other.
+    the next power of two with whatever the memory holds; rows do not depend on each other. Crops travel on a
+    stream of their own, so those of the next batch arrive while this one is computed.
     """
 
     def __init__(self, module: DetectorModule, device: str) -> None:
+        import torch
+
         self._module, self._device = module, device
+        self._copying = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._captured: dict[tuple[int, bool], tuple[Any, Tensor, _Outputs]] = {}
 
     def __call__(self, crops: NDArray[np.uint8], *, heads: bool) -> _Outputs:
@@ -160,16 +183,35 @@ class _Graphs:
             if key not in self._captured:
                 self._captured[key] = self._capture(*key)
             graph, pixels, outputs = self._captured[key]
-            # Page-locked memory is not reused while a copy still reads it, so the next batch can be prepared
-            # while this one is being copied.
-            pixels[:n].copy_(_tensor(crops).pin_memory(), non_blocking=True)
+            pixels[:n].copy_(self._sent(crops))
             graph.replay()
             return _rows(outputs, n)
 
-    def forget(self) -> None:
-        """Free the memory that the graphs hold."""
+    def _sent(self, crops: NDArray[np.uint8]) -> Tensor:
+        """Queue the copy of crops to the device; what is queued next on its stream waits for it."""
         import torch
 
+        # Page-locked memory is not reused while a copy still reads it.
+        pinned = _tensor(crops).pin_memory()
+        computing = torch.cuda.current_stream()
+        with torch.cuda.stream(self._copying):
+            sent = pinned.to(self._device, non_blocking=True)
+        computing.wait_stream(self._copying)
+        sent.record_stream(computing)
+        return sent
+
+    def hand_over(self, parts: list[_Outputs]) -> PendingScores:
+        """Queue the copy of the results to the host."""
+        import torch
+
+        with torch.cuda.device(self._device):
+            return _Arriving(_joined(parts), self._device)
+
+    def forget(self) -> None:
+        """Free the memory that the graphs hold, once none of them runs."""
+        import torch
+
+        torch.cuda.synchronize(self._device)
         self._captured.clear()
         torch.cuda.empty_cache()
 
@@ -190,6 +232,47 @@ class _Graphs:
         with torch.cuda.graph(graph):
             outputs = _compute(self._module, pixels, heads=heads)
         return graph, pixels, outputs
+
+
+class _Arriving:
+    """Results on their way from a CUDA device.
+
+    Args:
+        outputs: on the device, all rows.
+        device: that the current stream belongs to.
+    """
+
+    def __init__(self, outputs: _Outputs, device: str) -> None:
+        import torch
+
+        self._device = device
+        self._scores: Scores | None = None
+        self._pinned = [None if column is None else _pinned_copy(column) for column in outputs]
+        self._event = torch.cuda.current_stream().record_event()
+
+    def done(self) -> bool:
+        """Tell, as `bladescan.runtimes.backend.PendingScores.done` promises."""
+        return self._scores is not None or bool(self._event.query())
+
+    def result(self) -> Scores:
+        """Wait, as `bladescan.runtimes.backend.PendingScores.result` promises."""
+        if self._scores is None:
+            try:
+                self._event.synchronize()
+            except RuntimeError as exc:
+                raise _failure(self._device, exc) from exc
+            # Copies: page-locked memory is scarce, and the next batch wants it.
+            columns = [None if column is None else column.numpy().copy() for column in self._pinned]
+            self._scores = check_finite(Scores(*columns), "pytorch")  # type: ignore[arg-type]
+            self._pinned = []
+        return self._scores
+
+
+def _pinned_copy(values: Tensor) -> Tensor:
+    import torch
+
+    here = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    return here.copy_(values, non_blocking=True)
 
 
 def _rows(outputs: _Outputs, n: int) -> _Outputs:
@@ -215,17 +298,17 @@ def _tensor(crops: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.require(crops, requirements=["C", "W"]))
 
 
-def _joined(parts: list[_Outputs]) -> Scores:
-    """Join all rows into arrays; this waits for the device."""
+def _joined(parts: list[_Outputs]) -> _Outputs:
+    """Join all rows."""
     import torch
 
-    def column(rows: tuple[Tensor | None, ...]) -> NDArray[Any] | None:
+    def column(rows: tuple[Tensor | None, ...]) -> Tensor | None:
         there = [values for values in rows if values is not None]
-        return torch.cat(there).cpu().numpy() if there else None
+        return torch.cat(there) if there else None
 
     likelihoods, probabilities, embeddings = map(column, zip(*parts, strict=True))
     assert embeddings is not None
-    return Scores(likelihoods, probabilities, embeddings)
+    return _Outputs(likelihoods, probabilities, embeddings)
 
 
 class PyTorchPlugin:

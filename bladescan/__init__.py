@@ -49,7 +49,13 @@ if TYPE_CHECKING:
     from bladescan.heads.detector import Detector, load_detector, save_detector
     from bladescan.images.limits import Limits
     from bladescan.outputs.run import RunInfo, RunSummary
-    from bladescan.runtimes.backend import Backend, BackendPlugin, BackendSettings, BackendStatus
+    from bladescan.runtimes.backend import (
+        Backend,
+        BackendPlugin,
+        BackendSettings,
+        BackendStatus,
+        PendingScores,
+    )
     from bladescan.runtimes.registry import OpenedDetector, open_detector
     from bladescan.scanning.declarations import ProvenanceOptions
     from bladescan.scanning.decoder_process import DecoderSettings
@@ -86,7 +92,7 @@ _ROOMS = {
     "heads.detector": "Detector load_detector save_detector",
     "images.limits": "Limits",
     "outputs.run": "RunInfo RunSummary",
-    "runtimes.backend": "Backend BackendPlugin BackendSettings BackendStatus",
+    "runtimes.backend": "Backend BackendPlugin BackendSettings BackendStatus PendingScores",
     "runtimes.registry": "OpenedDetector open_detector",
     "scanning.declarations": "ProvenanceOptions",
     "scanning.decoder_process": "DecoderSettings",
@@ -145,6 +151,7 @@ __all__ = [
     "OutputError",
     "OutputOptions",
     "ParityReport",
+    "PendingScores",
     "Provenance",
     "ProvenanceOptions",
     "QuantisationReport",

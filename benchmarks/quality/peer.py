@@ -35,7 +35,7 @@ from bladescan.evaluation.report import PHOTOGRAPHS, Interval
 from bladescan.scanning.cut_faces import cut_faces
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.decoders import decoder_pool
-from bladescan.scanning.pipeline import score_in_batches
+from bladescan.scanning.scoring import score_in_batches
 from bladescan.sources.source import Source
 
 N_TIMED, N_ROUNDS, BATCH = 32, 3, 16

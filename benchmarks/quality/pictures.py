@@ -30,7 +30,7 @@ from bladescan.runtimes.registry import choose_plugin, default_detector
 from bladescan.scanning.cut_faces import Faces, cut_faces
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.decoders import decoder_pool
-from bladescan.scanning.pipeline import score_in_batches
+from bladescan.scanning.scoring import score_in_batches
 from bladescan.sources.source import Source
 
 RATE = 0.05

@@ -26,7 +26,7 @@ from bladescan.evaluation.report import Interval
 from bladescan.exporting.quantisation import quantise
 from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import get_plugin
-from bladescan.scanning.pipeline import score_in_batches
+from bladescan.scanning.scoring import score_in_batches
 
 
 def runtimes(bench: Bench, folder: Path) -> dict[str, Backend]:

@@ -1,52 +1,41 @@
-"""How fast the shipped detector is on a GPU, beside what the GPU can do: all in one run, in turns.
+"""What a GPU makes of bladescan, in so many minutes: tests, agreement with the CPU, speed, scans, training.
 
-    python -m benchmarks.speed.gpu -o FOLDER [--device cuda:0] [--tensorrt] [--compile] [--images 2000]
+    python -m benchmarks.speed.gpu -o FOLDER --minutes 5
+    python -m benchmarks.speed.gpu -o FOLDER --minutes 12 --tensorrt --compile
+    python -m benchmarks.speed.gpu -o FOLDER --minutes 2 --device cpu --batches 2 --rounds 1 --images 16
 
-Writes gpu.json (figures and machine) and gpu.md into FOLDER, and prints the page. Crops come as NumPy arrays
-and scores go back as such, so every way pays for its copies. Rounds interleave the ways, and the best counts.
-With `--device cpu` it runs small, to show that it runs. docs/gpu.md says what it must show.
+The parts come in the order of their worth. Each has a share of the time; what one leaves over is for the
+next. After each, gpu.json (figures) and gpu.md (the page) are written into FOLDER, so a run that is killed
+loses only the part that it was in. A part that fails is written down and the next begins; exit code 1 then.
+Pictures and photographs are made here. With ``--device cpu`` it runs small, to show that it runs.
+docs/gpu.md says what it must show.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import platform
 import sys
+import tempfile
+import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from benchmarks.commands import scan
-from benchmarks.speed.report import machine, publish
-from benchmarks.speed.workload import TYPICAL, portrait, write_folder
-from benchmarks.tables import parser, table
-from benchmarks.timing import Work, best
-from bladescan.base.errors import BladescanError
-from bladescan.detectors.shipped import ONNX, SAFETENSORS
-from bladescan.exporting.exporter import write_export
-from bladescan.exporting.onnx import seeded_crops
-from bladescan.exporting.tensorrt import TOLERANCES, EngineExporter
-from bladescan.heads.detector import DetectorModule, load_detector
-from bladescan.networks.low_precision import DTYPES, lower
-from bladescan.processes.resources import n_cores
-from bladescan.runtimes.backend import Backend, BackendSettings
-from bladescan.runtimes.registry import get_plugin
-from bladescan.scanning.decoder_process import DecoderSettings
-from bladescan.scanning.decoders import decoder_pool
-from bladescan.scanning.pipeline import decode_in_order
-from bladescan.sources.listing import list_sources
-from bladescan.sources.query import SourceQuery
+from benchmarks.speed import gpu_training
+from benchmarks.speed.gpu_bounds import bounds
+from benchmarks.speed.gpu_encoder import agreement, backends, computing_rates, faces, rates
+from benchmarks.speed.gpu_scans import scans
+from benchmarks.speed.gpu_tests import run_tests
+from benchmarks.speed.report import machine
+from benchmarks.tables import parser, say, table
 
-Score = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""Crops in, embedding out; the heads run as well."""
-EAGER = "PyTorch eager, float32"
+Figures = Mapping[str, Any]
 PACKAGES = (
     "bladescan",
     "torch",
@@ -54,273 +43,260 @@ PACKAGES = (
     "onnxruntime-gpu",
     "tensorrt",
     "tensorrt-rtx",
+    "torch-tensorrt",
     "cuda-bindings",
 )
-CROP_BYTES = 224 * 224 * 3
 
 
-class Bounds(NamedTuple):
-    """What the machine can do, measured here, and what a crop costs.
+class Room(NamedTuple):
+    """What a part has.
 
     Attributes:
-        bf16_tflops: of a large matrix product of random numbers.
-        memory_gb_per_s: of a copy within the device, read and written bytes both counted.
-        transfer_gb_per_s: of a copy from page-locked memory to the device.
-        crop_gflop: multiplications and additions of the convolutions and linear layers.
-        crop_mb: bytes that they read and write in bfloat16 if all else is fused into them.
+        asked: the options.
+        scratch: a folder of its own.
+        deadline: of ``time.monotonic``.
     """
 
-    bf16_tflops: float
-    memory_gb_per_s: float
-    transfer_gb_per_s: float
-    crop_gflop: float
-    crop_mb: float
+    asked: argparse.Namespace
+    scratch: Path
+    deadline: float
 
-    def crops_per_second(self) -> dict[str, float]:
-        """The rate that each of them allows on its own; the least is the bound."""
-        return {
-            "bfloat16 arithmetic": 1e3 * self.bf16_tflops / self.crop_gflop,
-            "device memory": 1e3 * self.memory_gb_per_s / self.crop_mb,
-            "crops to the device": 1e9 * self.transfer_gb_per_s / CROP_BYTES,
-        }
+    def left(self) -> float:
+        """Seconds."""
+        return self.deadline - time.monotonic()
+
+    def has_time(self) -> bool:
+        """Tell whether the deadline is still ahead."""
+        return self.left() > 0
 
 
-# ------------------------------------------------------------------------------------------------ the bounds
+class Part(NamedTuple):
+    """One part of the page.
+
+    Attributes:
+        name: its key in the figures.
+        title: its heading.
+        share: of the whole time.
+        measure: makes its figures.
+        show: writes them as Markdown.
+    """
+
+    name: str
+    title: str
+    share: float
+    measure: Callable[[Room], Figures]
+    show: Callable[[Figures], str]
 
 
-def bounds(device: str, *, side: int, megabytes: int) -> Bounds:
-    """Measure the device; ``side`` is of the matrices, ``megabytes`` of the copies."""
-    a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
-    here = torch.empty(megabytes << 20, dtype=torch.uint8, pin_memory=device.startswith("cuda"))
-    there, again = (torch.empty(len(here), dtype=torch.uint8, device=device) for _ in range(2))
-    works: dict[str, Work] = {
-        "product": lambda: _to_its_end(device, lambda: a @ b),
-        "memory": lambda: _to_its_end(device, lambda: again.copy_(there)),
-        "transfer": lambda: _to_its_end(device, lambda: there.copy_(here, non_blocking=True)),
-    }
-    seconds = best(works, 8, uncounted=2)
-    gflop, mb = cost(load_detector(SAFETENSORS))
-    return Bounds(
-        2e-12 * side**3 / seconds["product"],
-        2e-9 * len(here) / seconds["memory"],
-        1e-9 * len(here) / seconds["transfer"],
-        gflop,
-        mb,
+# ------------------------------------------------------------------------------------------------- measuring
+
+
+def measure_machine(room: Room) -> Figures:
+    cuda = room.asked.device.startswith("cuda")
+    found = bounds(room.asked.device, side=8192 if cuda else 256, megabytes=1024 if cuda else 16)
+    device = torch.cuda.get_device_name(room.asked.device) if cuda else platform.machine()
+    about = {"device": device, "cuda": torch.version.cuda} | machine(PACKAGES)
+    return about | {"bounds": found._asdict(), "crops_per_second": found.crops_per_second()}
+
+
+def measure_tests(room: Room) -> Figures:
+    return run_tests(room.scratch, room.left())
+
+
+def measure_agreement(room: Room) -> Figures:
+    missing: dict[str, str] = {}
+    crops = faces(room.scratch, room.asked.faces)
+    with backends(room.asked, room.scratch, missing) as opened:
+        return {"faces": len(crops), "rows": agreement(opened, crops, room.has_time), "missing": missing}
+
+
+def measure_computing(room: Room) -> Figures:
+    return computing_rates(room.asked, room.has_time)
+
+
+def measure_backends(room: Room) -> Figures:
+    with backends(room.asked, room.scratch, {}) as opened:
+        return rates(room.asked, opened, room.has_time)
+
+
+def measure_scans(room: Room) -> Figures:
+    return scans(room.asked, room.scratch, room.has_time)
+
+
+def measure_step(room: Room) -> Figures:
+    return gpu_training.one_step(room.asked)
+
+
+def measure_training(room: Room) -> Figures:
+    return gpu_training.short_run(room.asked, room.scratch, room.left() - gpu_training.END_S)
+
+
+# ------------------------------------------------------------------------------------------------- the page
+
+
+def show_machine(found: Figures) -> str:
+    about = {key: found[key] for key in ("device", "cuda", "cores", "python")} | found["packages"]
+    measured = found["bounds"]
+    return "\n\n".join(
+        [
+            ", ".join(f"{key} {value}" for key, value in about.items()),
+            "What the machine does in this run, and the crops a second that each allows alone.",
+            table(["what", "crops/s"], [[k, f"{v:,.0f}"] for k, v in found["crops_per_second"].items()]),
+            f"bfloat16 product {measured['bf16_tflops']:.1f} TFLOP/s, device memory "
+            f"{measured['memory_gb_per_s']:.0f} GB/s, transfer {measured['transfer_gb_per_s']:.1f} GB/s, to "
+            f"page-locked memory {measured['pinning_gb_per_s']:.1f} GB/s; a crop is "
+            f"{measured['crop_gflop']:.2f} GFLOP and {measured['crop_mb']:.0f} MB",
+        ]
     )
 
 
-def _to_its_end(device: str, work: Callable[[], object]) -> None:
-    work()
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
+def show_tests(found: Figures) -> str:
+    if "unfinished" in found:
+        return f"They did not finish:\n\n```\n{found['unfinished']}\n```"
+    parts = [f"{found['passed']} passed, {len(found['failed'])} failed"]
+    parts += [f"- failed: `{name}`: {why}" for name, why in found["failed"].items()]
+    parts += [f"- {n} skipped: {why}" for why, n in found["skipped"].items()]
+    return "\n".join(parts)
 
 
-def cost(detector: Any) -> tuple[float, float]:
-    """GFLOP and megabytes (bfloat16) of one crop, by layers that multiply."""
-    flop = n_bytes = 0
-
-    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal flop, n_bytes
-        weight = module.weight
-        assert isinstance(weight, Tensor)
-        flop += 2 * output.numel() * weight[0].numel()
-        n_bytes += 2 * (inputs[0].numel() + output.numel())
-
-    module = DetectorModule(detector)
-    for layer in module.encoder.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            layer.register_forward_hook(count)
-    with torch.inference_mode():
-        module.embed(torch.zeros(1, 224, 224, 3, dtype=torch.uint8))
-    return flop / 1e9, n_bytes / 1e6
+def show_agreement(found: Figures) -> str:
+    header = [
+        "backend",
+        "error of an embedding",
+        "p-value, largest difference",
+        "binary",
+        "one-class",
+    ]
+    rows = [
+        [name, f"{r['embedding']:.1e}", f"{r['p_value']:.4f}", f"{r['binary']:.1%}", f"{r['one_class']:.1%}"]
+        for name, r in found["rows"].items()
+    ]
+    about = f"Against PyTorch on the CPU in fp32, {found['faces']} made faces; by head: verdicts that change."
+    return "\n\n".join([about, table(header, rows), *(f"{k}: {why}" for k, why in found["missing"].items())])
 
 
-# -------------------------------------------------------------------------------------------------- the ways
+def show_rates(found: Figures) -> str:
+    batches = list(dict.fromkeys(n for rate in found.values() for n in rate))
+    rows = [
+        [name, *(f"{rate[n]:,.0f}" if n in rate else "-" for n in batches)] for name, rate in found.items()
+    ]
+    return "Crops a second.\n\n" + table(["way", *(f"batch {n}" for n in batches)], rows)
 
 
-@contextmanager
-def ways(asked: argparse.Namespace, scratch: Path, missing: dict[str, str]) -> Iterator[dict[str, Score]]:
-    """All ways that can be had here; why another cannot goes to ``missing``."""
-    found: dict[str, Score] = {EAGER: eager(asked.device)}
-    opened: list[Backend] = []
-    kind = asked.device.partition(":")[0]
-    precisions = ("fp32", *DTYPES) if kind == "cuda" else ("fp32", "bf16")
-    wanted = [("pytorch", SAFETENSORS, precision) for precision in precisions] + [("onnx", ONNX, "fp32")]
-    if asked.tensorrt:
-        wanted += [("tensorrt", scratch / f"{name}.engine", name) for name in TOLERANCES]
-    try:
-        for name, path, precision in wanted:
-            label = f"{name} backend, {precision}"
-            try:
-                if name == "tensorrt":
-                    most = max(asked.batches)
-                    write_export(EngineExporter(SAFETENSORS, precision=precision, max_batch=most), path)
-                backend = get_plugin(name).open(path, BackendSettings(asked.device, precision=precision))
-            except BladescanError as exc:
-                missing[label] = str(exc)
-                continue
-            opened.append(backend)
-            found[label] = lambda crops, backend=backend: backend.score(crops).embedding
-        if asked.compile:
-            found["torch.compile, bf16"] = compiled(asked.device)
-        yield found
-    finally:
-        for backend in opened:
-            backend.close()
+def show_scans(found: Figures) -> str:
+    rows = []
+    for kind, rates_of in found.items():
+        alone = rates_of.get("decoders alone")
+        for name, rate in rates_of.items():
+            rows.append([kind, name, f"{rate:,.1f}", f"{rate / alone:.2f}" if alone else "-"])
+    return table(["pictures", "who", "images/s", "of the decoders alone"], rows)
 
 
-def eager(device: str) -> Score:
-    """As the authors run it: float32, operation by operation, plain copies."""
-    module = DetectorModule(load_detector(SAFETENSORS)).double_heads().to(device)
-    return lambda crops: _run(module, crops, device)
+def show_step(found: Figures) -> str:
+    about = ", ".join(f"{key} {value}" for key, value in found["settings"].items())
+    rows = [
+        [name, f"{row['seconds']:.4f}", f"{row['times_ours']:.2f}", f"{row['gradient']:.1e}"]
+        for name, row in found.items()
+        if name != "settings"
+    ]
+    return f"{about}\n\n" + table(["step", "seconds, median", "times ours", "gradient, off ours"], rows)
 
 
-def compiled(device: str) -> Score:
-    """By torch.compile, which knows the batch."""
-    module = DetectorModule(load_detector(SAFETENSORS)).double_heads()
-    lower(module.encoder, DTYPES["bf16"])
-    module.to(device)
-    module.encoder.to(memory_format=torch.channels_last)
-    quick = torch.compile(module, dynamic=False, mode="max-autotune" if "cuda" in device else "default")
-    return lambda crops: _run(quick, crops, device)
+def show_training(found: Figures) -> str:
+    about = f"`{found['recipe']}` with {' '.join(found['settings'])}, {found['photographs']} photographs."
+    if "last" not in found:
+        return f"{about} No line of history in the time. {found['said']}"
+    first, last = found["first"]["losses"], found["last"]["losses"]
+    rows = [[name, f"{first[name]:.3f}", f"{last[name]:.3f}"] for name in first]
+    speed = f"{found['steps_per_s']:.2f} steps/s, " if "steps_per_s" in found else ""
+    done = f"{speed}{found['last']['step']} steps; the first line after {found['first_line_after_s']:.0f} s."
+    header = ["loss", f"step {found['first']['step']}", f"step {found['last']['step']}"]
+    return "\n\n".join([f"{about} {done}", table(header, rows)])
 
 
-def _run(module: Callable[..., Any], crops: NDArray[np.uint8], device: str) -> NDArray[np.float32]:
-    with (
-        torch.inference_mode(),
-        torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False),
-    ):
-        outputs = [values.cpu().numpy() for values in module(torch.from_numpy(crops).to(device))]
-    embedding: NDArray[np.float32] = outputs[2]
-    return embedding
+PARTS = (
+    Part("machine", "Machine and bounds", 0.04, measure_machine, show_machine),
+    Part("tests", "Tests", 0.22, measure_tests, show_tests),
+    Part("agreement", "Agreement with the CPU", 0.06, measure_agreement, show_agreement),
+    Part("computing", "Computing alone, crops on the device", 0.16, measure_computing, show_rates),
+    Part("backends", "Backends, from array to array", 0.12, measure_backends, show_rates),
+    Part("scans", "Whole scans", 0.16, measure_scans, show_scans),
+    Part("step", "One step of training", 0.10, measure_step, show_step),
+    Part("training", "A short training", 0.14, measure_training, show_training),
+)
 
 
-def rates(found: Mapping[str, Score], batches: Sequence[int], rounds: int) -> dict[str, dict[str, float]]:
-    """Crops a second of each way at each size of a batch."""
-    per_second: dict[str, dict[str, float]] = {name: {} for name in found}
-    for n in batches:
-        crops = seeded_crops(n, 224)
-        works: dict[str, Work] = {name: partial(score, crops) for name, score in found.items()}
-        for name, fastest in best(works, rounds, uncounted=3).items():
-            per_second[name][str(n)] = n / fastest
-    return per_second
+# --------------------------------------------------------------------------------------------------- the run
 
 
-def errors(found: Mapping[str, Score]) -> dict[str, float]:
-    """Largest error of an embedding of each way relative to its length, against the eager one."""
-    crops = seeded_crops(24, 224)
-    wanted = found[EAGER](crops)
-    lengths = np.linalg.norm(wanted, axis=1)
-    return {
-        name: float((np.linalg.norm(score(crops) - wanted, axis=1) / lengths).max())
-        for name, score in found.items()
-    }
-
-
-# ------------------------------------------------------------------------------------------------ whole scans
-
-
-def scans(asked: argparse.Namespace, scratch: Path) -> dict[str, float]:
-    """Images a second: what the decoders alone give, and whole scans, by the slope between two folders."""
-    face = portrait(scratch / "samples")
-    few = write_folder(scratch / "few", TYPICAL, face, max(1, asked.images // 8))
-    many = write_folder(scratch / "many", TYPICAL, face, asked.images)
-    half = "bf16" if asked.device.startswith("cuda") else "fp32"
-    commands = {
-        "decoders alone": None,
-        f"scan, pytorch {half}": ("--backend", "pytorch", "--precision", half, "--device", asked.device),
-        "scan, onnx on the CPU": ("--backend", "onnx", "--device", "cpu"),
-    }
-    found = {}
-    for name, options in commands.items():
-        run = _decode if options is None else lambda folder, options=options: scan(folder, *options)
-        works: dict[str, Work] = {"few": partial(run, few), "many": partial(run, many)}
-        took = best(works, 2, uncounted=0)
-        found[name] = (asked.images - max(1, asked.images // 8)) / max(took["many"] - took["few"], 1e-9)
+def run(asked: argparse.Namespace, parts: Sequence[Part] = PARTS) -> dict[str, Any]:
+    """Do the parts, and write what there is after each."""
+    asked.output.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + 60 * asked.minutes
+    found: dict[str, Any] = {}
+    owed = 1.0
+    for part in parts:
+        left = max(0.0, end - time.monotonic())
+        say(f"{part.name}, {left:.0f} s left")
+        started = time.monotonic()
+        with _scratch() as scratch:
+            # What earlier parts did not use is shared out among those that are left.
+            found[part.name] = _attempt(part, Room(asked, scratch, started + left * part.share / owed))
+        found[part.name]["took_s"] = round(time.monotonic() - started, 1)
+        owed -= part.share
+        (asked.output / "gpu.json").write_text(json.dumps(found, indent=1))
+        (asked.output / "gpu.md").write_text(page(found, parts))
     return found
 
 
-def _decode(folder: Path) -> None:
-    with decoder_pool(n_cores(), DecoderSettings()) as pool:
-        pool.start()
-        for _ in decode_in_order(list_sources(SourceQuery(paths=(str(folder),)), stdin=None), pool, 64):
-            pass
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
-# --------------------------------------------------------------------------------------------------- the page
+def _attempt(part: Part, room: Room) -> dict[str, Any]:
+    try:
+        return {"figures": part.measure(room)}
+    except (Exception, SystemExit) as exc:  # the parts that are left are worth their time
+        traceback.print_exc()
+        return {"failed": f"{type(exc).__name__}: {exc}"}
 
 
-def device_name(device: str) -> str:
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
-
-
-def page(found: Mapping[str, Any]) -> str:
+def page(found: Figures, parts: Sequence[Part] = PARTS) -> str:
     """The figures as Markdown."""
-    allowed = found["bound_crops_per_second"]
-    bound, eager_rates = min(allowed.values()), found["crops_per_second"][EAGER]
-    batches = list(eager_rates)
-    rows = [
-        [
-            name,
-            *(f"{rate[n]:,.0f} ({rate[n] / eager_rates[n]:.1f} x)" for n in batches),
-            f"{max(rate.values()) / bound:.2f}",
-            f"{found['errors'][name]:.1e}",
-        ]
-        for name, rate in found["crops_per_second"].items()
-    ]
-    about = {key: value for key, value in found["machine"].items() if key != "packages"}
-    parts = [
-        ", ".join(f"{key} {value}" for key, value in (about | found["machine"]["packages"]).items()),
-        "## Bounds\n\nWhat the machine does in this run, and the crops a second that each allows alone.",
-        table(["what", "crops/s"], [[name, f"{rate:,.0f}"] for name, rate in allowed.items()]),
-        f"bfloat16 product {found['bounds']['bf16_tflops']:.1f} TFLOP/s, device memory "
-        f"{found['bounds']['memory_gb_per_s']:.0f} GB/s, transfer {found['bounds']['transfer_gb_per_s']:.1f} "
-        f"GB/s; a crop is {found['bounds']['crop_gflop']:.2f} GFLOP and {found['bounds']['crop_mb']:.0f} MB",
-        "## Encoder and heads\n\nCrops a second by the size of a batch, over PyTorch eager.",
-        table(["way", *(f"batch {n}" for n in batches), "best of the bound", "error of the embedding"], rows),
-        *(f"{name}: {why}" for name, why in found["missing"].items()),
-    ]
-    if found["images_per_second"]:
-        rows = [[name, f"{rate:,.1f}"] for name, rate in found["images_per_second"].items()]
-        parts += [f"## Whole scans\n\n{TYPICAL}.", table(["what", "images/s"], rows)]
-    return "\n\n".join(parts) + "\n"
+    texts = []
+    for part in parts:
+        if part.name not in found:
+            continue
+        done = found[part.name]
+        text = part.show(done["figures"]) if "figures" in done else f"It failed: {done['failed']}"
+        texts.append(f"## {part.title}\n\n{text}\n\n({done['took_s']} s)")
+    return "\n\n".join(texts) + "\n"
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser(__spec__, __doc__)
     options.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    options.add_argument("--minutes", type=float, default=5.0, help="for everything")
     options.add_argument("--device", default="cuda:0")
     options.add_argument("--tensorrt", action="store_true", help="build engines and run them too")
     options.add_argument("--compile", action="store_true", help="torch.compile too, which takes minutes")
-    options.add_argument("--batches", type=int, nargs="+", default=[1, 8, 64, 256])
-    options.add_argument("--rounds", type=int, default=20)
-    options.add_argument("--images", type=int, default=2000, help="pictures of a whole scan, 0 for none")
+    options.add_argument("--batches", type=int, nargs="+", default=[256, 1024, 64])
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--images", type=int, default=2000, help="pictures of a whole scan")
+    options.add_argument("--faces", type=int, default=512, help="made faces to compare scores on")
+    options.add_argument("--parts", nargs="+", choices=[part.name for part in PARTS], help="these only")
     return options.parse_args(argv)
-
-
-def measured(asked: argparse.Namespace, scratch: Path) -> dict[str, Any]:
-    """Every figure of the page."""
-    cuda = asked.device.startswith("cuda")
-    if cuda and not torch.cuda.is_available():
-        sys.exit(f"{asked.device}: torch {torch.__version__} sees no CUDA device here; use --device cpu")
-    missing: dict[str, str] = {}
-    bound = bounds(asked.device, side=8192 if cuda else 256, megabytes=1024 if cuda else 16)
-    with ways(asked, scratch, missing) as found:
-        speeds, differences = rates(found, asked.batches, asked.rounds), errors(found)
-    return {
-        "machine": {"device": device_name(asked.device), "cuda": torch.version.cuda} | machine(PACKAGES),
-        "bounds": bound._asdict(),
-        "bound_crops_per_second": bound.crops_per_second(),
-        "crops_per_second": speeds,
-        "errors": differences,
-        "missing": missing,
-        "images_per_second": scans(asked, scratch) if asked.images else {},
-    }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     asked = arguments(argv)
-    publish(asked.output, "gpu", lambda scratch: measured(asked, scratch), page)
+    if asked.device.startswith("cuda") and not torch.cuda.is_available():
+        sys.exit(f"{asked.device}: torch {torch.__version__} sees no CUDA device here; use --device cpu")
+    found = run(asked, [part for part in PARTS if part.name in (asked.parts or part.name)])
+    print((asked.output / "gpu.md").read_text())
+    sys.exit(any("failed" in done for done in found.values()))
 
 
 if __name__ == "__main__":

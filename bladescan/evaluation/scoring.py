@@ -16,7 +16,7 @@ from bladescan.evaluation.metrics import Sample, anomaly_scores
 from bladescan.evaluation.report import NO_VARIANT, Scored
 from bladescan.runtimes.backend import Backend
 from bladescan.scanning.cut_faces import Faces
-from bladescan.scanning.pipeline import score_in_batches
+from bladescan.scanning.scoring import score_in_batches
 
 
 def score_variant(

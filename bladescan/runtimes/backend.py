@@ -51,9 +51,40 @@ class BackendStatus:
     hint: str = ""
 
 
+class PendingScores(Protocol):
+    """Scores of one `Backend.submit`, perhaps still being computed."""
+
+    def done(self) -> bool:
+        """Tell, without waiting, whether `result` would return at once."""
+
+    def result(self) -> Scores:
+        """Wait for the scores; asked again, it returns the same.
+
+        Raises:
+            BackendError: as for `Backend.score`.
+        """
+
+
+class ReadyScores:
+    """Scores that need no waiting."""
+
+    def __init__(self, scores: Scores) -> None:
+        self._scores = scores
+
+    def done(self) -> bool:
+        """Say yes."""
+        return True
+
+    def result(self) -> Scores:
+        """Return the scores."""
+        return self._scores
+
+
 @runtime_checkable
 class Backend(Protocol):
-    """A detector loaded on a device.
+    """A detector loaded on a device. Its methods are called from one thread.
+
+    A class that names it as its base inherits a `submit` that computes at once.
 
     Attributes:
         device: where it runs, for example ``cpu`` or ``cuda:0``; never ``auto``.
@@ -89,8 +120,22 @@ class Backend(Protocol):
             BackendError: the runtime failed, or ``crops`` has another shape or dtype.
         """
 
+    def submit(self, crops: NDArray[np.uint8]) -> PendingScores:
+        """Begin to score face crops: the caller decodes and copies while the device computes.
+
+        Several may be under way, and their results are asked for in any order. The crops may be overwritten
+        as soon as this returns.
+
+        Args:
+            crops: as for `score`.
+
+        Raises:
+            BackendError: as for `score`, here or when the result is asked for.
+        """
+        return ReadyScores(self.score(crops))
+
     def close(self) -> None:
-        """Free the runtime. Closing twice is fine."""
+        """Free the runtime; results that were not asked for are lost. Closing twice is fine."""
 
 
 @runtime_checkable

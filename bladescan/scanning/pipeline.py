@@ -7,12 +7,12 @@ settings alone, never on the batch, the workers or the other files.
 from __future__ import annotations
 
 import os
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -27,6 +27,7 @@ from bladescan.runtimes.registry import get_plugin
 from bladescan.scanning.decoder_process import Decoded, DecoderSettings, Request
 from bladescan.scanning.decoders import DecoderPool, decoder_pool
 from bladescan.scanning.judging import declares, judge_faces, judge_image
+from bladescan.scanning.scoring import CropScores
 from bladescan.scanning.stalls import with_stalls
 from bladescan.sources.fetching import FetchedBytes, Fetcher, PendingFetch, fetch_ahead
 from bladescan.sources.source import Source
@@ -56,6 +57,18 @@ class ScanSettings:
     flags_declared: bool = False
 
 
+class _Batch(NamedTuple):
+    """Images whose faces are being scored.
+
+    Attributes:
+        items: in source order.
+        scores: of all their faces.
+    """
+
+    items: list[tuple[Source, Decoded]]
+    scores: CropScores
+
+
 class Pipeline(Closing):
     """A detector and its decoders in this process.
 
@@ -79,27 +92,36 @@ class Pipeline(Closing):
 
     def scan(self, sources: Iterable[Source]) -> Iterator[ImageRecord]:
         """Yield one record for each source, in order."""
-        batch: list[tuple[Source, Decoded]] = []
+        under_way: deque[_Batch] = deque()
+        collected: list[tuple[Source, Decoded]] = []
         for item in decode_in_order(sources, self._pool, self.settings.batch_size):
             if item is not None:
-                batch.append(item)
-            if item is None or _is_full(batch, self.settings.batch_size):
-                yield from self._judge(batch)
-                batch = []
-        yield from self._judge(batch)
+                collected.append(item)
+            if item is None or _is_full(collected, self.settings.batch_size):
+                under_way.append(self._begin(collected))
+                collected = []
+            # While one batch is computed the next is decoded; rows go out as soon as they are known.
+            while under_way and (item is None or len(under_way) > 1 or under_way[0].scores.done()):
+                yield from self._judge(under_way.popleft())
+        under_way.append(self._begin(collected))
+        for batch in under_way:
+            yield from self._judge(batch)
 
     def close(self) -> None:
         """End the decoders and free the runtime."""
         self._pool.close()
         self.backend.close()
 
-    def _judge(self, batch: list[tuple[Source, Decoded]]) -> Iterator[ImageRecord]:
-        started = time.perf_counter()
-        scores = score_in_batches(self.backend, crops_of([d for _, d in batch]), self.settings.batch_size)
-        n_faces = sum(len(decoded.faces) for _, decoded in batch)
-        face_s = (time.perf_counter() - started) / max(1, n_faces)
+    def _begin(self, items: list[tuple[Source, Decoded]]) -> _Batch:
+        crops = crops_of(decoded for _, decoded in items)
+        return _Batch(items, CropScores(self.backend, crops, self.settings.batch_size))
+
+    def _judge(self, batch: _Batch) -> Iterator[ImageRecord]:
+        scores = batch.scores.result()
+        n_faces = sum(len(decoded.faces) for _, decoded in batch.items)
+        face_s = batch.scores.seconds / max(1, n_faces)
         start = 0
-        for source, decoded in batch:
+        for source, decoded in batch.items:
             stop = start + len(decoded.faces)
             yield self._record(source, decoded, _rows(scores, start, stop), face_s * len(decoded.faces))
             start = stop
@@ -171,20 +193,6 @@ def crops_of(decoded: Iterable[Decoded]) -> NDArray[np.uint8]:
     """Stack all crops of some images, uint8 ``[n, 224, 224, 3]``."""
     pixels = b"".join(image.crops for image in decoded)
     return np.frombuffer(pixels, np.uint8).reshape(-1, CROP_SIZE, CROP_SIZE, 3)
-
-
-def score_in_batches(backend: Backend, crops: NDArray[np.uint8], batch_size: int) -> Scores | None:
-    """Scores of crops ``[n, 224, 224, 3]``, at most ``batch_size`` in a run; None when there is no crop."""
-    if not len(crops):
-        return None
-    parts = [backend.score(crops[i : i + batch_size]) for i in range(0, len(crops), batch_size)]
-    log_likelihoods = [part.log_likelihood for part in parts if part.log_likelihood is not None]
-    probabilities = [part.p_ai_generated for part in parts if part.p_ai_generated is not None]
-    return Scores(
-        np.concatenate(log_likelihoods) if log_likelihoods else None,
-        np.concatenate(probabilities) if probabilities else None,
-        np.concatenate([part.embedding for part in parts]),
-    )
 
 
 def _rows(scores: Scores | None, start: int, stop: int) -> Scores | None:

@@ -74,6 +74,19 @@ def test_contract_crops_may_be_read_only_or_not_contiguous(backend):
     np.testing.assert_allclose(backend.embed(x[::2]), backend.embed(x)[::2], atol=1e-5)
 
 
+def test_contract_batches_under_way_come_back_whole_whatever_is_asked_first(backend):
+    x = crops(9)
+    expected = backend.score(x)
+    lent = x.copy()
+    under_way = [backend.submit(lent[start : start + 3]) for start in (0, 3, 6)]
+    lent[:] = 0  # whoever submits may use the memory again
+    for number in (2, 0, 1):
+        result = under_way[number].result()
+        assert under_way[number].done() and under_way[number].result() is result
+        for values, rows in zip(expected, result, strict=True):
+            np.testing.assert_allclose(rows, values[3 * number : 3 * number + 3], rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -84,7 +97,7 @@ def test_contract_crops_may_be_read_only_or_not_contiguous(backend):
     ],
 )
 def test_contract_other_crops_are_an_error(backend, wrong):
-    for method in (backend.score, backend.embed):
+    for method in (backend.score, backend.embed, lambda crops: backend.submit(crops).result()):
         with pytest.raises(BackendError, match="crops must be uint8"):
             method(wrong)
 
@@ -94,6 +107,8 @@ def test_contract_closing_twice_is_fine_and_scoring_afterwards_is_an_error(backe
     backend.close()
     with pytest.raises(BackendError, match="closed"):
         backend.score(crops(1))
+    with pytest.raises(BackendError, match="closed"):
+        backend.submit(crops(1)).result()
 
 
 @pytest.mark.parametrize("name", plugin_names())

@@ -84,3 +84,35 @@ def test_the_memory_of_a_closed_pytorch_backend_can_be_had_again(files):
     held = torch.cuda.memory_allocated()
     opened.close()
     assert torch.cuda.memory_allocated() < held
+
+
+def test_batches_under_way_are_those_of_one_after_the_other_on_cuda(backend):
+    x = crops(300)
+    expected = [backend.score(x[start : start + 64]) for start in range(0, 300, 64)]
+    lent, under_way = np.empty_like(x[:64]), []
+    for start in range(0, 300, 64):
+        part = x[start : start + 64]
+        lent[: len(part)] = part  # every batch in the same memory, overwritten while others are under way
+        under_way.append(backend.submit(lent[: len(part)]))
+    for scores, wanted in zip(reversed(under_way), reversed(expected), strict=True):
+        np.testing.assert_allclose(scores.result().embedding, wanted.embedding, atol=1e-5)
+        np.testing.assert_allclose(scores.result().log_likelihood, wanted.log_likelihood, rtol=1e-5)
+
+
+def test_a_batch_that_the_device_has_no_room_for_is_halved_on_cuda(files):
+    x = crops(256)
+    opened = on_cuda("pytorch", files)
+    expected = opened.score(x)
+    opened.close()
+    cramped = on_cuda("pytorch", files)
+    torch.cuda.empty_cache()
+    cramped.score(x[:1])
+    room = torch.cuda.memory_reserved() + 96 * 2**20  # less than what 256 crops take in float32
+    torch.cuda.set_per_process_memory_fraction(room / torch.cuda.get_device_properties(0).total_memory)
+    try:
+        scores = cramped.score(x)
+        assert cramped._most < 256
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+        cramped.close()
+    np.testing.assert_allclose(scores.embedding, expected.embedding, atol=1e-4)

@@ -96,16 +96,20 @@ def graphs_on_cpu(monkeypatch):
             outputs.embedding.zero_()  # a capture computes nothing yet
         return outputs
 
-    stream = SimpleNamespace(wait_stream=lambda other: None)
+    event = SimpleNamespace(query=lambda: True, synchronize=lambda: None)
+    stream = SimpleNamespace(wait_stream=lambda other: None, record_event=lambda: event)
     monkeypatch.setattr(pytorch_backend, "_compute", watched)
     monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
-    monkeypatch.setattr(torch.cuda, "Stream", lambda: stream)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device=None: stream)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
     monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
     monkeypatch.setattr(torch.cuda, "graph", FakeGraph.capture)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: None)
+    monkeypatch.setattr(pytorch_backend, "_pinned_copy", torch.clone)
     return captured
 
 

@@ -1,43 +1,145 @@
 """The GPU benchmark runs on a CPU as well, small, and its page holds what was measured."""
 
+from __future__ import annotations
+
 import json
+import time
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("onnx")
 
-from benchmarks.speed import gpu  # noqa: E402
+from benchmarks.speed import gpu, gpu_training  # noqa: E402
+from benchmarks.speed.gpu_bounds import Bounds, cost  # noqa: E402
+from benchmarks.speed.gpu_encoder import EAGER  # noqa: E402
+from benchmarks.speed.gpu_tests import counts  # noqa: E402
+from benchmarks.speed.made_photographs import write_photographs  # noqa: E402
+
+SMALL = ("--device", "cpu", "--batches", "2", "--rounds", "1", "--images", "8", "--faces", "7")
 
 
-def test_the_benchmark_runs_and_its_page_holds_every_figure(tmp_path, capsys):
-    gpu.main(["-o", str(tmp_path), "--device", "cpu", "--batches", "2", "--rounds", "1", "--images", "0"])
-    found = json.loads((tmp_path / "gpu.json").read_text())
-    assert set(found["crops_per_second"]) >= {gpu.EAGER, "pytorch backend, fp32", "onnx backend, fp32"}
-    assert min(rate for row in found["crops_per_second"].values() for rate in row.values()) > 0
-    assert found["errors"]["onnx backend, fp32"] < 1e-4 < found["errors"]["pytorch backend, bf16"] < 0.1
+def test_the_parts_run_on_a_cpu_and_the_page_holds_every_figure(tmp_path, capsys):
+    # The others start whole programs: tests, scans, trainings.
+    parts = ("machine", "agreement", "computing", "backends")
+    with pytest.raises(SystemExit) as ended:
+        gpu.main(["-o", str(tmp_path), "--minutes", "30", "--parts", *parts, *SMALL])
+    assert not ended.value.code
+    found = {name: part["figures"] for name, part in json.loads((tmp_path / "gpu.json").read_text()).items()}
+    assert list(found) == list(parts)
+    assert set(found["backends"]) >= {EAGER, "pytorch backend, fp32, one at a time"}
+    assert "onnx backend, fp32, two under way" in found["backends"]
+    rates = [
+        rate for name in ("computing", "backends") for row in found[name].values() for rate in row.values()
+    ]
+    assert min(rates) > 0
+    near = {name: row["embedding"] for name, row in found["agreement"]["rows"].items()}
+    assert near["onnx backend, fp32"] < 1e-4 < near["pytorch backend, bf16"] < 0.5
+    assert found["agreement"]["rows"]["onnx backend, fp32"]["binary"] == 0
     text = (tmp_path / "gpu.md").read_text()
     assert capsys.readouterr().out == text + "\n"
-    for name, row in found["crops_per_second"].items():
-        assert f"| {name} | {row['2']:,.0f} (" in text
+    for name, row in found["backends"].items():
+        assert f"| {name} | {row['2']:,.0f} |" in text
+
+
+def part(name: str, measure, share: float = 0.5) -> gpu.Part:
+    return gpu.Part(name, name, share, measure, lambda figures: str(figures["left"]))
+
+
+def asked(folder: Path, minutes: float):
+    return gpu.arguments(["-o", str(folder), "--minutes", str(minutes)])
+
+
+def test_a_part_that_fails_is_written_down_and_the_next_begins(tmp_path):
+    def fails(room):
+        raise RuntimeError("CUDA error")
+
+    parts = [part("first", fails), part("second", lambda room: {"left": room.left()})]
+    gpu.run(asked(tmp_path, 1), parts)
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert found["first"]["failed"] == "RuntimeError: CUDA error"
+    assert "It failed: RuntimeError: CUDA error" in (tmp_path / "gpu.md").read_text()
+    assert found["second"]["figures"]["left"] > 50  # all the time that the first left over
+
+
+def test_what_was_measured_is_there_when_a_later_part_is_killed(tmp_path):
+    def killed(room):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gpu.run(
+            asked(tmp_path, 1), [part("first", lambda room: {"left": room.left()}), part("second", killed)]
+        )
+    assert 0 < json.loads((tmp_path / "gpu.json").read_text())["first"]["figures"]["left"] <= 30
+
+
+def test_a_part_gets_its_share_and_none_when_the_time_is_over(tmp_path):
+    late = part("late", lambda room: {"left": room.left(), "has": room.has_time()}, 0.1)
+    found = gpu.run(asked(tmp_path, 0.001), [part("slow", lambda room: time.sleep(0.1) or {"left": 0}), late])
+    assert not found["late"]["figures"]["has"]
+
+
+def test_the_shares_of_the_parts_are_the_whole():
+    assert sum(part.share for part in gpu.PARTS) == pytest.approx(1)
+
+
+def test_the_report_of_the_tests_is_counted(tmp_path):
+    (tmp_path / "tests.xml").write_text(
+        '<testsuites><testsuite><testcase name="a"/><testcase name="b"><failure message="E1&#10;more"/>'
+        '</testcase><testcase name="c"><skipped message="no device"/></testcase>'
+        '<testcase name="d"><error message="boom"/></testcase></testsuite></testsuites>'
+    )
+    found = counts(tmp_path / "tests.xml")
+    assert found == {"passed": 1, "failed": {"b": "E1", "d": "boom"}, "skipped": {"no device": 1}}
+    assert "1 passed, 2 failed" in gpu.show_tests(found)
+
+
+def test_made_photographs_have_a_face_and_every_tag(tmp_path):
+    from PIL import Image
+
+    from benchmarks.speed.workload import portrait
+    from bladescan.exif.tags import EXIF_TASKS, read_exif
+    from bladescan.faces.finders import open_face_finder
+
+    folder = write_photographs(tmp_path / "made", portrait(tmp_path / "face"), 12)
+    finder = open_face_finder("auto")
+    for path in folder.iterdir():
+        assert set(read_exif(path.read_bytes()).tags) == set(EXIF_TASKS)
+        with Image.open(path) as image:
+            assert finder.find(image)
+
+
+@pytest.mark.integration
+def test_a_short_training_is_followed_and_ended(tmp_path):
+    found = gpu_training.short_run(asked(tmp_path, 1).__class__(device="cpu"), tmp_path, 30)
+    assert found["recipe"] == "blades-small"
+    assert "last" in found or found["said"] == "", found["said"]
+    assert gpu.show_training(found).startswith("`blades-small` with")
 
 
 def test_the_cost_of_a_crop_is_that_of_its_layers():
     from bladescan.detectors.shipped import SAFETENSORS
     from bladescan.heads.detector import load_detector
 
-    gflop, mb = gpu.cost(load_detector(SAFETENSORS))
+    gflop, mb = cost(load_detector(SAFETENSORS))
     assert 0.7 < gflop < 0.9  # EfficientNet-Lite0: 407 million multiplications, less its last convolution
     assert 20 < mb < 40
 
 
 def test_each_bound_is_its_rate_over_the_cost():
-    bounds = gpu.Bounds(
-        bf16_tflops=700, memory_gb_per_s=4000, transfer_gb_per_s=50, crop_gflop=0.7, crop_mb=20
+    bounds = Bounds(
+        bf16_tflops=700,
+        memory_gb_per_s=4000,
+        transfer_gb_per_s=50,
+        pinning_gb_per_s=10,
+        crop_gflop=0.7,
+        crop_mb=20,
     )
     allowed = bounds.crops_per_second()
     assert allowed["bfloat16 arithmetic"] == pytest.approx(1e6)
     assert allowed["device memory"] == pytest.approx(2e5)
     assert allowed["crops to the device"] == pytest.approx(50e9 / (224 * 224 * 3))
+    assert allowed["crops to page-locked memory"] == pytest.approx(10e9 / (224 * 224 * 3))
 
 
 def test_without_a_gpu_the_default_says_so(tmp_path):

@@ -1,10 +1,10 @@
 """A backend of another package: it counts the crops that it passes on to the ``onnx`` backend."""
 
-from bladescan.runtimes.backend import BackendStatus
+from bladescan.runtimes.backend import Backend, BackendStatus
 from bladescan.runtimes.registry import get_plugin
 
 
-class RelayBackend:
+class RelayBackend(Backend):
     """Passes everything on, and counts."""
 
     def __init__(self, inner):

@@ -1,0 +1,258 @@
+"""Encoder and heads of the shipped detector on a device: how fast by every way, and how near to the CPU's."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from bladescan_backends.pytorch import _compute, _Graphs
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks.speed.gpu_bounds import to_its_end
+from benchmarks.speed.workload import portrait
+from benchmarks.timing import Work, best
+from bladescan.base.errors import BladescanError
+from bladescan.base.records import Scores
+from bladescan.detectors.calibration import p_values, photographic_scores
+from bladescan.detectors.manifest import HeadName
+from bladescan.detectors.shipped import ONNX, SAFETENSORS
+from bladescan.evaluation.degradations import VARIANTS, degrade
+from bladescan.exporting.exporter import write_export
+from bladescan.exporting.onnx import seeded_crops
+from bladescan.exporting.tensorrt import TOLERANCES, EngineExporter
+from bladescan.heads.detector import DetectorModule, load_detector
+from bladescan.networks.low_precision import DTYPES, lower
+from bladescan.runtimes.backend import Backend, BackendSettings
+from bladescan.runtimes.registry import get_plugin
+from bladescan.scanning.scoring import score_in_batches
+
+Crops = NDArray[np.uint8]
+Score = Callable[[Crops], NDArray[np.float32]]
+"""Crops in, embedding out; the heads run as well."""
+HasTime = Callable[[], bool]
+"""Tells whether there is time for one more measurement."""
+EAGER = "PyTorch eager, fp32"
+FALSE_ALARM = 0.05
+
+
+# ----------------------------------------------------------------------------------- computing, crops there
+
+
+class Layout(NamedTuple):
+    """One way to lay out the computation."""
+
+    precision: str
+    graph: bool
+    channels_last: bool
+
+    def __str__(self) -> str:
+        graph = "CUDA graph" if self.graph else "operation by operation"
+        order = "channels-last" if self.channels_last else "channels-first"
+        return f"{self.precision}, {graph}, {order}"
+
+
+def layouts(device: str) -> list[Layout]:
+    """All of them, what the backend does first; on the CPU there are no graphs and no TF32."""
+    cuda = device.startswith("cuda")
+    precisions = ("fp16", "bf16", "fp32", "tf32") if cuda else ("fp32", "bf16")
+    found = product(precisions, (True, False) if cuda else (False,), (True, False))
+    return sorted((Layout(*each) for each in found), key=lambda each: -each.graph - each.channels_last)
+
+
+def computing_rates(asked: argparse.Namespace, has_time: HasTime) -> dict[str, dict[str, float]]:
+    """Crops a second of every layout by the size of a batch, crops and results on the device."""
+    per_second: dict[str, dict[str, float]] = {}
+    for n, layout in product(asked.batches, layouts(asked.device)):
+        if not has_time():
+            break
+        with torch.inference_mode(), _flags(layout.precision):
+            work = _computing(layout, asked.device, n)
+            repeats = 4 if asked.device.startswith("cuda") else 1
+            many = partial(_repeat, work, repeats)
+            took = best({"it": partial(to_its_end, asked.device, many)}, asked.rounds, uncounted=1)["it"]
+        per_second.setdefault(str(layout), {})[str(n)] = repeats * n / took
+    return per_second
+
+
+def _repeat(work: Work, n: int) -> None:
+    for _ in range(n):
+        work()
+
+
+@contextmanager
+def _flags(precision: str) -> Iterator[None]:
+    tf32 = precision == "tf32"
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def _computing(layout: Layout, device: str, n: int) -> Work:
+    module = module_in(layout.precision, device, channels_last=layout.channels_last)
+    if layout.graph:
+        with torch.cuda.device(device):
+            graph, _, _ = _Graphs(module, device)._capture(n, True)
+        return lambda: graph.replay()
+    pixels = torch.zeros((n, 224, 224, 3), dtype=torch.uint8, device=device)
+    return lambda: _compute(module, pixels, heads=True)
+
+
+def module_in(precision: str, device: str, *, channels_last: bool = True) -> DetectorModule:
+    """The shipped detector as the pytorch backend has it."""
+    module = DetectorModule(load_detector(SAFETENSORS)).double_heads()
+    if precision in DTYPES:
+        lower(module.encoder, DTYPES[precision])
+    module.to(device)
+    if channels_last:
+        module.encoder.to(memory_format=torch.channels_last)
+    return module
+
+
+# ------------------------------------------------------------------------ backends, from array to array
+
+
+@contextmanager
+def backends(
+    asked: argparse.Namespace, scratch: Path, missing: dict[str, str]
+) -> Iterator[dict[str, Backend]]:
+    """All backends that can be had here; why another cannot goes to ``missing``."""
+    kind = asked.device.partition(":")[0]
+    precisions = (*reversed(DTYPES), "fp32") if kind == "cuda" else ("fp32", "bf16")
+    wanted = [("pytorch", SAFETENSORS, precision) for precision in precisions] + [("onnx", ONNX, "fp32")]
+    if asked.tensorrt:
+        wanted += [("tensorrt", scratch / f"{name}.engine", name) for name in TOLERANCES]
+    found: dict[str, Backend] = {}
+    try:
+        for name, path, precision in wanted:
+            label = f"{name} backend, {precision}"
+            try:
+                if name == "tensorrt":
+                    most = max(asked.batches)
+                    write_export(EngineExporter(SAFETENSORS, precision=precision, max_batch=most), path)
+                settings = BackendSettings(asked.device, precision=precision)
+                found[label] = get_plugin(name).open(path, settings)
+            except BladescanError as exc:
+                missing[label] = str(exc)
+        yield found
+    finally:
+        for backend in found.values():
+            backend.close()
+
+
+def eager(device: str) -> Score:
+    """As the authors run it: float32, operation by operation, plain copies."""
+    return partial(_run, DetectorModule(load_detector(SAFETENSORS)).double_heads().to(device), device)
+
+
+def compiled(device: str) -> Score:
+    """By torch.compile, which knows the batch."""
+    module = module_in("bf16", device)
+    mode = "max-autotune" if "cuda" in device else "default"
+    return partial(_run, torch.compile(module, dynamic=False, mode=mode), device)
+
+
+def _run(module: Callable[[Tensor], Any], device: str, crops: Crops) -> NDArray[np.float32]:
+    with torch.inference_mode(), _flags("fp32"):
+        outputs = [values.cpu().numpy() for values in module(torch.from_numpy(crops).to(device))]
+    embedding: NDArray[np.float32] = outputs[2]
+    return embedding
+
+
+def rates(
+    asked: argparse.Namespace, opened: Mapping[str, Backend], has_time: HasTime
+) -> dict[str, dict[str, float]]:
+    """Crops a second from array to array by the size of a batch: one run at a time, and two under way."""
+    per_second: dict[str, dict[str, float]] = {}
+    n_batches = 8 if asked.device.startswith("cuda") else 2
+    for n in asked.batches:
+        crops = np.concatenate([seeded_crops(n, 224)] * n_batches)
+        works: dict[str, Work] = {EAGER: partial(_one_by_one, eager(asked.device), crops, n)}
+        for name, backend in opened.items():
+            works[f"{name}, one at a time"] = partial(_one_by_one, backend.score, crops, n)
+            works[f"{name}, two under way"] = partial(score_in_batches, backend, crops, n)
+        if asked.compile:
+            works["torch.compile, bf16"] = partial(_one_by_one, compiled(asked.device), crops, n)
+        for name, work in works.items():
+            if has_time():
+                took = best({name: work}, asked.rounds, uncounted=1)[name]
+                per_second.setdefault(name, {})[str(n)] = len(crops) / took
+    return per_second
+
+
+def _one_by_one(score: Callable[[Crops], object], crops: Crops, n: int) -> None:
+    for start in range(0, len(crops), n):
+        score(crops[start : start + n])
+
+
+# ------------------------------------------------------------------------------------------------- agreement
+
+
+class Agreement(NamedTuple):
+    """How near a backend's scores are to those of PyTorch on the CPU in float32.
+
+    Attributes:
+        embedding: largest error of an embedding relative to its length.
+        p_value: largest difference of a p-value, of either head.
+        binary, one_class: share of the crops with another verdict at a false-alarm rate of 5%.
+    """
+
+    embedding: float
+    p_value: float
+    binary: float
+    one_class: float
+
+
+def faces(scratch: Path, n: int) -> Crops:
+    """Portrait crops, each degraded in its own way: their scores spread over both verdicts."""
+    face = portrait(scratch / "faces")
+    rng = np.random.default_rng(0)
+    made = []
+    for _ in range(n):
+        side = int(rng.integers(face.width * 2 // 5, face.width))
+        left, top = rng.integers(0, face.width - side + 1), rng.integers(0, face.height - side + 1)
+        crop = np.asarray(face.crop((left, top, left + side, top + side)).resize((224, 224)), np.float32)
+        crop = crop * rng.uniform(0.6, 1.3) + rng.normal(0, rng.uniform(0, 12), crop.shape)
+        made.append(np.clip(crop, 0, 255).astype(np.uint8))
+    crops, names = np.stack(made), list(VARIANTS)
+    for i, name in enumerate(names):
+        crops[i :: len(names)] = degrade(crops[i :: len(names)], name)
+    return crops
+
+
+def agreement(opened: Mapping[str, Backend], crops: Crops, has_time: HasTime) -> dict[str, dict[str, float]]:
+    """Of every backend, while there is time."""
+    reference = get_plugin("pytorch").open(SAFETENSORS, BackendSettings("cpu"))
+    wanted = score_in_batches(reference, crops, 64)
+    assert wanted is not None
+    found: dict[str, dict[str, float]] = {}
+    for name, backend in opened.items():
+        if has_time():
+            scores = score_in_batches(backend, crops, 64)
+            assert scores is not None
+            found[name] = _agreement(scores, wanted, reference)._asdict()
+    return found
+
+
+def _agreement(scores: Scores, wanted: Scores, reference: Backend) -> Agreement:
+    off = np.linalg.norm(scores.embedding - wanted.embedding, axis=1)
+    furthest, changed = 0.0, {}
+    heads: tuple[HeadName, ...] = ("binary", "one-class")
+    for head in heads:
+        calibration = reference.manifest.heads[head]
+        ours, theirs = (p_values(calibration, photographic_scores(each, head)) for each in (scores, wanted))
+        furthest = max(furthest, float(abs(ours - theirs).max()))
+        changed[head] = float(((ours <= FALSE_ALARM) != (theirs <= FALSE_ALARM)).mean())
+    relative = float((off / np.linalg.norm(wanted.embedding, axis=1)).max())
+    return Agreement(relative, furthest, changed["binary"], changed["one-class"])
