@@ -108,8 +108,8 @@ def _score(backend: Backend, crops: NDArray[np.uint8]) -> None:
 
 
 def _record(name: str, n_faces: int) -> ImageRecord:
-    face = FaceVerdict(0, None, -500.0, 0.5, 0.5, Verdict.PHOTOGRAPHIC)
-    return ImageRecord(name, Verdict.PHOTOGRAPHIC, None, None, "JPEG", 1024, 1024, 1, (face,) * n_faces)
+    face = FaceVerdict(0, None, -500.0, 0.5, 0.5, Verdict.NOT_FLAGGED, "one-class", 500.0, 700.0, 0.51)
+    return ImageRecord(name, Verdict.NOT_FLAGGED, None, None, "JPEG", 1024, 1024, 1, (face,) * n_faces)
 
 
 def _run_info() -> RunInfo:

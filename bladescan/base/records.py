@@ -22,7 +22,7 @@ ROTATIONS = (0, 90, 180, 270)
 class Verdict(str, Enum):
     """The verdict on an image or on one face."""
 
-    PHOTOGRAPHIC = "photographic"
+    NOT_FLAGGED = "not-flagged"
     AI_GENERATED = "ai-generated"
     NO_FACE = "no-face"
     UNREADABLE = "unreadable"
@@ -122,8 +122,13 @@ class FaceVerdict:
         log_likelihood: one-class score, None without that head.
         p_ai_generated: binary score, None without that head.
         p_value: conformal p-value of the head that decides: the share of held-out photographs that score as
-            low or lower, counting this face (`bladescan.detectors.calibration.p_values`).
-        verdict: photographic or ai-generated.
+            low or lower, counting this face (`bladescan.detectors.calibration.p_values`). It decides.
+        verdict: not-flagged or ai-generated.
+        head: the head that decides.
+        score: of that head; higher is more AI-generated (`bladescan.detectors.suspicion`).
+        threshold: in the same unit: a face is flagged exactly if its score is above it. None where no score
+            would be flagged.
+        p_smooth: the p-value without its steps, never below it (`bladescan.detectors.smoothing`).
     """
 
     frame: int
@@ -132,6 +137,10 @@ class FaceVerdict:
     p_ai_generated: float | None
     p_value: float
     verdict: Verdict
+    head: str
+    score: float
+    threshold: float | None
+    p_smooth: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from bladescan.scanning.exif_process import ExifAnswer
 
 
+_TOLD = {
+    "score": "score",
+    "threshold": "threshold",
+    "p value": "p_value",
+    "P(AI)": "p_ai_generated",
+    "log-likelihood": "log_likelihood",
+}
 _LONGEST_NAME = 64
 """Characters: no camera or editor has a longer one."""
 
@@ -176,8 +183,7 @@ def _face(face: FaceVerdict) -> str:
     from bladescan.outputs.rows import face_row
 
     row = face_row(0, face)
-    scores = {"p value": "p_value", "P(AI)": "p_ai_generated", "log-likelihood": "log_likelihood"}
-    told = [f"{title} {row[name]:g}" for title, name in scores.items() if row[name] is not None]
+    told = [f"{title} {row[name]:g}" for title, name in _TOLD.items() if row[name] is not None]
     if face.box is not None:
         told.append(f"at ({row['x0']:g}, {row['y0']:g}) to ({row['x1']:g}, {row['y1']:g})")
         told.append(f"found with {row['detection_score']:g}")

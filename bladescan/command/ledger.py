@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,9 +23,10 @@ from bladescan.command.guard import guarded
 from bladescan.command.inputs import check_apart
 
 if TYPE_CHECKING:
-    from bladescan.base.records import Verdict
+    from bladescan.base.records import ImageRecord, Verdict
     from bladescan.ledger.ledger import EntryCount
     from bladescan.outputs.run import RunInfo
+    from bladescan.scanning.tally import Tally
 
 _logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ VerdictName = Annotated[
     typer.Option(
         "--verdict",
         metavar="NAME",
-        help="Only this verdict: photographic, ai-generated, no-face or unreadable.",
+        help="Only this verdict: not-flagged, ai-generated, no-face or unreadable.",
     ),
 ]
 
@@ -143,6 +144,8 @@ def export(
     ledger: LedgerPath,
     output: o.Output = None,
     format: o.Format = "auto",
+    sort: o.Sort = "auto",
+    top: o.Top = None,
     verdict: VerdictName = None,
     debug: o.Debug = False,
 ) -> None:
@@ -152,20 +155,29 @@ def export(
     """
     from bladescan.ledger.ledger import open_reader
     from bladescan.outputs.sink import open_sink
+    from bladescan.scanning.job import OutputOptions
     from bladescan.scanning.tally import Tally
 
     check_apart(ledger=ledger, output=output)
+    ordering = OutputOptions(output, format, sort=sort, top=top).ordering()
     tally = Tally()
     with open_reader(ledger) as reader:
         run = _run_info(json.loads(reader.current()), reader.runs()[1])
         with open_sink(output, format, run, stream=sys.stdout.buffer) as sink:
-            for record, _ in reader.entries(_verdict(verdict), only_current=True):
-                tally.count(record)
+            entries = reader.entries(_verdict(verdict), only_current=True)
+            for record in ordering.ordered(_counted((entry.record for entry in entries), tally)):
                 sink.write(record)
+            tally.n_below_top = ordering.n_below_top
             sink.finish(tally.summary())
         stale = sum(count.n for count in reader.counts() if not count.current)
     if stale:
         _logger.warning(f"{stale} entries with other settings are left out")
+
+
+def _counted(records: Iterable[ImageRecord], tally: Tally) -> Iterator[ImageRecord]:
+    for record in records:
+        tally.count(record)
+        yield record
 
 
 def _run_info(fields: dict[str, Any], started: int) -> RunInfo:

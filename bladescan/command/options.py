@@ -169,6 +169,24 @@ Show = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+Sort = Annotated[
+    str,
+    Option(
+        metavar="auto|listed|score",
+        help="Order of the images: as listed, or the most suspicious first (score). auto sorts a table on a "
+        "terminal, and with --top.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Top = Annotated[
+    int | None,
+    Option(
+        metavar="N",
+        min=1,
+        help="Write rows for the N most suspicious images only. All are scanned and counted.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Prompts = Annotated[
     bool,
     Option(

@@ -38,6 +38,8 @@ def scan(
     resume: o.Resume = False,
     ledger: o.LedgerFile = None,
     show: o.Show = "all",
+    sort: o.Sort = "auto",
+    top: o.Top = None,
     prompts: o.Prompts = False,
     fail_on: o.FailOn = "flagged,unreadable",
     allow_empty: o.AllowEmpty = False,
@@ -60,7 +62,7 @@ def scan(
 ) -> None:
     """Say which faces in images are AI-generated.
 
-    Every picture gets a row: photographic, ai-generated, no-face, or unreadable with a reason. Files in
+    Every picture gets a row: not-flagged, ai-generated, no-face, or unreadable with a reason. Files in
     folders that are no pictures are counted.
 
     Example: `bladescan scan uploads/ -o verdicts.csv`
@@ -95,7 +97,7 @@ def scan(
         metrics,
     )
     check_apart(model=model, output=output, ledger=ledger, metrics=metrics)
-    where = bladescan.OutputOptions(output, format, resume, ledger, show)
+    where = bladescan.OutputOptions(output, format, resume, ledger, show, sort, top)
     listener = command_listener(output, metrics, quiet=quiet)
     if is_closed(1) and output in (None, "-"):
         raise OutputError("standard output is closed: use -o FILE")

@@ -56,7 +56,7 @@ def compress_calibration(scores: ArrayLike, max_stored: int = MAX_STORED) -> tup
     ordered = np.sort(np.asarray(scores, np.float64))
     if not len(ordered) or not np.isfinite(ordered).all():
         raise ValueError("calibration needs at least one score, all of them finite")
-    ranks = _ranks(len(ordered), min(len(ordered), max_stored))
+    ranks = stored_ranks(len(ordered), min(len(ordered), max_stored))
     return tuple(ordered[ranks - 1].tolist())
 
 
@@ -76,7 +76,7 @@ def p_values(head: CalibratedHead, scores: ArrayLike) -> NDArray[np.float64]:
     """
     n = head.n_held_out
     # Stored rank j + 1 is above s, so at most that rank - 1 held-out scores are at or below s.
-    ceilings = np.append(_ranks(n, len(head.calibration)) - 1, n)
+    ceilings = np.append(stored_ranks(n, len(head.calibration)) - 1, n)
     place = np.searchsorted(np.asarray(head.calibration), np.asarray(scores, np.float64), side="right")
     return (1.0 + ceilings[place]) / (n + 1.0)
 
@@ -95,65 +95,13 @@ def false_alarm_threshold(head: CalibratedHead, rate: float) -> float:
         UsageError: the rate is out of range, or too small for the number of held-out photographs.
     """
     k = _allowed_rank(head.n_held_out, rate)
-    ranks = _ranks(head.n_held_out, len(head.calibration))
+    ranks = stored_ranks(head.n_held_out, len(head.calibration))
     return float(head.calibration[int(np.searchsorted(ranks, k, side="right")) - 1])
 
 
 def needed_photographs(rate: float) -> int:
     """Compute how many held-out photographs are needed for a p-value as small as ``rate``."""
     return math.ceil(1.0 / rate - 1.0 - 1e-9)
-
-
-def benjamini_hochberg(p_values: ArrayLike, q: float) -> float:
-    """Compute the p-value at or below which images are flagged at false-discovery rate ``q``.
-
-    Args:
-        p_values: of the batch, ``[m]``; m may be 0.
-        q: accepted share of photographs among the flagged, in (0, 1).
-
-    Returns:
-        The largest p at rank i with p <= i q / m, or 0.0 (below every p-value) if there is none.
-
-    Raises:
-        UsageError: ``q`` is out of range.
-
-    References:
-        Benjamini and Hochberg, J. R. Stat. Soc. B 57 (1995), 289-300.
-    """
-    _check_rate(q, "false-discovery rate")
-    ordered = np.sort(np.asarray(p_values, np.float64))
-    below = np.flatnonzero(ordered <= q * np.arange(1, len(ordered) + 1) / max(len(ordered), 1))
-    return float(ordered[below[-1]]) if len(below) else 0.0
-
-
-def least_flagged_share(head: CalibratedHead, q: float) -> float:
-    r"""Compute the share of a batch below which a false-discovery rate can flag nothing.
-
-    The least p-value is 1 / (n + 1), so with k faces of m at that value, Benjamini and Hochberg flag them
-    only if
-
-    .. math:: \frac{1}{n + 1} \le \frac{k q}{m} \iff \frac{k}{m} \ge \frac{1}{(n + 1) q}
-
-    Args:
-        head: whose ``n_held_out`` is n.
-        q: accepted share of photographs among the flagged, in (0, 1).
-
-    Returns:
-        The least k / m.
-
-    Raises:
-        UsageError: ``q`` is out of range, or so small that even a batch of AI-generated faces alone could
-            not be flagged.
-    """
-    _check_rate(q, "false-discovery rate")
-    share = 1.0 / ((head.n_held_out + 1.0) * q)
-    if share > 1.0:
-        raise UsageError(
-            f"a false-discovery rate of {q:g} can flag nothing with {head.n_held_out} held-out photographs: "
-            f"give at least {1.0 / (head.n_held_out + 1.0):.2g}, or calibrate on {needed_photographs(q)} "
-            "or more"
-        )
-    return share
 
 
 def false_alarm_interval(n: int, rate: float, confidence: float = 0.95) -> tuple[float, float]:
@@ -250,7 +198,7 @@ def check_calibration(head: CalibratedHead, *, where: str) -> None:
         raise DetectorError(f"{where}: calibration scores must be finite and ascending")
 
 
-def _ranks(n: int, n_stored: int) -> NDArray[np.int64]:
+def stored_ranks(n: int, n_stored: int) -> NDArray[np.int64]:
     """Compute the ranks (1 is the lowest score) of the stored scores among the n held-out ones."""
     if n_stored >= n:
         return np.arange(1, n + 1)
@@ -262,7 +210,7 @@ def _ranks(n: int, n_stored: int) -> NDArray[np.int64]:
 
 def _allowed_rank(n: int, rate: float) -> int:
     """Find the largest k with k / (n + 1) <= rate, compared as `p_values` computes it."""
-    _check_rate(rate, "false-alarm rate")
+    check_rate(rate, "false-alarm rate")
     k = math.floor(rate * (n + 1)) + 1
     while k > 0 and k / (n + 1.0) > rate:
         k -= 1
@@ -275,7 +223,8 @@ def _allowed_rank(n: int, rate: float) -> int:
     return k
 
 
-def _check_rate(rate: float, what: str) -> None:
+def check_rate(rate: float, what: str) -> None:
+    """Raise UsageError unless a rate lies between 0 and 1; ``what`` names it."""
     if not 0.0 < rate < 1.0:
         raise UsageError(f"the {what} must lie between 0 and 1, got {rate:g}")
 

@@ -19,7 +19,7 @@ from bladescan.base.records import ImageRecord
 from bladescan.ledger.entries import OTHER, LedgerEntry, VerdictSettings, decode, encode
 from bladescan.sources.source import Stamp
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 CHUNK = 64
 CHUNK_S = 1.0
 """Entries become durable after this many, or after this time."""
@@ -194,11 +194,13 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 
 def check_kind(db: sqlite3.Connection, path: str, kind: FileKind) -> None:
-    """Raise UsageError unless the file is new or of this kind, and of a known version."""
+    """Raise UsageError unless the file is new or of this kind, and of this version."""
     application_id = db.execute("PRAGMA application_id").fetchone()[0]
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if application_id == kind.application_id and version > SCHEMA_VERSION:
         raise UsageError(f"{path}: a {kind.noun} of a later version of bladescan; upgrade it")
+    if application_id == kind.application_id and 0 < version < SCHEMA_VERSION:
+        raise UsageError(f"{path}: a {kind.noun} of an earlier version of bladescan; remove it to start anew")
     is_new = not (application_id or version or db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
     if application_id != kind.application_id and not is_new:
         raise UsageError(f"{path}: is not a {kind.noun} but another program's database")

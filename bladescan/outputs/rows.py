@@ -1,7 +1,8 @@
 """What is said of an image and of a face: the columns and values that every format shares.
 
 Numbers are rounded once, in `face_row`, so that every format says the same: six significant digits for a
-log-likelihood, six decimals for a share, one for a pixel. What is not finite is left out.
+score, six decimals for a share, one for a pixel. The threshold is exact, and so is a score that rounding
+would move across it. What is not finite is left out.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ IMAGE_COLUMNS = (
 )
 FACE_COLUMNS = (
     *("face", "frame", "x0", "y0", "x1", "y1", "rotation", "detection_score"),
-    *("log_likelihood", "p_value", "p_ai_generated", "face_verdict"),
+    *("face_verdict", "head", "score", "threshold", "p_value", "p_smooth"),
+    *("log_likelihood", "p_ai_generated"),
 )
 COLUMNS = (*IMAGE_COLUMNS, *FACE_COLUMNS, "path_bytes")
 TEXT_COLUMNS = (
     *("path", "verdict", "reason", "detail", "format"),
-    *("flagged_by", *DECLARED_COLUMNS, "face_verdict"),
+    *("flagged_by", *DECLARED_COLUMNS, "face_verdict", "head"),
 )
 
 
@@ -73,11 +75,27 @@ def face_row(index: int, face: FaceVerdict) -> dict[str, Any]:
         **dict(zip(("x0", "y0", "x1", "y1"), corners, strict=True)),
         "rotation": None if box is None else box.rotation,
         "detection_score": None if box is None else _share(box.score),
-        "log_likelihood": finite(face.log_likelihood, lambda number: float(f"{number:.6g}")),
-        "p_value": _share(face.p_value),
-        "p_ai_generated": _share(face.p_ai_generated),
         "face_verdict": face.verdict.value,
+        "head": face.head,
+        "score": _beside(face.score, face.threshold),
+        "threshold": finite(face.threshold, float),
+        "p_value": _share(face.p_value),
+        "p_smooth": finite(face.p_smooth, _six_digits),
+        "log_likelihood": finite(face.log_likelihood, _six_digits),
+        "p_ai_generated": _share(face.p_ai_generated),
     }
+
+
+def _six_digits(number: float) -> float:
+    return float(f"{number:.6g}")
+
+
+def _beside(score: float, threshold: float | None) -> float | None:
+    """Round a score, unless that moved it to the other side of the threshold."""
+    rounded = finite(score, _six_digits)
+    if rounded is None or threshold is None or (rounded > threshold) == (score > threshold):
+        return rounded
+    return score
 
 
 def rows(record: ImageRecord) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Self
 
 from bladescan.base import clock
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Of the documents; it grows when a reader of the last version could misread a new one."""
 
 
@@ -21,7 +21,7 @@ class RunInfo:
         backend, device, face_finder, head: what ran and what decided.
         false_alarm: the rate asked for, None under ``fdr``.
         fdr: the false-discovery rate asked for, else None.
-        threshold: the score that decides, None under ``fdr``.
+        threshold: the score above which a face is flagged, None under ``fdr``.
         started: ISO 8601, UTC.
         declared: what is done with what files say of themselves: ``flag``, ``report`` or ``ignore``.
         provenance_reader: digest of all that decides how that is read, None if it is not.
@@ -58,6 +58,9 @@ class RunSummary:
         reason: why it is not complete, else None.
         n_unchanged: sources that the ledger knew, whether they have rows or not.
         n_other_files: files below folders that are no pictures and have no rows.
+        n_below_top: images that have no rows because only the most suspicious ones were asked for.
+        threshold: the score above which a face was flagged, also under ``fdr``; None where no score is high
+            enough.
         bytes_read: of files, by this run.
         images_per_second, faces_per_second: by the wall clock.
         stage_seconds: by stage, summed over processes that work at the same time.
@@ -75,6 +78,8 @@ class RunSummary:
     reason: str | None = None
     n_unchanged: int = 0
     n_other_files: int = 0
+    n_below_top: int = 0
+    threshold: float | None = None
     bytes_read: int = 0
     images_per_second: float = 0.0
     faces_per_second: float = 0.0

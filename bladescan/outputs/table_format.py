@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from math import inf
 
 from bladescan.base.provenance_record import Provenance
 from bladescan.base.records import ImageRecord, Verdict
@@ -22,21 +23,22 @@ def _statement(provenance: Provenance | None) -> str:
 class TableFormat:
     """A line for each image, for people: its most suspicious face decides what is shown."""
 
-    _COLOURS = {Verdict.AI_GENERATED: "bold red", Verdict.UNREADABLE: "yellow", Verdict.PHOTOGRAPHIC: "green"}
+    _COLOURS = {Verdict.AI_GENERATED: "bold red", Verdict.UNREADABLE: "yellow", Verdict.NOT_FLAGGED: "green"}
 
     def __init__(self, run: RunInfo, terminal: bool) -> None:
         self._colour = terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
     def begin(self) -> bytes:
         """Return the line of headings."""
-        return b"verdict       log-likelihood  p-value   P(AI)    path\n"
+        return b"verdict       score     threshold  p-value   P(AI)     path\n"
 
     def record(self, record: ImageRecord) -> bytes:
         """Return the line of an image."""
-        row = min(rows(record), key=lambda row: row["p_value"] or 0.0)
-        shown = [row["log_likelihood"], row["p_value"], row["p_ai_generated"]]
-        score, p, ai = ("-" if value is None else f"{value:g}" for value in shown)
-        line = f"{self._painted(record.verdict)}  {score:>14}  {p:<8}  {ai:<7}  {printable(record.source)}"
+        row = max(rows(record), key=lambda row: -inf if row["score"] is None else row["score"])
+        shown = [row[name] for name in ("score", "threshold", "p_value", "p_ai_generated")]
+        score, least, p, ai = ("-" if value is None else f"{value:g}" for value in shown)
+        line = f"{self._painted(record.verdict)}  {score:<8}  {least:<9}  {p:<8}  {ai:<8}  "
+        line += printable(record.source)
         if row["rotation"]:
             line += f"  (turned by {row['rotation']} degrees)"
         if record.reason is not None:

@@ -15,6 +15,8 @@ from bladescan.base.output_files import is_special
 from bladescan.base.records import ImageRecord
 from bladescan.base.text import counted
 from bladescan.ledger.earlier import EarlierOptions, EarlierVerdicts
+from bladescan.outputs.formats import choose_format
+from bladescan.outputs.ordering import Ordering
 from bladescan.outputs.run import RunInfo, RunSummary
 from bladescan.outputs.sink import STDOUT_NAMES, Sink, open_sink
 from bladescan.scanning.listener import BrokenOff, Listener
@@ -37,6 +39,9 @@ class OutputOptions:
         resume: go on where a killed run with the same output stopped.
         ledger: file that keeps verdicts; what has not changed since is not read again.
         show: rows for ``all`` sources, or for those that are ``new`` to the ledger.
+        sort: ``listed`` for rows in the order of the sources, ``score`` for the most suspicious image first,
+            or ``auto``: by score with ``top`` and for a table on a terminal.
+        top: rows for that many of the most suspicious images only; None for all.
         stream: standard output, or what takes its place.
     """
 
@@ -45,15 +50,26 @@ class OutputOptions:
     resume: bool = False
     ledger: str | None = None
     show: str = "all"
+    sort: str = "auto"
+    top: int | None = None
     stream: BinaryIO = field(default_factory=lambda: sys.stdout.buffer, compare=False)
 
     def __post_init__(self) -> None:
         self.earlier_options()  # options that contradict each other are an error before any work
+        self.ordering()
 
     def earlier_options(self) -> EarlierOptions:
         """Tell what to remember: only a file that appears when it is complete has a journal."""
         streams = self.path is None or self.path in STDOUT_NAMES or is_special(self.path)
         return EarlierOptions(None if streams else self.path, self.resume, self.ledger, self.show)
+
+    def ordering(self) -> Ordering:
+        """Tell in which order rows come: a person at a terminal sees the most suspicious first."""
+        for_people = False
+        if self.path is None or self.path in STDOUT_NAMES:
+            terminal = self.stream.isatty()
+            for_people = terminal and choose_format(None, self.format, terminal) == "table"
+        return Ordering(self.sort, self.top, for_people=for_people)
 
 
 def run_scan(
@@ -107,6 +123,7 @@ class _Run:
         self.options, self.output, self.listener = options, output, listener
         self.query, self.stdin = query, stdin
         self.tally = Tally(options.exit_rule)
+        self.ordering = output.ordering()
         self.info: RunInfo | None = None
 
     def to_its_end(self) -> RunSummary:
@@ -123,8 +140,9 @@ class _Run:
 
     def _scan(self, scanner: Scanner, info: RunInfo, sources: Iterable[Source]) -> RunSummary:
         output, asked = self.output, self.output.earlier_options()
+        holds_back = scanner.holds_back or self.ordering.sorts
         with (
-            EarlierVerdicts(asked, scanner.deciding(), holds_back=scanner.holds_back) as earlier,
+            EarlierVerdicts(asked, scanner.deciding(), holds_back=holds_back) as earlier,
             open_sink(output.path, output.format, info, stream=output.stream) as sink,
         ):
             found = earlier.begin()
@@ -143,20 +161,27 @@ class _Run:
     def _write(
         self, scanner: Scanner, sources: Iterable[Source], sink: Sink, earlier: EarlierVerdicts
     ) -> None:
-        """Scan every source into the sink, in order, but for what need not be read again."""
+        """Scan every source into the sink, in the order asked for, but for what need not be read again."""
         tally = self.tally
         records = scanner.judged_alone(tally.listing(earlier.look_up(sources)))
         records = earlier.keep(records)  # before the batch is judged, and the one that stops the scan too
         records = without_others(records, tally.count_other)
         try:
-            for record in scanner.judged_together(records):
-                tally.count(record)
+            counted = self._counted(scanner.judged_together(records))
+            for record in self.ordering.ordered(counted):
                 with tally.spending("write"):
                     sink.write(record)
-                self.listener.seen(record)
         finally:
+            tally.threshold, tally.n_below_top = scanner.threshold, self.ordering.n_below_top
             tally.n_unchanged = earlier.n_unchanged
             tally.n_other_files += earlier.n_other_left_out
+
+    def _counted(self, records: Iterable[ImageRecord]) -> Iterator[ImageRecord]:
+        """Count each record and tell of it, whether its row is out now or waits for the others."""
+        for record in records:
+            self.tally.count(record)
+            yield record
+            self.listener.seen(record)
 
     @contextmanager
     def _keeping_partial(self, sink: Sink, earlier: EarlierVerdicts) -> Iterator[None]:

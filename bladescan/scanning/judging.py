@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from bladescan.base.errors import UsageError
 from bladescan.base.provenance_record import Provenance
 from bladescan.base.records import FaceVerdict, FlaggedBy, ImageRecord, Scores, Verdict
-from bladescan.detectors.calibration import p_values, photographic_scores
+from bladescan.detectors.calibration import needed_photographs, p_values, photographic_scores
 from bladescan.detectors.manifest import CalibratedHead, HeadName, Manifest
+from bladescan.detectors.smoothing import smooth_p_values
+from bladescan.detectors.suspicion import suspicion, suspicion_threshold
 from bladescan.scanning.decoder_process import Decoded
 
 
@@ -28,22 +30,62 @@ def choose_head(manifest: Manifest, asked: str) -> HeadName:
     raise UsageError(f"the detector {manifest.name!r} has no {asked} head. Available: {have}.")
 
 
-def judge_faces(
-    decoded: Decoded, scores: Scores, calibration: CalibratedHead, head: HeadName, false_alarm: float
-) -> tuple[FaceVerdict, ...]:
-    """Judge the faces of one image; ``scores`` holds their rows only."""
-    ranks = p_values(calibration, photographic_scores(scores, head))
-    return tuple(
-        FaceVerdict(
-            frame=face.frame,
-            box=face.box,
-            log_likelihood=_item(scores.log_likelihood, index),
-            p_ai_generated=_item(scores.p_ai_generated, index),
-            p_value=float(ranks[index]),
-            verdict=_verdict(float(ranks[index]), false_alarm),
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """One head of a detector and how small a p-value must be.
+
+    Attributes:
+        head: the one that decides.
+        calibration: of that head.
+        rate: a face is flagged if its p-value is at most this.
+    """
+
+    head: HeadName
+    calibration: CalibratedHead
+    rate: float
+
+    def threshold(self) -> float | None:
+        """Find the score above which a face is flagged; None where no score is high enough."""
+        if self.rate <= 0.0 or needed_photographs(self.rate) > self.calibration.n_held_out:
+            return None
+        return suspicion_threshold(self.calibration, self.head, self.rate)
+
+    def faces(self, decoded: Decoded, scores: Scores) -> tuple[FaceVerdict, ...]:
+        """Judge the faces of one image; ``scores`` holds their rows only."""
+        photographic = photographic_scores(scores, self.head)
+        suspicious = suspicion(photographic, self.head)
+        ranks = p_values(self.calibration, photographic)
+        smooth = smooth_p_values(self.calibration, self.head, suspicious)
+        threshold = self.threshold()
+        return tuple(
+            FaceVerdict(
+                frame=face.frame,
+                box=face.box,
+                log_likelihood=_item(scores.log_likelihood, index),
+                p_ai_generated=_item(scores.p_ai_generated, index),
+                p_value=float(ranks[index]),
+                verdict=self._verdict(float(ranks[index])),
+                head=self.head,
+                score=float(suspicious[index]),
+                threshold=threshold,
+                p_smooth=float(smooth[index]),
+            )
+            for index, face in enumerate(decoded.faces)
         )
-        for index, face in enumerate(decoded.faces)
-    )
+
+    def again(self, record: ImageRecord) -> ImageRecord:
+        """Judge a record anew that was judged at another rate."""
+        if not record.faces:
+            return record
+        threshold = self.threshold()
+        faces = tuple(
+            replace(face, verdict=self._verdict(face.p_value), threshold=threshold) for face in record.faces
+        )
+        declared = record.flagged_by in (FlaggedBy.DECLARED, FlaggedBy.BOTH)
+        return judge_image(replace(record, faces=faces), declares=declared)
+
+    def _verdict(self, p_value: float) -> Verdict:
+        return Verdict.AI_GENERATED if p_value <= self.rate else Verdict.NOT_FLAGGED
 
 
 def judge_image(record: ImageRecord, *, declares: bool) -> ImageRecord:
@@ -55,7 +97,7 @@ def judge_image(record: ImageRecord, *, declares: bool) -> ImageRecord:
     """
     detected = any(face.verdict is Verdict.AI_GENERATED for face in record.faces)
     flagged_by = _FLAGGED_BY.get((detected, declares))
-    verdict = Verdict.PHOTOGRAPHIC if record.faces else Verdict.NO_FACE
+    verdict = Verdict.NOT_FLAGGED if record.faces else Verdict.NO_FACE
     if flagged_by is not None:
         verdict = Verdict.AI_GENERATED
     return replace(record, verdict=verdict, flagged_by=flagged_by)
@@ -71,19 +113,6 @@ _FLAGGED_BY = {
 def declares(provenance: Provenance | None) -> bool:
     """Tell whether a file says that it is AI-generated. That a model edited it does not count."""
     return provenance is not None and provenance.declared == "ai-generated"
-
-
-def judge_again(record: ImageRecord, threshold: float) -> ImageRecord:
-    """Judge a record anew: faces are flagged at p-values up to another threshold."""
-    if not record.faces:
-        return record
-    faces = tuple(replace(face, verdict=_verdict(face.p_value, threshold)) for face in record.faces)
-    declared = record.flagged_by in (FlaggedBy.DECLARED, FlaggedBy.BOTH)
-    return judge_image(replace(record, faces=faces), declares=declared)
-
-
-def _verdict(p_value: float, threshold: float) -> Verdict:
-    return Verdict.AI_GENERATED if p_value <= threshold else Verdict.PHOTOGRAPHIC
 
 
 def _item(values: NDArray[np.float64] | None, index: int) -> float | None:

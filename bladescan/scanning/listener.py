@@ -46,7 +46,7 @@ class Listener:
         """
 
     def seen(self, record: ImageRecord) -> None:
-        """Hear that one image is done and its row is out."""
+        """Hear that one image is done: its row is out, or waits for others that must come before it."""
 
     def scanned(self) -> None:
         """Hear that no more rows come; the output is not complete yet."""

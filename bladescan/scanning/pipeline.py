@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from bladescan.base.closing import Closing
 from bladescan.base.errors import ImageError
-from bladescan.base.records import CROP_SIZE, FaceVerdict, ImageRecord, Scores, Verdict
+from bladescan.base.records import CROP_SIZE, ImageRecord, Scores, Verdict
 from bladescan.detectors.manifest import HeadName
 from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import get_plugin
 from bladescan.scanning.decoder_process import Decoded, DecoderSettings, Request
 from bladescan.scanning.decoders import DecoderPool, decoder_pool
-from bladescan.scanning.judging import declares, judge_faces, judge_image
+from bladescan.scanning.judging import Judge, declares, judge_image
 from bladescan.scanning.scoring import CropScores
 from bladescan.scanning.stalls import with_stalls
 from bladescan.sources.fetching import FetchedBytes, Fetcher, PendingFetch, fetch_ahead
@@ -88,7 +88,8 @@ class Pipeline(Closing):
         except BaseException:
             self._pool.close()
             raise
-        self._calibration = self.backend.manifest.heads[settings.head]
+        calibration = self.backend.manifest.heads[settings.head]
+        self.judge = Judge(settings.head, calibration, settings.false_alarm)
 
     def scan(self, sources: Iterable[Source]) -> Iterator[ImageRecord]:
         """Yield one record for each source, in order."""
@@ -131,10 +132,7 @@ class Pipeline(Closing):
             return source.known
         if decoded.reason is not None:
             return _unreadable(source, decoded)
-        faces: tuple[FaceVerdict, ...] = ()
-        settings = self.settings
-        if scores is not None:
-            faces = judge_faces(decoded, scores, self._calibration, settings.head, settings.false_alarm)
+        faces = () if scores is None else self.judge.faces(decoded, scores)
         record = ImageRecord(
             source.name,
             Verdict.NO_FACE,
@@ -146,7 +144,7 @@ class Pipeline(Closing):
             provenance=decoded.provenance,
             cost=decoded.cost and replace(decoded.cost, score_s=score_s),
         )
-        return judge_image(record, declares=settings.flags_declared and declares(decoded.provenance))
+        return judge_image(record, declares=self.settings.flags_declared and declares(decoded.provenance))
 
 
 def _unreadable(source: Source, decoded: Decoded) -> ImageRecord:

@@ -17,8 +17,9 @@ from bladescan.base.closing import Closing
 from bladescan.base.errors import TooManyErrorsError, UsageError
 from bladescan.base.exit_codes import ExitRule
 from bladescan.base.records import ROTATIONS, ImageRecord, Verdict
-from bladescan.detectors.calibration import false_alarm_threshold, least_flagged_share
+from bladescan.detectors.discovery_rate import least_flagged_share
 from bladescan.detectors.manifest import Manifest
+from bladescan.detectors.suspicion import suspicion_threshold
 from bladescan.ledger.entries import VerdictSettings
 from bladescan.outputs.run import RunInfo
 from bladescan.processes.resources import n_cores
@@ -102,6 +103,8 @@ class Scanner(Closing):
 
     Attributes:
         n_other_files: files below folders that were no pictures, over all calls of `scan`.
+        threshold: the score above which a face is flagged; None where no score is high enough, and under a
+            false-discovery rate until the batch is known.
 
     Raises:
         BladescanError: the detector, the backend, the device, the head, the face finder, the trust list or
@@ -159,7 +162,12 @@ class Scanner(Closing):
 
     def judged_together(self, records: Iterable[ImageRecord]) -> Iterator[ImageRecord]:
         """Judge what `judged_alone` yielded by its batch, where a false-discovery rate is asked for."""
-        return iter(records) if self._fdr is None else flag_by_discovery_rate(records, self._fdr)
+        if self._fdr is None:
+            return iter(records)
+        return flag_by_discovery_rate(records, self._fdr, self._pipeline.judge, self._decided)
+
+    def _decided(self, threshold: float | None) -> None:
+        self.threshold = threshold
 
     def _count_other(self, record: ImageRecord) -> None:
         self.n_other_files += 1
@@ -182,7 +190,7 @@ class Scanner(Closing):
             head=settings.head,
             false_alarm=None if self._fdr is not None else settings.false_alarm,
             fdr=self._fdr,
-            threshold=self.threshold,
+            threshold=self.threshold,  # under a false-discovery rate the summary has it
             started=clock.now().isoformat(timespec="seconds"),
             **described(self._declared, settings.decoder.provenance),
         )
@@ -216,8 +224,8 @@ class Scanner(Closing):
         manifest, settings = self._pipeline.backend.manifest, self.settings
         rule = f"fdr {self._fdr:g}" if self._fdr is not None else f"false alarms {settings.false_alarm:g}"
         return (
-            f"{manifest.name}, {settings.head} head, {rule}, {settings.backend} on "
-            f"{self.device}, faces by {self.finder}"
+            f"{manifest.name}, {settings.head} head, flagged above {_shown(self.threshold)} ({rule}), "
+            f"{settings.backend} on {self.device}, faces by {self.finder}"
         )
 
     def close(self) -> None:
@@ -315,7 +323,11 @@ def _threshold(settings: ScanSettings, manifest: Manifest, fdr: float | None) ->
     if fdr is not None:
         least_flagged_share(manifest.heads[settings.head], fdr)  # a rate that can flag nothing is an error
         return None
-    return false_alarm_threshold(manifest.heads[settings.head], settings.false_alarm)
+    return suspicion_threshold(manifest.heads[settings.head], settings.head, settings.false_alarm)
+
+
+def _shown(threshold: float | None) -> str:
+    return "every score" if threshold is None else f"a score of {threshold:.6g}"
 
 
 def _stopped_after(records: Iterable[ImageRecord], max_errors: int) -> Iterator[ImageRecord]:

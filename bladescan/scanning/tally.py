@@ -29,6 +29,8 @@ class Tally:
     n_faces: int = 0
     n_unchanged: int = 0
     n_other_files: int = 0
+    n_below_top: int = 0
+    threshold: float | None = None
     bytes_read: int = 0
     stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     started: float = field(default_factory=time.monotonic)
@@ -111,6 +113,8 @@ class Tally:
             reason=reason,
             n_unchanged=self.n_unchanged,
             n_other_files=self.n_other_files,
+            n_below_top=self.n_below_top,
+            threshold=self.threshold,
             bytes_read=self.bytes_read,
             images_per_second=round(n_images / max(seconds, 1e-3), 3),
             faces_per_second=round(n_faces / max(seconds, 1e-3), 3),

@@ -7,6 +7,7 @@ import contextlib
 import csv
 import io
 import json
+import math
 import os
 import re
 import signal
@@ -73,12 +74,17 @@ def test_standard_output_carries_verdicts_only(scanned):
     assert all(len(row) == len(COLUMNS) and None not in row for row in rows(scanned.stdout))
 
 
-def test_p_values_and_verdicts_agree(bladescan, samples):
+@pytest.mark.parametrize("head", ["one-class", "binary"])
+def test_scores_p_values_and_verdicts_agree(bladescan, samples, head):
     for rate in (0.05, 0.9):
-        out = bladescan("scan", samples, "--false-alarm", str(rate)).stdout
-        for row in rows(out):
-            if row["p_value"]:
-                assert (row["face_verdict"] == "ai-generated") == (float(row["p_value"]) <= rate)
+        out = bladescan("scan", samples, "--false-alarm", str(rate), "--head", head).stdout
+        for row in (row for row in rows(out) if row["face"]):
+            p, score = float(row["p_value"]), float(row["score"])
+            assert (row["face_verdict"] == "ai-generated") == (p <= rate) == (score > float(row["threshold"]))
+            assert float(row["p_smooth"]) >= p - 1e-6 and row["head"] == head
+            ai = min(max(float(row["p_ai_generated"]), 1e-6), 1 - 1e-6)
+            expected = -float(row["log_likelihood"]) if head == "one-class" else math.log(ai / (1 - ai))
+            assert abs(expected) > 13 or score == pytest.approx(expected, rel=1e-3, abs=1e-2)
 
 
 @pytest.mark.parametrize("workers,batch_size", [("1", "1"), ("1", "32"), ("2", "8")])
@@ -163,6 +169,48 @@ def test_a_false_discovery_rate_decides_over_the_whole_scan(bladescan, samples):
     threshold = max(below, default=0.0)
     assert [f["verdict"] == "ai-generated" for f in faces] == [f["p_value"] <= threshold for f in faces]
     assert lines[0]["fdr"] == 0.999 and lines[0]["false_alarm"] is None
+    least = lines[-1]["threshold"]
+    assert {face["threshold"] for face in faces} == {least} and threshold > 0
+    assert [f["verdict"] == "ai-generated" for f in faces] == [f["score"] > least for f in faces]
+
+
+@pytest.mark.parametrize("name", ["v.csv", "v.json", "v.jsonl", "v.parquet"])
+def test_every_format_comes_in_order_and_cut_off(bladescan, samples, tmp_path, scanned, name):
+    order = {}
+    for row in rows(scanned.stdout):
+        order[row["path"]] = max(order.get(row["path"], -1e9), float(row["score"] or -1e9))
+    best = sorted((path for path in order if order[path] > -1e9), key=lambda path: -order[path])
+    for options, expected in ((("--sort", "score"), best), (("--top", "2"), best[:2])):
+        bladescan("scan", "samples", *options, "-o", tmp_path / name, cwd=samples.parent)
+        if name == "v.csv":
+            found = [row["path"] for row in rows((tmp_path / name).read_bytes())]
+        elif name == "v.parquet":
+            found = pyarrow.parquet.read_table(tmp_path / name).column("path").to_pylist()
+        elif name == "v.json":
+            document = json.loads((tmp_path / name).read_text())
+            found = [image["path"] for image in document["images"]]
+            assert document["summary"]["n_below_top"] == len(order) - len(found)
+        else:
+            lines = [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
+            found = [line["path"] for line in lines if line["type"] == "image"]
+            assert lines[-1]["n_images"] == len(order)
+        assert list(dict.fromkeys(found))[: len(expected)] == expected
+        assert len(set(found)) == (len(order) if options[0] == "--sort" else 2)
+
+
+def test_a_table_on_a_terminal_shows_the_most_suspicious_first(samples):
+    command = [sys.executable, "-m", "bladescan", "scan", "samples", "-q"]
+    leader, follower = os.openpty()
+    with subprocess.Popen(command, stdout=follower, cwd=samples.parent, env=os.environ | {"NO_COLOR": "1"}):
+        os.close(follower)
+        shown = b""
+        with contextlib.suppress(OSError):  # a terminal whose other side is gone
+            while part := os.read(leader, 65536):
+                shown += part
+    os.close(leader)
+    scores = [line.split()[1] for line in shown.decode().splitlines()[1:]]
+    assert len(scores) == 5 and scores[-2:] == ["-", "-"]
+    assert [float(s) for s in scores[:3]] == sorted((float(s) for s in scores[:3]), reverse=True)
 
 
 def test_an_empty_folder_or_list_is_incomplete_unless_that_is_allowed(bladescan, tmp_path):

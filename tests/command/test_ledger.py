@@ -152,11 +152,12 @@ def test_a_killed_run_leaves_the_ledger_to_the_next(scan, running):
     assert len(rows(scan().stdout)) == 4
 
 
-@pytest.mark.parametrize("kind", ["text", "database", "newer", "folder", "nowhere", "pipe"])
+@pytest.mark.parametrize("kind", ["text", "database", "newer", "older", "folder", "nowhere", "pipe"])
 def test_a_ledger_that_cannot_be_is_one_line_before_the_scan(scan, pictures, kind):
     path = pictures.parent / "bad"
     known = {
         "newer": "later version",
+        "older": "earlier version",
         "folder": "is a folder",
         "nowhere": "No such file",
         "pipe": "or a pipe",
@@ -168,12 +169,12 @@ def test_a_ledger_that_cannot_be_is_one_line_before_the_scan(scan, pictures, kin
         path.mkdir()
     elif kind == "pipe":
         os.mkfifo(path)
-    elif kind in ("database", "newer"):
+    elif kind in ("database", "newer", "older"):
         with sqlite3.connect(path) as db:
             db.execute("CREATE TABLE entry (x)")
-            if kind == "newer":
+            if kind != "database":
                 db.execute(f"PRAGMA application_id = {KIND.application_id}")
-                db.execute("PRAGMA user_version = 99")
+                db.execute(f"PRAGMA user_version = {99 if kind == 'newer' else 1}")
         db.close()
     before = path.read_bytes() if path.is_file() else None
     done = scan(ledger="nowhere/ledger" if kind == "nowhere" else "bad")

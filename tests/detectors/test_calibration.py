@@ -5,14 +5,12 @@ import pytest
 
 from bladescan.base.errors import DataError, DetectorError, UsageError
 from bladescan.detectors.calibration import (
-    benjamini_hochberg,
     check_calibration,
     clopper_pearson,
     compress_calibration,
     false_alarm_interval,
     false_alarm_threshold,
     hold_out,
-    least_flagged_share,
     needed_photographs,
     p_values,
 )
@@ -101,23 +99,6 @@ def test_clopper_pearson_of_none_and_all_is_its_closed_form():
         clopper_pearson(11, 10)
 
 
-def test_benjamini_hochberg_meets_a_naive_loop():
-    rng = np.random.default_rng(0)
-    for m in (1, 2, 10, 50):
-        p = rng.uniform(size=m) ** 3
-        naive = 0.0
-        for i, value in enumerate(sorted(p), start=1):
-            if value <= i * 0.2 / m:
-                naive = value
-        assert benjamini_hochberg(p, 0.2) == naive
-
-
-def test_benjamini_hochberg_flags_past_a_rank_that_fails():
-    assert benjamini_hochberg([0.09, 0.091, 0.5], 0.15) == 0.091  # 0.09 > 0.05, but 0.091 <= 0.1
-    assert benjamini_hochberg([0.5, 0.9], 0.1) == 0.0
-    assert benjamini_hochberg([], 0.1) == 0.0
-
-
 def test_held_out_groups_are_never_split_and_fill_the_share():
     groups = np.repeat(np.arange(40), np.arange(40) % 5 + 1)
     held = hold_out(len(groups), 0.3, np.random.default_rng(0), groups)
@@ -151,19 +132,3 @@ def test_a_calibration_that_cannot_be_used_is_refused(head, message):
 def test_only_finite_scores_can_be_stored(scores):
     with pytest.raises(ValueError, match="finite"):
         compress_calibration(scores)
-
-
-@pytest.mark.parametrize("n,q", [(9, 0.5), (19, 0.2), (109, 0.1)])
-def test_below_the_least_share_nothing_is_flagged_and_at_it_something_is(n, q):
-    head = CalibratedHead(tuple(float(i) for i in range(n)), n)
-    share, m = least_flagged_share(head, q), 1000
-    assert share == pytest.approx(1 / ((n + 1) * q))
-    for k, flagged in ((int(np.ceil(share * m)), True), (int(np.ceil(share * m)) - 1, False)):
-        scores = np.r_[np.full(k, -1.0), np.full(m - k, float(n))]
-        assert (benjamini_hochberg(p_values(head, scores), q) > 0) == flagged
-
-
-def test_a_discovery_rate_that_can_flag_nothing_is_refused():
-    head = CalibratedHead((0.0, 1.0, 2.0), 3)
-    with pytest.raises(UsageError, match="give at least 0.25, or calibrate on 9 or more"):
-        least_flagged_share(head, 0.1)

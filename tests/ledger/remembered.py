@@ -13,7 +13,16 @@ from bladescan.sources.source import Source, Stamp
 
 ONE, OTHER = VerdictSettings.of({"head": "one-class"}), VerdictSettings.of({"head": "binary"})
 FACE = FaceVerdict(
-    1, FaceBox(0.1, 2, 3, 4, 0.5, ((1.0, 2.0),) * 5, 90), -1e-17, 1 / 3, 0.25, Verdict.AI_GENERATED
+    1,
+    FaceBox(0.1, 2, 3, 4, 0.5, ((1.0, 2.0),) * 5, 90),
+    -1e-17,
+    1 / 3,
+    0.25,
+    Verdict.AI_GENERATED,
+    "one-class",
+    1e-17,
+    -0.1,
+    0.26,
 )
 NAMES = ["a.jpg", "é\n.jpg", "\udcff\udcfe,'.jpg", "s3://bucket/a//b", "=1+1"]
 

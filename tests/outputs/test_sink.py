@@ -27,7 +27,9 @@ from tests import ROOT
 
 NAMES = ("1.0", "d", "ab", "onnx", "cpu", "yunet", "one-class")
 RUN = RunInfo(*NAMES, 0.05, None, -1.5, "2026-01-01T00:00:00Z", "flag", "12")
-FACE = FaceVerdict(0, FaceBox(1, 2.26, 3, 4, 0.9), -1234.56789, None, 0.01, Verdict.AI_GENERATED)
+BOX = FaceBox(1, 2.26, 3, 4, 0.9)
+DECIDED = ("one-class", 1234.56789, 1234.5, 0.0123456789)
+FACE = FaceVerdict(0, BOX, -1234.56789, None, 0.01, Verdict.AI_GENERATED, *DECIDED)
 MARK = Evidence("png-text", "png-text:parameters", "ai-generated", "=a tool", "its own mark")
 SAYS = Provenance("ai-generated", "png-text", "=a tool", "", "absent", (MARK,))
 FLAGGED = ImageRecord(
@@ -39,7 +41,7 @@ SUMMARY = RunSummary(
     2, 1, {"ai-generated": 1}, {"empty": 1}, {"invalid": 1}, {"declared": 1}, 0.5, 3, **COSTS
 )
 RUN_JSON = (
-    '"schema_version":2,"version":"1.0","detector":"d","detector_sha256":"ab","backend":"onnx","device":"cpu",'
+    '"schema_version":3,"version":"1.0","detector":"d","detector_sha256":"ab","backend":"onnx","device":"cpu",'
     '"face_finder":"yunet","head":"one-class","false_alarm":0.05,"fdr":null,"threshold":-1.5,'
     '"started":"2026-01-01T00:00:00Z","declared":"flag","provenance_reader":"12","trust_list":null}'
 )
@@ -50,7 +52,8 @@ IMAGE_JSON = (
     '"where":"png-text:parameters","says":"ai-generated","tool":"=a tool","detail":"its own mark"}],"camera":'
     '{"n_tags":0,"word":"none","has_maker_note":false,"contradictions":[]},'
     '"faces":[{"face":0,"frame":0,"x0":1.0,"y0":2.3,"x1":3.0,"y1":4.0,"rotation":0,"detection_score":0.9,'
-    '"log_likelihood":-1234.57,"p_value":0.01,"p_ai_generated":null,"verdict":"ai-generated"}]}'
+    '"head":"one-class","score":1234.57,"threshold":1234.5,"p_value":0.01,"p_smooth":0.0123457,'
+    '"log_likelihood":-1234.57,"p_ai_generated":null,"verdict":"ai-generated"}]}'
 )
 BROKEN_JSON = (
     '"path":"b","verdict":"unreadable","reason":"empty","detail":"0 bytes","format":null,"width":null,'
@@ -60,21 +63,23 @@ BROKEN_JSON = (
 SUMMARY_JSON = (
     '"n_images":2,"n_faces":1,"verdicts":{"ai-generated":1},"reasons":{"empty":1},"declared":{"invalid":1},'
     '"flagged_by":{"declared":1},"seconds":0.5,"exit_code":3,'
-    '"complete":true,"reason":null,"n_unchanged":0,"n_other_files":0,"bytes_read":7,"images_per_second":4.0,"faces_per_second":2.0,'
+    '"complete":true,"reason":null,"n_unchanged":0,"n_other_files":0,'
+    '"n_below_top":0,"threshold":null,"bytes_read":7,"images_per_second":4.0,"faces_per_second":2.0,'
     '"stage_seconds":{"fetch":0.25}}'
 )
 GOLDEN = {
     "csv": ",".join(COLUMNS)
     + "\na.jpg,ai-generated,,,JPEG,10,20,1,detector+declared,ai-generated,png-text,'=a tool,,absent,"
-    + "0,0,1.0,2.3,3.0,4.0,0,0.9,-1234.57,0.01,,ai-generated,\n"
-    + "b,unreadable,empty,0 bytes,,,,,,,,,,,,,,,,,,,,,,,\n",
+    + "0,0,1.0,2.3,3.0,4.0,0,0.9,ai-generated,one-class,1234.57,1234.5,"
+    + "0.01,0.0123457,-1234.57,,\nb,unreadable,empty,0 bytes" + "," * (len(COLUMNS) - 4) + "\n",
     "jsonl": '{"type":"run",' + RUN_JSON + '\n{"type":"image",' + IMAGE_JSON + '\n{"type":"image",'
     + BROKEN_JSON + '\n{"type":"summary",' + SUMMARY_JSON + "\n",
     "json": '{"run":{' + RUN_JSON + ',\n"images":[\n{' + IMAGE_JSON + ",\n{" + BROKEN_JSON
     + '\n],\n"summary":{' + SUMMARY_JSON + "}\n",
-    "table": "verdict       log-likelihood  p-value   P(AI)    path\n"
-    "ai-generated        -1234.57  0.01      -        a.jpg  (declared ai-generated: png-text, =a tool)\n"
-    "unreadable                 -  -         -        b  (empty: 0 bytes)\n",
+    "table": "verdict       score     threshold  p-value   P(AI)     path\n"
+    "ai-generated  1234.57   1234.5     0.01      -         a.jpg"
+    "  (declared ai-generated: png-text, =a tool)\n"
+    "unreadable    -         -          -         -         b  (empty: 0 bytes)\n",
 }  # fmt: skip
 
 
@@ -152,22 +157,34 @@ def test_text_that_a_spreadsheet_would_run_is_made_harmless_and_numbers_stay(sta
 
 @pytest.mark.parametrize("number", [-1e300, 1234567.8, 1e-9, -0.0, 123456789012345678.0])
 def test_a_number_is_the_same_text_in_csv_and_json(number):
-    face = FaceVerdict(0, None, number, 0.12345678, 1 / 3, Verdict.PHOTOGRAPHIC)
-    record = ImageRecord("a", Verdict.PHOTOGRAPHIC, faces=(face,))
+    face = FaceVerdict(
+        0, None, number, 0.12345678, 1 / 3, Verdict.NOT_FLAGGED, "one-class", -number, None, number
+    )
+    record = ImageRecord("a", Verdict.NOT_FLAGGED, faces=(face,))
     (row,) = csv_rows(written("csv", record))
     (parsed,) = json.loads(written("json", record), parse_float=str)["images"][0]["faces"]
-    for column in ("log_likelihood", "p_value", "p_ai_generated"):
+    for column in ("log_likelihood", "p_value", "p_ai_generated", "score", "p_smooth"):
         assert row[column] == parsed[column]
     assert math.isclose(float(row["log_likelihood"]), number, rel_tol=5e-6)
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_is_left_out(number):
-    face = FaceVerdict(0, FaceBox(number, 0, 1, 1, number), number, number, number, Verdict.PHOTOGRAPHIC)
-    (parsed,) = json.loads(written("json", ImageRecord("a", Verdict.PHOTOGRAPHIC, faces=(face,))))["images"][
-        0
-    ]["faces"]
-    assert [parsed[c] for c in ("x0", "detection_score", "log_likelihood", "p_value")] == [None] * 4
+    box, values = FaceBox(number, 0, 1, 1, number), (number,) * 3
+    face = FaceVerdict(0, box, *values, Verdict.NOT_FLAGGED, "one-class", *values)
+    record = ImageRecord("a", Verdict.NOT_FLAGGED, faces=(face,))
+    (parsed,) = json.loads(written("json", record))["images"][0]["faces"]
+    names = ("x0", "detection_score", "log_likelihood", "p_value", "score", "threshold", "p_smooth")
+    assert [parsed[name] for name in names] == [None] * 7
+
+
+@pytest.mark.parametrize("score,shown", [(1.00000049, 1.0), (1.0000005001, 1.0000005001), (2.0000049, 2.0)])
+def test_a_rounded_score_stays_on_its_side_of_the_threshold(score, shown):
+    threshold = 1.0000005
+    face = replace(FACE, score=score, threshold=threshold)
+    (parsed,) = json.loads(written("json", replace(FLAGGED, faces=(face,))))["images"][0]["faces"]
+    assert (parsed["score"], parsed["threshold"]) == (shown, threshold)
+    assert (parsed["score"] > parsed["threshold"]) == (score > threshold)
 
 
 def test_parquet_holds_the_rows_of_the_csv_with_types_run_and_summary(tmp_path):
@@ -299,7 +316,7 @@ def test_a_row_is_out_before_the_next_is_made():
     with open(writer, "wb") as stream, open(reader, "rb", buffering=0) as out:
         sink = open_sink(None, "csv", RUN, stream=stream)
         sink.write(BROKEN)
-        assert out.read(4096).endswith(b"b,unreadable,empty,0 bytes,,,,,,,,,,,,,,,,,,,,,,,\n")
+        assert out.read(4096).endswith(b"b,unreadable,empty,0 bytes" + b"," * (len(COLUMNS) - 4) + b"\n")
 
 
 def test_a_killed_process_leaves_the_old_file(tmp_path):

@@ -21,7 +21,7 @@ from bladescan.detectors.manifest import CalibratedHead, EncoderSpec, Manifest
 from bladescan.images.limits import Limits
 from bladescan.runtimes.registry import default_detector
 from bladescan.scanning.decoder_process import DecoderSettings
-from bladescan.scanning.judging import choose_head, declares, judge_again, judge_image
+from bladescan.scanning.judging import Judge, choose_head, declares, judge_image
 from bladescan.scanning.pipeline import Pipeline, ScanSettings
 from bladescan.scanning.scanner import Scanner, ScanOptions
 from bladescan.scanning.workers import chunks, scan_in_processes
@@ -172,25 +172,28 @@ def test_limits_reach_the_decoder(settings, folder):
     assert record.reason is Reason.TOO_MANY_PIXELS
 
 
+JUDGE = Judge("one-class", CalibratedHead(tuple(float(i) for i in range(99)), 99), 0.05)
+
+
 def face(p_value: float, verdict: Verdict) -> FaceVerdict:
-    return FaceVerdict(0, None, -1.0, None, p_value, verdict)
+    return FaceVerdict(0, None, -1.0, None, p_value, verdict, "one-class", 1.0, None, p_value)
 
 
 def test_an_image_is_ai_generated_if_any_face_is():
-    plain, flagged = face(0.5, Verdict.PHOTOGRAPHIC), face(0.01, Verdict.AI_GENERATED)
+    plain, flagged = face(0.5, Verdict.NOT_FLAGGED), face(0.01, Verdict.AI_GENERATED)
     verdicts = [
         judge_image(ImageRecord("x", Verdict.NO_FACE, faces=faces), declares=False).verdict
         for faces in ((), (plain, plain), (plain, flagged))
     ]
-    assert verdicts == [Verdict.NO_FACE, Verdict.PHOTOGRAPHIC, Verdict.AI_GENERATED]
+    assert verdicts == [Verdict.NO_FACE, Verdict.NOT_FLAGGED, Verdict.AI_GENERATED]
 
 
 @pytest.mark.parametrize("p,by", [(0.5, "declared"), (0.01, "detector+declared")])
 def test_an_image_that_declares_itself_is_ai_generated_and_its_faces_keep_their_verdicts(p, by):
-    faces = (face(p, Verdict.AI_GENERATED if p <= 0.05 else Verdict.PHOTOGRAPHIC),)
+    faces = (face(p, Verdict.AI_GENERATED if p <= 0.05 else Verdict.NOT_FLAGGED),)
     record = judge_image(ImageRecord("x", Verdict.NO_FACE, faces=faces), declares=True)
     assert (record.verdict, record.flagged_by.value, record.faces) == (Verdict.AI_GENERATED, by, faces)
-    again = judge_again(record, 0.001)
+    again = replace(JUDGE, rate=0.001).again(record)
     assert (again.verdict, again.flagged_by) == (Verdict.AI_GENERATED, FlaggedBy.DECLARED)
 
 
@@ -203,13 +206,13 @@ def test_only_what_says_that_it_is_generated_declares_it(word):
 def test_judging_again_flags_at_or_below_the_threshold():
     record = ImageRecord(
         "x",
-        Verdict.PHOTOGRAPHIC,
-        faces=(face(0.02, Verdict.PHOTOGRAPHIC), face(0.2, Verdict.PHOTOGRAPHIC)),
+        Verdict.NOT_FLAGGED,
+        faces=(face(0.02, Verdict.NOT_FLAGGED), face(0.2, Verdict.NOT_FLAGGED)),
     )
-    again = judge_again(record, 0.02)
-    assert [f.verdict for f in again.faces] == [Verdict.AI_GENERATED, Verdict.PHOTOGRAPHIC]
+    again = replace(JUDGE, rate=0.02).again(record)
+    assert [f.verdict for f in again.faces] == [Verdict.AI_GENERATED, Verdict.NOT_FLAGGED]
     assert again.verdict is Verdict.AI_GENERATED
-    assert judge_again(again, 0.0).verdict is Verdict.PHOTOGRAPHIC
+    assert replace(JUDGE, rate=0.0).again(again).verdict is Verdict.NOT_FLAGGED
 
 
 def test_a_head_that_the_detector_lacks_is_an_error():
@@ -259,7 +262,7 @@ def test_workers_draw_only_so_far_ahead_of_a_slow_reader(settings):
 
 
 def test_a_source_whose_record_is_known_is_not_read_and_keeps_its_place(tmp_path, settings):
-    known = ImageRecord(str(tmp_path / "gone.jpg"), Verdict.PHOTOGRAPHIC)
+    known = ImageRecord(str(tmp_path / "gone.jpg"), Verdict.NOT_FLAGGED)
     sources = [
         Source(str(tmp_path / "a.jpg")),
         Source(known.source, known=known),

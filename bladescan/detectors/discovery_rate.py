@@ -1,0 +1,62 @@
+"""Flagging a batch by its false-discovery rate: p-values in, the p-value that decides out."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bladescan.base.errors import UsageError
+from bladescan.detectors.calibration import check_rate, needed_photographs
+from bladescan.detectors.manifest import CalibratedHead
+
+
+def benjamini_hochberg(p_values: ArrayLike, q: float) -> float:
+    """Compute the p-value at or below which images are flagged at false-discovery rate ``q``.
+
+    Args:
+        p_values: of the batch, ``[m]``; m may be 0.
+        q: accepted share of photographs among the flagged, in (0, 1).
+
+    Returns:
+        The largest p at rank i with p <= i q / m, or 0.0 (below every p-value) if there is none.
+
+    Raises:
+        UsageError: ``q`` is out of range.
+
+    References:
+        Benjamini and Hochberg, J. R. Stat. Soc. B 57 (1995), 289-300.
+    """
+    check_rate(q, "false-discovery rate")
+    ordered = np.sort(np.asarray(p_values, np.float64))
+    below = np.flatnonzero(ordered <= q * np.arange(1, len(ordered) + 1) / max(len(ordered), 1))
+    return float(ordered[below[-1]]) if len(below) else 0.0
+
+
+def least_flagged_share(head: CalibratedHead, q: float) -> float:
+    r"""Compute the share of a batch below which a false-discovery rate can flag nothing.
+
+    The least p-value is 1 / (n + 1), so with k faces of m at that value, Benjamini and Hochberg flag them
+    only if
+
+    .. math:: \frac{1}{n + 1} \le \frac{k q}{m} \iff \frac{k}{m} \ge \frac{1}{(n + 1) q}
+
+    Args:
+        head: whose ``n_held_out`` is n.
+        q: accepted share of photographs among the flagged, in (0, 1).
+
+    Returns:
+        The least k / m.
+
+    Raises:
+        UsageError: ``q`` is out of range, or so small that even a batch of AI-generated faces alone could
+            not be flagged.
+    """
+    check_rate(q, "false-discovery rate")
+    share = 1.0 / ((head.n_held_out + 1.0) * q)
+    if share > 1.0:
+        raise UsageError(
+            f"a false-discovery rate of {q:g} can flag nothing with {head.n_held_out} held-out photographs: "
+            f"give at least {1.0 / (head.n_held_out + 1.0):.2g}, or calibrate on {needed_photographs(q)} "
+            "or more"
+        )
+    return share
