@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+from bladescan.images.tiff_directories import directories
+
 MAX_LISTED_FRAMES = 100_000
 """Frames or pages of a file that is opened; to count more than these takes seconds."""
 
+_PIXEL_PLACES = ((273, 279), (324, 325))
+"""Tags of offsets and lengths, of strips and of tiles."""
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
 
 
@@ -22,21 +26,8 @@ def iso_media_format(data: bytes) -> str | None:
             return "AVIF"
         if brand in _HEIF_BRANDS:
             return "HEIF"
-    names = {b"mif1": "HEIF", b"msf1": "HEIF", b"crx ": "CR3"}
+    names = {b"mif1": "HEIF", b"msf1": "HEIF", b"crx ": "camera raw (CR3)"}
     return names.get(brands[0])
-
-
-def iso_media_ends_early(data: bytes) -> bool:
-    """Tell whether the last box of an AVIF or HEIF reaches past the end of the file."""
-    pos = 0
-    while pos + 8 <= len(data):
-        size = int.from_bytes(data[pos : pos + 4], "big")
-        if size == 1:
-            size = int.from_bytes(data[pos + 8 : pos + 16], "big")
-        if size < 8:  # 0 reaches to the end of the file; less than a header is damage
-            return False
-        pos += size
-    return pos != len(data)
 
 
 def webp_ends_early(data: bytes) -> bool:
@@ -47,16 +38,6 @@ def webp_ends_early(data: bytes) -> bool:
 def gif_ends_early(data: bytes) -> bool:
     """Tell whether a GIF lacks its end mark."""
     return not walk_gif(data)[1]
-
-
-def jpeg_ends_early(data: bytes) -> bool:
-    """Tell whether a JPEG lacks its end mark."""
-    return b"\xff\xd9" not in data[-1024:]
-
-
-def png_ends_early(data: bytes) -> bool:
-    """Tell whether a PNG lacks its last chunk."""
-    return b"IEND" not in data[-1024:]
 
 
 def walk_gif(data: bytes) -> tuple[int, bool]:
@@ -97,6 +78,19 @@ def walk_tiff(data: bytes) -> tuple[int, bool]:
             return len(seen), False
         pos = int.from_bytes(data[pos : pos + n_next], order)
     return len(seen), True
+
+
+def tiff_ends_early(data: bytes) -> bool:
+    """Tell whether a directory of a TIFF, or pixels that one names, lie past its end."""
+    tags = frozenset(tag for pair in _PIXEL_PLACES for tag in pair)
+    for page in directories(data, tags):
+        if page.depth == 0 and not page.is_whole:
+            return True
+        for starts, lengths in _PIXEL_PLACES:
+            places = zip(page.fields.get(starts, ()), page.fields.get(lengths, ()), strict=False)
+            if page.depth == 0 and any(start + length > len(data) for start, length in places):
+                return True
+    return False
 
 
 def _gif_table_bytes(flags: bytes) -> int:

@@ -7,7 +7,6 @@ die. ``docs/formats.md`` states every rule.
 
 from __future__ import annotations
 
-import io
 import logging
 import warnings
 from collections.abc import Iterator
@@ -16,13 +15,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from bladescan.base.errors import ImageError
 from bladescan.base.records import Reason
 from bladescan.images.colour import to_rgb
 from bladescan.images.formats import allowed_format, count_frames, ends_early, facts_of
+from bladescan.images.jpeg_markers import count_scans
 from bladescan.images.limits import Limits, check_bytes, check_not_empty
+from bladescan.images.opening import open_image, orientation_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,29 +74,18 @@ def decode_image(data: bytes, limits: Limits) -> DecodedImage:
     check_bytes(len(data), limits.max_bytes)
     kind = allowed_format(data, limits.formats)
     with _pillow_edge(kind, data):
-        image = Image.open(io.BytesIO(data), formats=(kind,))
+        image = open_image(kind, data)
         _check_size(image, limits)
         _check_scans(image, data, limits)
         n_frames = count_frames(image, data)
         indices = _frames_to_look_at(image, n_frames, limits)
-        orientation = 1
-        first = to_rgb(_loaded(image))
-        if not facts_of(image.format).is_turned_upright:
-            # After loading, because in a PNG the tag may follow the pixels.
-            orientation = _orientation(image)
-            first = _orient(first, orientation)
-        first = _apart(first, image, indices)
-    pictures = _pictures(image, data, first, indices, orientation, limits)
+        first = _apart(_upright(image), image, indices)
+    pictures = _pictures(image, data, first, indices, limits)
     return DecodedImage(image.format or kind, first.width, first.height, n_frames, pictures)
 
 
 def _pictures(
-    image: ImageFile,
-    data: bytes,
-    first: Image.Image,
-    indices: list[int],
-    orientation: int,
-    limits: Limits,
+    image: ImageFile, data: bytes, first: Image.Image, indices: list[int], limits: Limits
 ) -> Iterator[tuple[int, Image.Image]]:
     yield indices[0], first
     del first  # not kept while the others are decoded
@@ -103,13 +93,18 @@ def _pictures(
         with _pillow_edge(image.format or "", data, frame=index):
             image.seek(index)
             _check_pixels(*image.size, limits)
-            picture = _apart(_orient(to_rgb(_loaded(image)), orientation), image, indices)
+            picture = _apart(_upright(image), image, indices)
         yield index, picture
 
 
-def _loaded(image: ImageFile) -> ImageFile:
+def _upright(image: ImageFile) -> Image.Image:
+    """Decode the present frame, make it RGB, and turn it upright."""
     image.load()
-    return image
+    picture = to_rgb(image)
+    if facts_of(image.format).is_turned_upright:
+        return picture
+    method = _TRANSPOSE.get(orientation_of(image))
+    return picture if method is None else picture.transpose(method)
 
 
 def _apart(picture: Image.Image, image: ImageFile, indices: list[int]) -> Image.Image:
@@ -161,8 +156,9 @@ def _check_scans(image: ImageFile, data: bytes, limits: Limits) -> None:
     """Refuse a JPEG that goes over its pixels too often: a few bytes suffice for thousands of scans."""
     if image.format not in ("JPEG", "MPO"):
         return
-    n_scans = data.count(b"\xff\xda")  # includes the scans of its previews, which are few
-    if n_scans * max(image.width * image.height, 1 << 16) > MAX_SCANS * limits.max_pixels:
+    affordable = MAX_SCANS * limits.max_pixels // max(image.width * image.height, 1 << 16)
+    n_scans = count_scans(data, affordable)
+    if n_scans > affordable:
         raise ImageError(
             Reason.TOO_MANY_PIXELS, f"JPEG: {n_scans} scans of {image.width} x {image.height} pixels"
         )
@@ -201,20 +197,3 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-
-def _orientation(image: ImageFile) -> int:
-    """Read the EXIF orientation, 1 to 8; 1 if there is none or it cannot be read.
-
-    For AVIF, Pillow reports the container's rotation here, so that is applied once too.
-    """
-    try:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
-        return int(value) if value in _TRANSPOSE else 1
-    except Exception:  # broken metadata must not lose a readable picture
-        return 1
-
-
-def _orient(image: Image.Image, orientation: int) -> Image.Image:
-    method = _TRANSPOSE.get(orientation)
-    return image if method is None else image.transpose(method)

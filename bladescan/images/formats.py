@@ -16,17 +16,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bladescan.base.errors import ImageError
 from bladescan.base.records import Reason
+from bladescan.images.bmp_header import bmp_variant
+from bladescan.images.camera_raw import camera_raw
 from bladescan.images.containers import (
     MAX_LISTED_FRAMES,
     gif_ends_early,
-    iso_media_ends_early,
     iso_media_format,
-    jpeg_ends_early,
-    png_ends_early,
+    tiff_ends_early,
     walk_gif,
     walk_tiff,
     webp_ends_early,
 )
+from bladescan.images.iso_boxes import iso_media_ends_early
+from bladescan.images.jpeg_markers import jpeg_ends_early, jpeg_variant
+from bladescan.images.png_chunks import png_ends_early, png_variant
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -41,6 +44,7 @@ class ImageFormat(NamedTuple):
         on_request: opened only if the user asks for it.
         ends_early: tells whether bytes are missing, by the container alone; None if it cannot say.
         walk_frames: counts frames or pages, and tells whether their list is whole; None to ask Pillow.
+        variant: names the kind of file of this format that is never opened; None for one that is.
         is_turned_upright: by the decoder itself.
         first_picture_only: further pictures in the file are previews or other views.
         pages_stand_alone: a page can be decoded without those before it.
@@ -52,6 +56,7 @@ class ImageFormat(NamedTuple):
     on_request: bool = False
     ends_early: Callable[[bytes], bool] | None = None
     walk_frames: Callable[[bytes], tuple[int, bool]] | None = None
+    variant: Callable[[bytes], str | None] | None = None
     is_turned_upright: bool = False
     first_picture_only: bool = False
     pages_stand_alone: bool = False
@@ -60,7 +65,7 @@ class ImageFormat(NamedTuple):
 
 IMAGE_FORMATS: dict[str, ImageFormat] = {
     "AVIF": ImageFormat("avif avifs", ends_early=iso_media_ends_early, exif_by_pillow=True),
-    "BMP": ImageFormat("bmp dib", (b"BM",)),
+    "BMP": ImageFormat("bmp dib", (b"BM",), variant=bmp_variant),
     "GIF": ImageFormat("gif", (b"GIF87a", b"GIF89a"), ends_early=gif_ends_early, walk_frames=walk_gif),
     "HEIF": ImageFormat(
         "heic heics heif heifs hif",
@@ -70,18 +75,29 @@ IMAGE_FORMATS: dict[str, ImageFormat] = {
         exif_by_pillow=True,
     ),
     "JPEG": ImageFormat(
-        "jpg jpeg jpe jfif jif mpo", (b"\xff\xd8\xff",), ends_early=jpeg_ends_early, first_picture_only=True
+        "jpg jpeg jpe jfif jif mpo",
+        (b"\xff\xd8\xff",),
+        ends_early=jpeg_ends_early,
+        variant=jpeg_variant,
+        first_picture_only=True,
     ),
     "JPEG2000": ImageFormat(
         "jp2 j2k j2c jpc jpf jpx", (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"), on_request=True
     ),
-    "PNG": ImageFormat("png apng", (b"\x89PNG\r\n\x1a\n",), ends_early=png_ends_early, exif_by_pillow=True),
+    "PNG": ImageFormat(
+        "png apng",
+        (b"\x89PNG\r\n\x1a\n",),
+        ends_early=png_ends_early,
+        variant=png_variant,
+        exif_by_pillow=True,
+    ),
     "PPM": ImageFormat("ppm pgm pbm pnm pfm"),
     "TIFF": ImageFormat(
         "tif tiff",
         (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+        ends_early=tiff_ends_early,
         walk_frames=walk_tiff,
-        is_turned_upright=True,
+        variant=camera_raw,
         pages_stand_alone=True,
     ),
     "WEBP": ImageFormat("webp", ends_early=webp_ends_early, exif_by_pillow=True),
@@ -120,9 +136,19 @@ _NEVER_OPENED: tuple[tuple[bytes, str], ...] = (
     (b"\x59\xa6\x6a\x95", "Sun raster"),
     (b"\x01\xda\0", "SGI"),
     (b"\x01\xda\1", "SGI"),
-    (b"IIRO", "ORF"),
-    (b"IIU\0", "RW2"),
-    (b"FUJIFILMCCD-RAW", "RAF"),
+    (b"II\xbc\1", "JPEG XR"),
+    (b"IIRO", "camera raw (ORF)"),
+    (b"IIRS", "camera raw (ORF)"),
+    (b"MMOR", "camera raw (ORF)"),
+    (b"IIU\0", "camera raw (RW2)"),
+    (b"FUJIFILMCCD-RAW", "camera raw (RAF)"),
+    (b"FOVb", "camera raw (X3F)"),
+    (b"\0MRM", "camera raw (MRW)"),
+    (b"II\x1a\0\0\0HEAPCCDR", "camera raw (CRW)"),
+    (b"ARRI\x12\x34\x56\x78", "camera raw (ARI)"),
+    (b"\x8aMNG\r\n\x1a\n", "MNG"),
+    (b"\x8bJNG\r\n\x1a\n", "JNG"),
+    (b"PF\n", "PFM in colour"),
     (b"<svg", "SVG"),
 )
 _NEVER_OPENED_SUFFIXES = (
@@ -187,6 +213,10 @@ def allowed_format(data: bytes, formats: frozenset[str]) -> str:
     if kind not in formats:
         allowed = ", ".join(sorted(formats))
         raise ImageError(Reason.FORMAT_NOT_ALLOWED, f"{kind} is not opened; allowed: {allowed}")
+    variant = IMAGE_FORMATS[kind].variant
+    what = None if variant is None else variant(data)
+    if what is not None:
+        raise ImageError(Reason.FORMAT_NOT_ALLOWED, f"{what} is not opened")
     if kind == "HEIF" and not register_heif():
         raise ImageError(Reason.FORMAT_NOT_ALLOWED, "HEIF needs pillow-heif: pip install 'bladescan[heif]'")
     return kind
