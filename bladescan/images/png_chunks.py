@@ -20,7 +20,7 @@ _FOR_PILLOW = frozenset({b"tRNS"}) | _CARRY_PIXELS
 _COLOUR = frozenset({b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM"})
 _TEXT = frozenset({b"tEXt", b"zTXt"})
 _EXIF_TEXT = (b"Raw profile type exif\0", b"Raw profile type APP1\0")
-_MAX_INFLATED = 16_000_000
+_MAX_INFLATED = 4_000_000
 
 
 class CleanPng(NamedTuple):
