@@ -73,9 +73,11 @@ def directories(data: bytes, wanted: frozenset[int]) -> Iterator[ImageDirectory]
         waiting += [(each, depth + 1) for each in reversed(below[:MAX_DIRECTORIES])]
 
 
-def _read(data: bytes, at: int, form: _Widths, wanted: frozenset[int], depth: int) -> tuple[ImageDirectory, int]:
+def _read(
+    data: bytes, at: int, form: _Widths, wanted: frozenset[int], depth: int
+) -> tuple[ImageDirectory, int]:
     """Read one directory, and where the next one begins."""
-    order: str = form.order
+    order = form.order
     n_entries = int.from_bytes(data[at : at + form.n_count], "little" if order == "<" else "big")
     first, end = at + form.n_count, at + form.n_count + form.n_entry * n_entries
     fields: dict[int, tuple[int, ...]] = {}
