@@ -10,6 +10,9 @@ MOST_BYTES = 60_000_000
 NEEDED = (
     "bladescan/command/app.py",
     "bladescan/py.typed",
+    "bladescan/reviewing/page/review.html.jinja",
+    "bladescan/reviewing/page/review.js",
+    "bladescan/reviewing/page/shell.css",
     "bladescan/detectors/default.onnx",
     "bladescan/detectors/default.safetensors",
     "bladescan/detectors/MODEL_CARD.md",

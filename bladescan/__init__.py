@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from bladescan.heads.detector import Detector, load_detector, save_detector
     from bladescan.images.limits import Limits
     from bladescan.outputs.run import RunInfo, RunSummary
+    from bladescan.reviewing.review import ReviewCounts, ReviewOptions, write_review
     from bladescan.runtimes.backend import (
         Backend,
         BackendPlugin,
@@ -92,6 +93,7 @@ _ROOMS = {
     "heads.detector": "Detector load_detector save_detector",
     "images.limits": "Limits",
     "outputs.run": "RunInfo RunSummary",
+    "reviewing.review": "ReviewCounts ReviewOptions write_review",
     "runtimes.backend": "Backend BackendPlugin BackendSettings BackendStatus PendingScores",
     "runtimes.registry": "OpenedDetector open_detector",
     "scanning.declarations": "ProvenanceOptions",
@@ -158,6 +160,8 @@ __all__ = [
     "Reason",
     "Recipe",
     "RecipeError",
+    "ReviewCounts",
+    "ReviewOptions",
     "RunInfo",
     "RunSummary",
     "ScanOptions",
@@ -185,6 +189,7 @@ __all__ = [
     "save_evaluation",
     "scan",
     "train",
+    "write_review",
 ]
 
 

@@ -25,6 +25,7 @@ from bladescan.command import (
     inspect,
     ledger,
     photographs,
+    report,
     train,
 )
 from bladescan.command import scan as scan_command
@@ -134,6 +135,7 @@ def bladescan(
 LEARN = "Learn"
 COMMANDS: dict[str, tuple[Callable[..., None], str | None]] = {
     "scan": (scan_command.scan, None),
+    "report": (report.report, None),
     "inspect": (inspect.inspect, None),
     "info": (info.info, None),
     "backends": (info.backends, None),

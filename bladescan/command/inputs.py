@@ -13,8 +13,11 @@ from bladescan.base.text import printable
 from bladescan.command.guard import is_closed
 
 if TYPE_CHECKING:
+    from bladescan.images.limits import Limits
     from bladescan.sources.query import SourceQuery
     from bladescan.sources.source import Source
+
+_UNITS = {"K": 10**3, "M": 10**6, "G": 10**9}
 
 
 def source_query(
@@ -99,6 +102,34 @@ def calibrated_detector(detector: Path | None, output: Path) -> Path:
         raise UsageError(f"--output {output}: expected a name that ends in {path.suffix}, like {path.name}")
     check_output(output, suffix)
     return path
+
+
+def image_limits(max_bytes: str, max_pixels: str, max_frames: int = 8) -> Limits:
+    """Read the limits of images, of which two are numbers such as ``100M``.
+
+    Raises:
+        UsageError: one of them is no such number.
+    """
+    from bladescan.images.limits import Limits
+
+    return Limits(
+        max_bytes=_number(max_bytes, "--max-bytes"),
+        max_pixels=_number(max_pixels, "--max-pixels"),
+        max_frames=max_frames,
+    )
+
+
+def _number(text: str, option: str) -> int:
+    """Read a count with an optional suffix K, M or G (thousands)."""
+    digits = text.upper().removesuffix("B")
+    factor = _UNITS.get(digits[-1:], 1)
+    try:
+        number = int(float(digits[:-1] if digits[-1:] in _UNITS else digits) * factor)
+    except (ValueError, OverflowError):
+        number = 0
+    if number < 1:
+        raise UsageError(f"{option} {text!r}: expected a positive number such as 500K, 100M or 2G")
+    return number
 
 
 def check_rate(rate: float) -> float:

@@ -148,6 +148,15 @@ Format = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+Report = Annotated[
+    Path | None,
+    Option(
+        metavar="PAGE",
+        help="When the scan is done, make a page for people to look at: a file (.html), or a new folder for "
+        "more than 5,000 faces. See `bladescan report`.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Resume = Annotated[
     bool,
     Option("--resume", help="Continue a killed scan that had the same output.", rich_help_panel=OUTPUT),

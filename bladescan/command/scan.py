@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import typer
 
 import bladescan
@@ -9,9 +11,7 @@ from bladescan.base.errors import OutputError, UnknownNameError, UsageError
 from bladescan.base.exit_codes import ExitRule
 from bladescan.command import options as o
 from bladescan.command.guard import end_json_lines, guarded, is_closed
-from bladescan.command.inputs import check_apart, raw_stdin, source_query
-
-_UNITS = {"K": 10**3, "M": 10**6, "G": 10**9}
+from bladescan.command.inputs import check_apart, image_limits, raw_stdin, source_query
 
 
 @guarded
@@ -35,6 +35,7 @@ def scan(
     min_face: o.MinFace = 32,
     output: o.Output = None,
     format: o.Format = "auto",
+    report: o.Report = None,
     resume: o.Resume = False,
     ledger: o.LedgerFile = None,
     show: o.Show = "all",
@@ -68,13 +69,19 @@ def scan(
     Example: `bladescan scan uploads/ -o verdicts.csv`
     """
     from bladescan.command.scan_listeners import command_listener
+    from bladescan.command.scan_report import ScanReport
 
     asked = bladescan.ScanOptions(
         model=model,
         backend=backend,
         decision=bladescan.Decision(head, false_alarm, fdr),
         runtime=bladescan.BackendSettings(device, precision=precision),
-        decoder=_decoder(faces, min_face, max_bytes, max_pixels, max_frames, timeout),
+        decoder=bladescan.DecoderSettings(
+            faces=faces,
+            min_face=min_face,
+            limits=image_limits(max_bytes, max_pixels, max_frames),
+            timeout_s=timeout,
+        ),
         provenance=bladescan.ProvenanceOptions(declared, trust_list, prompts),
         batch_size=batch_size,
         n_workers=workers,
@@ -96,12 +103,17 @@ def scan(
         ledger,
         metrics,
     )
-    check_apart(model=model, output=output, ledger=ledger, metrics=metrics)
+    check_apart(model=model, output=output, ledger=ledger, metrics=metrics, report=report)
     where = bladescan.OutputOptions(output, format, resume, ledger, show, sort, top)
     listener = command_listener(output, metrics, quiet=quiet)
     if is_closed(1) and output in (None, "-"):
         raise OutputError("standard output is closed: use -o FILE")
-    summary = bladescan.run_scan(asked, query, where, listener, stdin=raw_stdin())
+    page = None if report is None else ScanReport(report, model, output)
+    with page or nullcontext():
+        heard = listener if page is None else bladescan.Listeners(listener, page)
+        summary = bladescan.run_scan(asked, query, where, heard, stdin=raw_stdin())
+        if page is not None:
+            page.write(asked, quiet=quiet)
     if not summary.complete:
         end_json_lines(summary.exit_code, summary.reason or "")
     raise typer.Exit(summary.exit_code)
@@ -115,28 +127,3 @@ def _exit_rule(fail_on: str, allow_empty: bool) -> ExitRule:
     if "none" in words and len(words) > 1:
         raise UsageError(f"--fail-on {fail_on}: none excludes the others")
     return ExitRule("flagged" in words, "unreadable" in words, allow_empty)
-
-
-def _decoder(
-    faces: str, min_face: int, max_bytes: str, max_pixels: str, max_frames: int, timeout: float
-) -> bladescan.DecoderSettings:
-
-    limits = bladescan.Limits(
-        max_bytes=_number(max_bytes, "--max-bytes"),
-        max_pixels=_number(max_pixels, "--max-pixels"),
-        max_frames=max_frames,
-    )
-    return bladescan.DecoderSettings(faces=faces, min_face=min_face, limits=limits, timeout_s=timeout)
-
-
-def _number(text: str, option: str) -> int:
-    """Read a count with an optional suffix K, M or G (thousands)."""
-    digits = text.upper().removesuffix("B")
-    factor = _UNITS.get(digits[-1:], 1)
-    try:
-        number = int(float(digits[:-1] if digits[-1:] in _UNITS else digits) * factor)
-    except (ValueError, OverflowError):
-        number = 0
-    if number < 1:
-        raise UsageError(f"{option} {text!r}: expected a positive number such as 500K, 100M or 2G")
-    return number

@@ -1,0 +1,3 @@
+"""What the tests of pages share."""
+
+from tests.browser import browser, shown  # noqa: F401
