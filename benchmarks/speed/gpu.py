@@ -107,16 +107,20 @@ def measure_agreement(room: Room) -> Figures:
     missing: dict[str, str] = {}
     crops = faces(room.scratch, room.asked.faces)
     with backends(room.asked, room.scratch, missing) as opened:
-        return {"faces": len(crops), "rows": agreement(opened, crops, room.has_time), "missing": missing}
+        return {
+            "faces": len(crops),
+            "rows": agreement(opened, crops, room.has_time, missing),
+            "missing": missing,
+        }
 
 
 def measure_computing(room: Room) -> Figures:
-    return computing_rates(room.asked, room.has_time)
+    return computing_rates(room.asked, room.has_time)._asdict()
 
 
 def measure_backends(room: Room) -> Figures:
     with backends(room.asked, room.scratch, {}) as opened:
-        return rates(room.asked, opened, room.has_time)
+        return rates(room.asked, opened, room.has_time)._asdict()
 
 
 def measure_scans(room: Room) -> Figures:
@@ -176,11 +180,13 @@ def show_agreement(found: Figures) -> str:
 
 
 def show_rates(found: Figures) -> str:
-    batches = list(dict.fromkeys(n for rate in found.values() for n in rate))
+    rates_of = found["per_second"]
+    batches = list(dict.fromkeys(n for rate in rates_of.values() for n in rate))
     rows = [
-        [name, *(f"{rate[n]:,.0f}" if n in rate else "-" for n in batches)] for name, rate in found.items()
+        [name, *(f"{rate[n]:,.0f}" if n in rate else "-" for n in batches)] for name, rate in rates_of.items()
     ]
-    return "Crops a second.\n\n" + table(["way", *(f"batch {n}" for n in batches)], rows)
+    measured = table(["way", *(f"batch {n}" for n in batches)], rows)
+    return "\n\n".join(["Crops a second.", measured, *(f"{k}: {why}" for k, why in found["failed"].items())])
 
 
 def show_scans(found: Figures) -> str:
@@ -234,7 +240,7 @@ def run(asked: argparse.Namespace, parts: Sequence[Part] = PARTS) -> dict[str, A
     asked.output.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + 60 * asked.minutes
     found: dict[str, Any] = {}
-    owed = 1.0
+    owed = sum(part.share for part in parts)
     for part in parts:
         left = max(0.0, end - time.monotonic())
         say(f"{part.name}, {left:.0f} s left")

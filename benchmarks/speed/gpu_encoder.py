@@ -67,19 +67,39 @@ def layouts(device: str) -> list[Layout]:
     return sorted((Layout(*each) for each in found), key=lambda each: -each.graph - each.channels_last)
 
 
-def computing_rates(asked: argparse.Namespace, has_time: HasTime) -> dict[str, dict[str, float]]:
-    """Crops a second of every layout by the size of a batch, crops and results on the device."""
-    per_second: dict[str, dict[str, float]] = {}
+class Rates(NamedTuple):
+    """What was measured.
+
+    Attributes:
+        per_second: crops, by way and by the size of a batch.
+        failed: why another way gave nothing.
+    """
+
+    per_second: dict[str, dict[str, float]]
+    failed: dict[str, str]
+
+    def take(self, name: str, n: int, measure: Callable[[], float]) -> None:
+        """Measure a way; one that fails leaves the others their time."""
+        try:
+            self.per_second.setdefault(name, {})[str(n)] = measure()
+        except (RuntimeError, BladescanError) as exc:
+            self.failed[f"{name}, batch {n}"] = str(exc)
+
+
+def computing_rates(asked: argparse.Namespace, has_time: HasTime) -> Rates:
+    """Crops a second of every layout, crops and results on the device."""
+    found = Rates({}, {})
     for n, layout in product(asked.batches, layouts(asked.device)):
-        if not has_time():
-            break
-        with torch.inference_mode(), _flags(layout.precision):
-            work = _computing(layout, asked.device, n)
-            repeats = 4 if asked.device.startswith("cuda") else 1
-            many = partial(_repeat, work, repeats)
-            took = best({"it": partial(to_its_end, asked.device, many)}, asked.rounds, uncounted=1)["it"]
-        per_second.setdefault(str(layout), {})[str(n)] = repeats * n / took
-    return per_second
+        if has_time():
+            found.take(str(layout), n, partial(_computing_rate, layout, asked.device, n, asked.rounds))
+    return found
+
+
+def _computing_rate(layout: Layout, device: str, n: int, rounds: int) -> float:
+    repeats = 4 if device.startswith("cuda") else 1
+    with torch.inference_mode(), _flags(layout.precision):
+        work = partial(_repeat, _computing(layout, device, n), repeats)
+        return repeats * n / best({"": partial(to_its_end, device, work)}, rounds, uncounted=1)[""]
 
 
 def _repeat(work: Work, n: int) -> None:
@@ -170,11 +190,9 @@ def _run(module: Callable[[Tensor], Any], device: str, crops: Crops) -> NDArray[
     return embedding
 
 
-def rates(
-    asked: argparse.Namespace, opened: Mapping[str, Backend], has_time: HasTime
-) -> dict[str, dict[str, float]]:
-    """Crops a second from array to array by the size of a batch: one run at a time, and two under way."""
-    per_second: dict[str, dict[str, float]] = {}
+def rates(asked: argparse.Namespace, opened: Mapping[str, Backend], has_time: HasTime) -> Rates:
+    """Crops a second from array to array: one run at a time, and two under way."""
+    found = Rates({}, {})
     n_batches = 8 if asked.device.startswith("cuda") else 2
     for n in asked.batches:
         crops = np.concatenate([seeded_crops(n, 224)] * n_batches)
@@ -186,9 +204,12 @@ def rates(
             works["torch.compile, bf16"] = partial(_one_by_one, compiled(asked.device), crops, n)
         for name, work in works.items():
             if has_time():
-                took = best({name: work}, asked.rounds, uncounted=1)[name]
-                per_second.setdefault(name, {})[str(n)] = len(crops) / took
-    return per_second
+                found.take(name, n, partial(_rate, work, len(crops), asked.rounds))
+    return found
+
+
+def _rate(work: Work, n_crops: int, rounds: int) -> float:
+    return n_crops / best({"": work}, rounds, uncounted=1)[""]
 
 
 def _one_by_one(score: Callable[[Crops], object], crops: Crops, n: int) -> None:
@@ -231,17 +252,24 @@ def faces(scratch: Path, n: int) -> Crops:
     return crops
 
 
-def agreement(opened: Mapping[str, Backend], crops: Crops, has_time: HasTime) -> dict[str, dict[str, float]]:
-    """Of every backend, while there is time."""
+def agreement(
+    opened: Mapping[str, Backend], crops: Crops, has_time: HasTime, missing: dict[str, str]
+) -> dict[str, dict[str, float]]:
+    """Of every backend, while there is time; why another gave nothing goes to ``missing``."""
     reference = get_plugin("pytorch").open(SAFETENSORS, BackendSettings("cpu"))
     wanted = score_in_batches(reference, crops, 64)
     assert wanted is not None
     found: dict[str, dict[str, float]] = {}
     for name, backend in opened.items():
-        if has_time():
+        if not has_time():
+            break
+        try:
             scores = score_in_batches(backend, crops, 64)
-            assert scores is not None
-            found[name] = _agreement(scores, wanted, reference)._asdict()
+        except BladescanError as exc:
+            missing[name] = str(exc)
+            continue
+        assert scores is not None
+        found[name] = _agreement(scores, wanted, reference)._asdict()
     return found
 
 

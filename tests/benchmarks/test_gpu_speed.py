@@ -12,7 +12,7 @@ pytest.importorskip("onnx")
 
 from benchmarks.speed import gpu, gpu_training  # noqa: E402
 from benchmarks.speed.gpu_bounds import Bounds, cost  # noqa: E402
-from benchmarks.speed.gpu_encoder import EAGER  # noqa: E402
+from benchmarks.speed.gpu_encoder import EAGER, Rates  # noqa: E402
 from benchmarks.speed.gpu_tests import counts  # noqa: E402
 from benchmarks.speed.made_photographs import write_photographs  # noqa: E402
 
@@ -27,18 +27,17 @@ def test_the_parts_run_on_a_cpu_and_the_page_holds_every_figure(tmp_path, capsys
     assert not ended.value.code
     found = {name: part["figures"] for name, part in json.loads((tmp_path / "gpu.json").read_text()).items()}
     assert list(found) == list(parts)
-    assert set(found["backends"]) >= {EAGER, "pytorch backend, fp32, one at a time"}
-    assert "onnx backend, fp32, two under way" in found["backends"]
-    rates = [
-        rate for name in ("computing", "backends") for row in found[name].values() for rate in row.values()
-    ]
-    assert min(rates) > 0
+    through = found["backends"]["per_second"]
+    assert set(through) >= {EAGER, "pytorch backend, fp32, one at a time"}
+    assert "onnx backend, fp32, two under way" in through
+    rows = [*found["computing"]["per_second"].values(), *through.values()]
+    assert min(rate for row in rows for rate in row.values()) > 0
     near = {name: row["embedding"] for name, row in found["agreement"]["rows"].items()}
     assert near["onnx backend, fp32"] < 1e-4 < near["pytorch backend, bf16"] < 0.5
     assert found["agreement"]["rows"]["onnx backend, fp32"]["binary"] == 0
     text = (tmp_path / "gpu.md").read_text()
     assert capsys.readouterr().out == text + "\n"
-    for name, row in found["backends"].items():
+    for name, row in through.items():
         assert f"| {name} | {row['2']:,.0f} |" in text
 
 
@@ -79,8 +78,29 @@ def test_a_part_gets_its_share_and_none_when_the_time_is_over(tmp_path):
     assert not found["late"]["figures"]["has"]
 
 
+def test_the_last_part_gets_all_that_is_left(tmp_path):
+    few = [
+        part("first", lambda room: {"left": 0}, 0.1),
+        part("last", lambda room: {"left": room.left()}, 0.1),
+    ]
+    assert gpu.run(asked(tmp_path, 1), few)["last"]["figures"]["left"] > 50
+
+
 def test_the_shares_of_the_parts_are_the_whole():
     assert sum(part.share for part in gpu.PARTS) == pytest.approx(1)
+
+
+def test_a_way_that_fails_leaves_the_others_their_time():
+    def fails():
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    found = Rates({}, {})
+    found.take("graphs", 64, fails)
+    found.take("eager", 64, lambda: 5.0)
+    assert found.per_second["eager"] == {"64": 5.0}
+    text = gpu.show_rates(found._asdict())
+    assert "| eager | 5 |" in text and "| graphs | - |" in text
+    assert "graphs, batch 64: operation not permitted" in text
 
 
 def test_the_report_of_the_tests_is_counted(tmp_path):
