@@ -102,8 +102,9 @@ class Browser:
 
 
 def _missing() -> str:
-    if importlib.util.find_spec("selenium") is None:
-        return "no selenium: pip install -e '.[dev]'"
+    for package in ("selenium", "axe_core_python"):
+        if importlib.util.find_spec(package) is None:
+            return f"no {package}: pip install -e '.[dev]'"
     if not any(map(shutil.which, _BROWSERS)) or not shutil.which("chromedriver"):
         return "no browser: apt-get install chromium chromium-driver"
     return ""
