@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from math import inf
+from math import inf, log10
 
 from bladescan.base.provenance_record import Provenance
 from bladescan.base.records import ImageRecord, Verdict
@@ -20,6 +20,19 @@ def _statement(provenance: Provenance | None) -> str:
     return f"  (declared {provenance.declared}: {by})"
 
 
+_CELLS = 10
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+_FULL = 2.0
+"""Powers of ten of the p-value at which a bar is full: 0.01, as suspicious as one photograph in a hundred."""
+
+
+def _bar(p: float | None) -> str:
+    """Draw how suspicious a face is among photographs: nothing at a p-value of 1, ten cells at 0.01."""
+    share = 0.0 if p is None else min(max(-log10(max(p, 1e-300)) / _FULL, 0.0), 1.0)
+    full, eighths = divmod(round(share * _CELLS * 8), 8)
+    return f"{'█' * full}{_EIGHTHS[eighths] if eighths else ''}".ljust(_CELLS)
+
+
 class TableFormat:
     """A line for each image, for people: its most suspicious face decides what is shown."""
 
@@ -30,15 +43,15 @@ class TableFormat:
 
     def begin(self) -> bytes:
         """Return the line of headings."""
-        return b"verdict       score     threshold  p-value   P(AI)     path\n"
+        return b"verdict       suspicion   score     threshold  p-value   P(AI)     path\n"
 
     def record(self, record: ImageRecord) -> bytes:
         """Return the line of an image."""
         row = max(rows(record), key=lambda row: -inf if row["score"] is None else row["score"])
         shown = [row[name] for name in ("score", "threshold", "p_value", "p_ai_generated")]
         score, least, p, ai = ("-" if value is None else f"{value:g}" for value in shown)
-        line = f"{self._painted(record.verdict)}  {score:<8}  {least:<9}  {p:<8}  {ai:<8}  "
-        line += printable(record.source)
+        verdict = self._painted(f"{record.verdict.value:<12}  {_bar(row['p_smooth'])}", record.verdict)
+        line = f"{verdict}  {score:<8}  {least:<9}  {p:<8}  {ai:<8}  {printable(record.source)}"
         if row["rotation"]:
             line += f"  (turned by {row['rotation']} degrees)"
         if record.reason is not None:
@@ -51,8 +64,7 @@ class TableFormat:
         """Return nothing: the command prints the summary itself."""
         return b""
 
-    def _painted(self, verdict: Verdict) -> str:
-        text = f"{verdict.value:<12}"
+    def _painted(self, text: str, verdict: Verdict) -> str:
         if not self._colour or verdict not in self._COLOURS:
             return text
         from rich.style import Style

@@ -76,10 +76,10 @@ GOLDEN = {
     + BROKEN_JSON + '\n{"type":"summary",' + SUMMARY_JSON + "\n",
     "json": '{"run":{' + RUN_JSON + ',\n"images":[\n{' + IMAGE_JSON + ",\n{" + BROKEN_JSON
     + '\n],\n"summary":{' + SUMMARY_JSON + "}\n",
-    "table": "verdict       score     threshold  p-value   P(AI)     path\n"
-    "ai-generated  1234.57   1234.5     0.01      -         a.jpg"
+    "table": "verdict       suspicion   score     threshold  p-value   P(AI)     path\n"
+    "ai-generated  █████████▌  1234.57   1234.5     0.01      -         a.jpg"
     "  (declared ai-generated: png-text, =a tool)\n"
-    "unreadable    -         -          -         -         b  (empty: 0 bytes)\n",
+    "unreadable                -         -          -         -         b  (empty: 0 bytes)\n",
 }  # fmt: skip
 
 
@@ -114,6 +114,15 @@ def csv_rows(data):
 @pytest.mark.parametrize("format", GOLDEN)
 def test_every_text_format_is_exactly_as_documented(format):
     assert written(format, FLAGGED, BROKEN).decode() == GOLDEN[format]
+
+
+@pytest.mark.parametrize(
+    ("p", "bar"),
+    [(1.0, ""), (0.5, "█▌"), (0.1, "█████"), (0.05, "██████▌"), (0.01, "█" * 10), (0.0, "█" * 10)],
+)
+def test_the_table_draws_how_suspicious_a_face_is(p, bar):
+    line = written("table", replace(FLAGGED, faces=(replace(FACE, p_smooth=p),))).decode().splitlines()[1]
+    assert line[14:24] == bar.ljust(10) and line[24:33] == "  1234.57"
 
 
 def test_every_format_says_how_far_a_face_is_turned():
