@@ -23,6 +23,7 @@ class Verdict(str, Enum):
     """The verdict on an image or on one face."""
 
     NOT_FLAGGED = "not-flagged"
+    UNSURE = "unsure"
     AI_GENERATED = "ai-generated"
     NO_FACE = "no-face"
     UNREADABLE = "unreadable"
@@ -123,12 +124,15 @@ class FaceVerdict:
         p_ai_generated: binary score, None without that head.
         p_value: conformal p-value of the head that decides: the share of held-out photographs that score as
             low or lower, counting this face (`bladescan.detectors.calibration.p_values`). It decides.
-        verdict: not-flagged or ai-generated.
+        verdict: ai-generated, not-flagged, or unsure (`bladescan.scanning.stability`).
         head: the head that decides.
         score: of that head; higher is more AI-generated (`bladescan.detectors.suspicion`).
         threshold: in the same unit: a face is flagged exactly if its score is above it. None where no score
             would be flagged.
         p_smooth: the p-value without its steps, never below it (`bladescan.detectors.smoothing`).
+        stability: share of the views of the face that agree on which side of the threshold it is; None where
+            none was scored.
+        views: their p-values, in the order of `bladescan.faces.views.VIEWS`.
     """
 
     frame: int
@@ -141,6 +145,8 @@ class FaceVerdict:
     score: float
     threshold: float | None
     p_smooth: float
+    stability: float | None = None
+    views: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +172,7 @@ class ImageRecord:
 
     Attributes:
         source: the name as listed; undecodable bytes are surrogate escapes.
-        verdict: ai-generated if any face is, or if the file says so and that counts.
+        verdict: ai-generated if any face is, or if the file says so and that counts; else unsure if any is.
         reason, detail: why it is unreadable, else None.
         format: container format as decoded (``"JPEG"``), None if unknown.
         width, height: oriented size in pixels, None if unknown.

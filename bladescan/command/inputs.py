@@ -164,3 +164,16 @@ def named_folders(pairs: list[str], option: str) -> dict[str, list[str]]:
             raise UsageError(f"{option} {pair!r}: expected NAME=DIR, for example sdxl=images/sdxl")
         found.setdefault(printable(name.strip()), []).append(folder)
     return found
+
+
+def stability_share(asked: bool, limit: float | None) -> float | None:
+    """Tell which share of a face's views must agree; None where none is looked at.
+
+    Raises:
+        UsageError: a limit without the look.
+    """
+    from bladescan.scanning.stability import LIMIT
+
+    if limit is not None and not asked:
+        raise UsageError("--stability-limit needs --stability")
+    return (LIMIT if limit is None else limit) if asked else None

@@ -13,6 +13,7 @@ from bladescan.base.errors import UsageError
 from bladescan.base.text import as_text, printable
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
+from bladescan.command.inputs import stability_share
 
 if TYPE_CHECKING:
     from bladescan.base.provenance_record import Provenance
@@ -25,6 +26,7 @@ _TOLD = {
     "score": "score",
     "threshold": "threshold",
     "p value": "p_value",
+    "stability": "stability",
     "P(AI)": "p_ai_generated",
     "log-likelihood": "log_likelihood",
 }
@@ -38,6 +40,8 @@ def inspect(
     model: o.Model = None,
     head: o.Head = "auto",
     false_alarm: o.FalseAlarm = None,
+    stability: o.Stability = False,
+    stability_limit: o.StabilityLimit = None,
     declared: o.Declared = "flag",
     trust_list: o.TrustList = None,
     faces: o.Faces = "auto",
@@ -62,7 +66,7 @@ def inspect(
     _check_file(file)
     asked = bladescan.ScanOptions(
         model=model,
-        decision=bladescan.Decision(head, false_alarm),
+        decision=bladescan.Decision(head, false_alarm, stability=stability_share(stability, stability_limit)),
         decoder=bladescan.DecoderSettings(faces=faces, min_face=min_face),
         provenance=bladescan.ProvenanceOptions(declared, trust_list, prompts),
     )

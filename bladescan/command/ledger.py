@@ -39,7 +39,7 @@ VerdictName = Annotated[
     typer.Option(
         "--verdict",
         metavar="NAME",
-        help="Only this verdict: not-flagged, ai-generated, no-face or unreadable.",
+        help="Only this verdict: not-flagged, unsure, ai-generated, no-face or unreadable.",
     ),
 ]
 
@@ -187,7 +187,7 @@ def _run_info(fields: dict[str, Any], started: int) -> RunInfo:
         raise UsageError("the ledger is empty: no scan has written to it")
     names = (
         *("version", "detector", "detector_sha256", "backend", "head", "face_finder", "false_alarm"),
-        *("declared", "provenance_reader", "trust_list"),
+        *("declared", "provenance_reader", "trust_list", "stability"),
     )
     shared = {name: fields[name] for name in names}
     return RunInfo(**shared, device="", fdr=None, threshold=None, started=_time(started))

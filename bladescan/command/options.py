@@ -94,6 +94,32 @@ Fdr = Annotated[
         rich_help_panel=SCORE,
     ),
 ]
+Storey = Annotated[
+    bool,
+    Option(
+        "--storey",
+        help="With --fdr: estimate the share of photographs among the faces (Storey) instead of taking every "
+        "face for one. Flags more where many are AI-generated.",
+        rich_help_panel=SCORE,
+    ),
+]
+Stability = Annotated[
+    bool,
+    Option(
+        "--stability",
+        help="Score faces near the threshold also after harmless changes (JPEG, half size, shifted crops); "
+        "those whose verdict does not last are unsure.",
+        rich_help_panel=SCORE,
+    ),
+]
+StabilityLimit = Annotated[
+    float | None,
+    Option(
+        metavar="SHARE",
+        help="With --stability: least share of the changed faces that must agree. Default: 0.75.",
+        rich_help_panel=SCORE,
+    ),
+]
 Declared = Annotated[
     str,
     Option(
@@ -209,7 +235,7 @@ FailOn = Annotated[
     str,
     Option(
         metavar="WHAT",
-        help="What makes the exit code other than 0: flagged (1), unreadable (3), both (4 where both "
+        help="What makes the exit code other than 0: flagged (1), unsure (1), unreadable (3; 4 where both "
         "happen), or none.",
         rich_help_panel=OUTPUT,
     ),

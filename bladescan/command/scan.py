@@ -11,7 +11,9 @@ from bladescan.base.errors import OutputError, UnknownNameError, UsageError
 from bladescan.base.exit_codes import ExitRule
 from bladescan.command import options as o
 from bladescan.command.guard import end_json_lines, guarded, is_closed
-from bladescan.command.inputs import check_apart, image_limits, raw_stdin, source_query
+from bladescan.command.inputs import check_apart, image_limits, raw_stdin, source_query, stability_share
+
+_FAIL_ON = ("flagged", "unsure", "unreadable", "none")
 
 
 @guarded
@@ -29,6 +31,9 @@ def scan(
     head: o.Head = "auto",
     false_alarm: o.FalseAlarm = None,
     fdr: o.Fdr = None,
+    storey: o.Storey = False,
+    stability: o.Stability = False,
+    stability_limit: o.StabilityLimit = None,
     declared: o.Declared = "flag",
     trust_list: o.TrustList = None,
     faces: o.Faces = "auto",
@@ -42,7 +47,7 @@ def scan(
     sort: o.Sort = "auto",
     top: o.Top = None,
     prompts: o.Prompts = False,
-    fail_on: o.FailOn = "flagged,unreadable",
+    fail_on: o.FailOn = "flagged,unsure,unreadable",
     allow_empty: o.AllowEmpty = False,
     quiet: o.Quiet = False,
     backend: o.BackendName = "auto",
@@ -63,7 +68,8 @@ def scan(
 ) -> None:
     """Say which faces in images are AI-generated.
 
-    Every picture gets a row: not-flagged, ai-generated, no-face, or unreadable with a reason. Files in
+    Every picture gets a row: not-flagged, ai-generated, no-face, or unreadable with a reason; with
+    --stability also unsure. Files in
     folders that are no pictures are counted.
 
     Example: `bladescan scan uploads/ -o verdicts.csv`
@@ -74,7 +80,9 @@ def scan(
     asked = bladescan.ScanOptions(
         model=model,
         backend=backend,
-        decision=bladescan.Decision(head, false_alarm, fdr),
+        decision=bladescan.Decision(
+            head, false_alarm, fdr, storey, stability_share(stability, stability_limit)
+        ),
         runtime=bladescan.BackendSettings(device, precision=precision),
         decoder=bladescan.DecoderSettings(
             faces=faces,
@@ -122,8 +130,8 @@ def scan(
 def _exit_rule(fail_on: str, allow_empty: bool) -> ExitRule:
     words = [word.strip() for word in fail_on.split(",")]
     for word in words:
-        if word not in ("flagged", "unreadable", "none"):
-            raise UnknownNameError("choice of --fail-on", word, ("flagged", "unreadable", "none"))
+        if word not in _FAIL_ON:
+            raise UnknownNameError("choice of --fail-on", word, _FAIL_ON)
     if "none" in words and len(words) > 1:
         raise UsageError(f"--fail-on {fail_on}: none excludes the others")
-    return ExitRule("flagged" in words, "unreadable" in words, allow_empty)
+    return ExitRule("flagged" in words, "unreadable" in words, allow_empty, "unsure" in words)

@@ -41,7 +41,7 @@ def crop_face(
     """
     whole, turn = image_size(image), box.rotation
     square = crop_square(upright_box(box, whole, turn), *upright_size(whole, turn), rule)
-    return _RESAMPLE[rule.resize](image, square, size, turn)
+    return resample(image, square, size, turn, rule.resize)
 
 
 def crop_square(box: FaceBox, width: int, height: int, rule: FaceRule = FACE_RULE) -> Corners:
@@ -67,10 +67,15 @@ def crop_side(box: FaceBox | None, width: int, height: int, rule: FaceRule = FAC
 def whole_crop(image: AnyImage, rule: FaceRule = FACE_RULE, *, size: int = CROP_SIZE) -> Pixels:
     """Take the whole image as one crop ``[size, size, 3]``; one that is not square is squeezed."""
     width, height = image_size(image)
-    return _RESAMPLE[rule.resize](image, (0.0, 0.0, float(width), float(height)), size, 0)
+    return resample(image, (0.0, 0.0, float(width), float(height)), size, 0, rule.resize)
 
 
-def _part(image: AnyImage, corners: Corners, turn: int) -> tuple[Image.Image, Corners]:
+def resample(image: AnyImage, corners: Corners, size: int, turn: int, resize: Resize) -> Pixels:
+    """Make a crop ``[size, size, 3]`` of a rectangle of the upright picture, see `FaceRule`."""
+    return _RESAMPLE[resize](image, corners, size, turn)
+
+
+def part_of(image: AnyImage, corners: Corners, turn: int) -> tuple[Image.Image, Corners]:
     """Cut out the pixels that a rectangle of the upright picture touches; also its corners within them.
 
     The part is turned upright, not the picture: a face is a small share of twelve megapixels.
@@ -89,7 +94,7 @@ def _part(image: AnyImage, corners: Corners, turn: int) -> tuple[Image.Image, Co
 def _antialias(image: AnyImage, corners: Corners, size: int, turn: int) -> Pixels:
     # Bilinear with its support widened when shrinking (antialiased): the kernel is never negative, so it
     # draws no halos around edges, and it is fixed-point arithmetic in Pillow, the same on every machine.
-    part, within = _part(image, corners, turn)
+    part, within = part_of(image, corners, turn)
     return np.asarray(part.resize((size, size), Image.Resampling.BILINEAR, box=within))
 
 
@@ -98,7 +103,7 @@ def _bilinear(image: AnyImage, corners: Corners, size: int, turn: int) -> Pixels
     x0, y0, x1, y1 = corners
     left, right, across = _neighbours(x0, x1, size)
     upper, lower, down = _neighbours(y0, y1, size)
-    pixels = np.asarray(_part(image, corners, turn)[0])
+    pixels = np.asarray(part_of(image, corners, turn)[0])
 
     def mixed(rows: NDArray[np.int64]) -> NDArray[np.float32]:
         line = pixels[rows]

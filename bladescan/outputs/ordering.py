@@ -15,9 +15,14 @@ from bladescan.base.records import ImageRecord, Verdict
 from bladescan.outputs.spool import keeps_finished, open_spool
 
 SORTS = ("auto", "listed", "score")
-_GROUPS = {Verdict.AI_GENERATED: 0, Verdict.NOT_FLAGGED: 1, Verdict.UNREADABLE: 2, Verdict.NO_FACE: 3}
-"""Flagged images come first, also those that only their file declares; what nobody could look at comes
-before what has no face."""
+_GROUPS = {
+    verdict: place
+    for place, verdict in enumerate(
+        (Verdict.AI_GENERATED, Verdict.UNSURE, Verdict.NOT_FLAGGED, Verdict.UNREADABLE, Verdict.NO_FACE)
+    )
+}
+"""Flagged images come first, also those that only their file declares; then the unsure. What nobody could
+look at comes before what has no face."""
 
 
 class Ordering:

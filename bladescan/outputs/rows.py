@@ -21,7 +21,7 @@ IMAGE_COLUMNS = (
 )
 FACE_COLUMNS = (
     *("face", "frame", "x0", "y0", "x1", "y1", "rotation", "detection_score"),
-    *("face_verdict", "head", "score", "threshold", "p_value", "p_smooth"),
+    *("face_verdict", "head", "score", "threshold", "p_value", "p_smooth", "stability"),
     *("log_likelihood", "p_ai_generated"),
 )
 COLUMNS = (*IMAGE_COLUMNS, *FACE_COLUMNS, "path_bytes")
@@ -81,6 +81,7 @@ def face_row(index: int, face: FaceVerdict) -> dict[str, Any]:
         "threshold": finite(face.threshold, float),
         "p_value": _share(face.p_value),
         "p_smooth": finite(face.p_smooth, _six_digits),
+        "stability": _share(face.stability),
         "log_likelihood": finite(face.log_likelihood, _six_digits),
         "p_ai_generated": _share(face.p_ai_generated),
     }

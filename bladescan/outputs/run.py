@@ -26,6 +26,8 @@ class RunInfo:
         declared: what is done with what files say of themselves: ``flag``, ``report`` or ``ignore``.
         provenance_reader: digest of all that decides how that is read, None if it is not.
         trust_list: SHA-256 of the trust list, None without one.
+        storey: under ``fdr``, the share of photographs was estimated.
+        stability: share of views below which a verdict near the threshold is ``unsure``; None without.
     """
 
     version: str
@@ -42,6 +44,8 @@ class RunInfo:
     declared: str = "ignore"
     provenance_reader: str | None = None
     trust_list: str | None = None
+    storey: bool = False
+    stability: float | None = None
     schema_version: int = SCHEMA_VERSION
 
 

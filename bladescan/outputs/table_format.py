@@ -36,7 +36,11 @@ def _bar(p: float | None) -> str:
 class TableFormat:
     """A line for each image, for people: its most suspicious face decides what is shown."""
 
-    _COLOURS = {Verdict.AI_GENERATED: "bold red", Verdict.UNREADABLE: "yellow", Verdict.NOT_FLAGGED: "green"}
+    _COLOURS = {
+        Verdict.AI_GENERATED: "bold red",
+        Verdict.UNREADABLE: "yellow",
+        Verdict.NOT_FLAGGED: "green",
+    } | {Verdict.UNSURE: "magenta"}
 
     def __init__(self, run: RunInfo, terminal: bool) -> None:
         self._colour = terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"

@@ -45,6 +45,7 @@ class DecoderSettings(msgspec.Struct, frozen=True):
         limits: of images.
         timeout_s: longest time for one image.
         provenance: how what a file says of itself is read; None to leave it unread. A scan sets it.
+        views: make views of the faces as well (`bladescan.faces.views`). A scan sets it.
     """
 
     faces: str = "auto"
@@ -53,6 +54,7 @@ class DecoderSettings(msgspec.Struct, frozen=True):
     limits: Limits = Limits()
     timeout_s: float = 30.0
     provenance: ProvenanceSettings | None = None
+    views: bool = False
 
     def for_detector(self, manifest: Manifest) -> DecoderSettings:
         """Cut faces out as the detector's own were cut."""
@@ -85,6 +87,7 @@ class Decoded(msgspec.Struct, frozen=True):
 
     Attributes:
         crops: uint8 RGB ``[n_faces, 224, 224, 3]`` as bytes.
+        views: of each of the first `MOST_VIEWED` faces, uint8 ``[n_views, 224, 224, 3]`` as bytes.
         provenance: what the file says of itself, also if it could not be decoded; None if unread.
         cost: bytes and seconds, but for scoring.
     """
@@ -97,10 +100,13 @@ class Decoded(msgspec.Struct, frozen=True):
     n_frames: int | None = None
     faces: tuple[Face, ...] = ()
     crops: bytes = b""
+    views: tuple[bytes, ...] = ()
     provenance: Provenance | None = None
     cost: Cost | None = None
 
 
+MOST_VIEWED = 16
+"""Faces of one image of which views are made: a megabyte each, which many decoded images hold at once."""
 _OUT_OF_MEMORY = Decoded(reason=Reason.DECODER_CRASHED, detail="out of memory")
 
 
@@ -171,11 +177,17 @@ def _utf8(text: str) -> str:
 
 def _decode(data: bytes, settings: DecoderSettings, finder: FaceFinder) -> Decoded:
     from bladescan.faces.finders import face_crops
+    from bladescan.faces.views import face_views
 
     image = decode_image(data, settings.limits)
     crops: list[FaceCrop] = []
+    views: list[bytes] = []
     for index, picture in image.pictures:
-        crops += face_crops(picture, finder, index, settings.face_rule)
+        found = face_crops(picture, finder, index, settings.face_rule)
+        crops += found
+        if settings.views:
+            viewed = found[: MOST_VIEWED - len(views)]
+            views += [face_views(picture, crop.box, settings.face_rule).tobytes() for crop in viewed]
     return Decoded(
         format=image.format,
         width=image.width,
@@ -183,6 +195,7 @@ def _decode(data: bytes, settings: DecoderSettings, finder: FaceFinder) -> Decod
         n_frames=image.n_frames,
         faces=tuple(Face(crop.frame, crop.box) for crop in crops),
         crops=b"".join(crop.pixels.tobytes() for crop in crops),
+        views=tuple(views),
     )
 
 

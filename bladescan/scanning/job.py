@@ -152,6 +152,8 @@ class _Run:
                     _logger.warning("%s", notice)
                 self._write(scanner, sources, sink, earlier)
             self.listener.scanned()
+            for notice in scanner.late_notices():
+                _logger.warning("%s", notice)
             summary = self.tally.summary()
             scanner.close()  # before the output is complete: a kill after that should find little left to do
             sink.finish(summary)

@@ -15,6 +15,7 @@ from bladescan.detectors.manifest import CalibratedHead, HeadName, Manifest
 from bladescan.detectors.smoothing import smooth_p_values
 from bladescan.detectors.suspicion import suspicion, suspicion_threshold
 from bladescan.scanning.decoder_process import Decoded
+from bladescan.scanning.stability import Stability, agreement, is_near
 
 
 def choose_head(manifest: Manifest, asked: str) -> HeadName:
@@ -38,11 +39,13 @@ class Judge:
         head: the one that decides.
         calibration: of that head.
         rate: a face is flagged if its p-value is at most this.
+        stability: how sure a verdict must be; None for no look at views.
     """
 
     head: HeadName
     calibration: CalibratedHead
     rate: float
+    stability: Stability | None = None
 
     def threshold(self) -> float | None:
         """Find the score above which a face is flagged; None where no score is high enough."""
@@ -73,31 +76,46 @@ class Judge:
             for index, face in enumerate(decoded.faces)
         )
 
+    def looks_at(self, face: FaceVerdict) -> bool:
+        """Tell whether the views of a face decide as well."""
+        return self.stability is not None and self.stability.looks_at(face.p_smooth, self.rate)
+
+    def with_views(self, face: FaceVerdict, scores: Scores) -> FaceVerdict:
+        """Judge a face by its views as well; ``scores`` holds their rows only."""
+        views = p_values(self.calibration, photographic_scores(scores, self.head))
+        return self._judged(replace(face, views=tuple(views.tolist())))
+
     def again(self, record: ImageRecord) -> ImageRecord:
         """Judge a record anew that was judged at another rate."""
         if not record.faces:
             return record
         threshold = self.threshold()
-        faces = tuple(
-            replace(face, verdict=self._verdict(face.p_value), threshold=threshold) for face in record.faces
-        )
+        faces = tuple(self._judged(replace(face, threshold=threshold)) for face in record.faces)
         declared = record.flagged_by in (FlaggedBy.DECLARED, FlaggedBy.BOTH)
         return judge_image(replace(record, faces=faces), declares=declared)
+
+    def _judged(self, face: FaceVerdict) -> FaceVerdict:
+        verdict, share = self._verdict(face.p_value), None
+        if self.stability is not None and face.views and is_near(face.p_smooth, self.rate):
+            share = agreement(face.p_value, face.views, self.rate)
+            verdict = verdict if share >= self.stability.limit else Verdict.UNSURE
+        return replace(face, verdict=verdict, stability=share)
 
     def _verdict(self, p_value: float) -> Verdict:
         return Verdict.AI_GENERATED if p_value <= self.rate else Verdict.NOT_FLAGGED
 
 
 def judge_image(record: ImageRecord, *, declares: bool) -> ImageRecord:
-    """Judge an image: AI-generated if any face is, or if its file says so; no-face if there is none.
+    """Judge an image: AI-generated if any face is, or if its file says so; unsure if any is; no-face without.
 
     Args:
         record: of an image that could be read, its faces judged.
         declares: the file says that the image is AI-generated, and that counts.
     """
-    detected = any(face.verdict is Verdict.AI_GENERATED for face in record.faces)
-    flagged_by = _FLAGGED_BY.get((detected, declares))
-    verdict = Verdict.NOT_FLAGGED if record.faces else Verdict.NO_FACE
+    found = {face.verdict for face in record.faces}
+    flagged_by = _FLAGGED_BY.get((Verdict.AI_GENERATED in found, declares))
+    verdict = Verdict.UNSURE if Verdict.UNSURE in found else Verdict.NOT_FLAGGED
+    verdict = verdict if found else Verdict.NO_FACE
     if flagged_by is not None:
         verdict = Verdict.AI_GENERATED
     return replace(record, verdict=verdict, flagged_by=flagged_by)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from bladescan.base.closing import Closing
 from bladescan.base.errors import ImageError
-from bladescan.base.records import CROP_SIZE, ImageRecord, Scores, Verdict
+from bladescan.base.records import CROP_SIZE, FaceVerdict, ImageRecord, Scores, Verdict
 from bladescan.detectors.manifest import HeadName
 from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import get_plugin
@@ -28,6 +28,7 @@ from bladescan.scanning.decoder_process import Decoded, DecoderSettings, Request
 from bladescan.scanning.decoders import DecoderPool, decoder_pool
 from bladescan.scanning.judging import Judge, declares, judge_image
 from bladescan.scanning.scoring import CropScores
+from bladescan.scanning.stability import Stability
 from bladescan.scanning.stalls import with_stalls
 from bladescan.sources.fetching import FetchedBytes, Fetcher, PendingFetch, fetch_ahead
 from bladescan.sources.source import Source
@@ -44,6 +45,7 @@ class ScanSettings:
         batch_size: most crops in one model run.
         n_decoders: decoder processes in front of one backend.
         flags_declared: an image is flagged as well if its file says that it is AI-generated.
+        stability: how sure a verdict must be; None for no look at views.
     """
 
     detector: Path
@@ -55,6 +57,7 @@ class ScanSettings:
     batch_size: int = 8
     n_decoders: int = 1
     flags_declared: bool = False
+    stability: Stability | None = None
 
 
 class _Batch(NamedTuple):
@@ -89,7 +92,7 @@ class Pipeline(Closing):
             self._pool.close()
             raise
         calibration = self.backend.manifest.heads[settings.head]
-        self.judge = Judge(settings.head, calibration, settings.false_alarm)
+        self.judge = Judge(settings.head, calibration, settings.false_alarm, settings.stability)
 
     def scan(self, sources: Iterable[Source]) -> Iterator[ImageRecord]:
         """Yield one record for each source, in order."""
@@ -119,20 +122,47 @@ class Pipeline(Closing):
 
     def _judge(self, batch: _Batch) -> Iterator[ImageRecord]:
         scores = batch.scores.result()
-        n_faces = sum(len(decoded.faces) for _, decoded in batch.items)
-        face_s = batch.scores.seconds / max(1, n_faces)
+        judged: list[tuple[FaceVerdict, ...]] = []
         start = 0
-        for source, decoded in batch.items:
+        for _, decoded in batch.items:
             stop = start + len(decoded.faces)
-            yield self._record(source, decoded, _rows(scores, start, stop), face_s * len(decoded.faces))
+            rows = _rows(scores, start, stop)
+            judged.append(() if rows is None else self.judge.faces(decoded, rows))
             start = stop
+        judged, views_s = self._look_again(batch, judged)
+        face_s = (batch.scores.seconds + views_s) / max(1, start)
+        for (source, decoded), faces in zip(batch.items, judged, strict=True):
+            yield self._record(source, decoded, faces, face_s * len(faces))
 
-    def _record(self, source: Source, decoded: Decoded, scores: Scores | None, score_s: float) -> ImageRecord:
+    def _look_again(
+        self, batch: _Batch, judged: list[tuple[FaceVerdict, ...]]
+    ) -> tuple[list[tuple[FaceVerdict, ...]], float]:
+        """Judge the faces near the threshold by their views as well; also the seconds that it took."""
+        near = [
+            (image, index, decoded.views[index])
+            for image, (_, decoded) in enumerate(batch.items)
+            for index, face in enumerate(judged[image][: len(decoded.views)])
+            if self.judge.looks_at(face)
+        ]
+        if not near:
+            return judged, 0.0
+        crops = _as_crops(b"".join(views for *_, views in near))
+        scored = CropScores(self.backend, crops, self.settings.batch_size)
+        scores, n_views = scored.result(), len(crops) // len(near)
+        again = [list(faces) for faces in judged]
+        for place, (image, index, _) in enumerate(near):
+            rows = _rows(scores, place * n_views, (place + 1) * n_views)
+            assert rows is not None
+            again[image][index] = self.judge.with_views(again[image][index], rows)
+        return [tuple(faces) for faces in again], scored.seconds
+
+    def _record(
+        self, source: Source, decoded: Decoded, faces: tuple[FaceVerdict, ...], score_s: float
+    ) -> ImageRecord:
         if source.known is not None:
             return source.known
         if decoded.reason is not None:
             return _unreadable(source, decoded)
-        faces = () if scores is None else self.judge.faces(decoded, scores)
         record = ImageRecord(
             source.name,
             Verdict.NO_FACE,
@@ -189,7 +219,10 @@ def decode_in_order(
 
 def crops_of(decoded: Iterable[Decoded]) -> NDArray[np.uint8]:
     """Stack all crops of some images, uint8 ``[n, 224, 224, 3]``."""
-    pixels = b"".join(image.crops for image in decoded)
+    return _as_crops(b"".join(image.crops for image in decoded))
+
+
+def _as_crops(pixels: bytes) -> NDArray[np.uint8]:
     return np.frombuffer(pixels, np.uint8).reshape(-1, CROP_SIZE, CROP_SIZE, 3)
 
 

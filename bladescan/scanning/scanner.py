@@ -27,10 +27,11 @@ from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.registry import OpenedDetector, open_detector
 from bladescan.scanning.declarations import ProvenanceOptions, described
 from bladescan.scanning.decoder_process import DecoderSettings
-from bladescan.scanning.discovery import flag_by_discovery_rate
+from bladescan.scanning.discovery import Discovered, flag_by_discovery_rate
 from bladescan.scanning.judging import choose_head
 from bladescan.scanning.other_files import OtherFiles, without_others
 from bladescan.scanning.pipeline import Pipeline, ScanSettings
+from bladescan.scanning.stability import BAND, Stability
 from bladescan.scanning.workers import scan_in_processes
 from bladescan.sources.given import Given, sources_of
 from bladescan.sources.source import Source
@@ -49,11 +50,38 @@ class Decision:
         head: ``one-class``, ``binary``, or ``auto`` for the detector's default.
         false_alarm: share of photographs that may be flagged; None leaves it to the detector.
         fdr: flag by Benjamini-Hochberg over all faces of the scan instead, at this false-discovery rate.
+        storey: with ``fdr``: estimate the share of photographs, instead of taking every face for one.
+        stability: least share of the views of a face that must agree with its verdict, where it is near the
+            threshold; else it is ``unsure``. None for no look at views.
+
+    Raises:
+        UsageError: choices that exclude each other.
     """
 
     head: str = "auto"
     false_alarm: float | None = None
     fdr: float | None = None
+    storey: bool = False
+    stability: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.fdr is not None and self.false_alarm is not None:
+            raise UsageError("--fdr and --false-alarm exclude each other: give one")
+        if self.storey and self.fdr is None:
+            raise UsageError("--storey needs --fdr RATE")
+        self.stability_rule()
+
+    def stability_rule(self) -> Stability | None:
+        """Tell how sure a verdict must be.
+
+        Under a discovery rate the batch decides: all faces are looked at that may be near its threshold. That
+        is never above the rate, unless the share of photographs is estimated.
+        """
+        if self.stability is None:
+            return None
+        if self.fdr is None:
+            return Stability(self.stability)
+        return Stability(self.stability, 1.0 if self.storey else min(1.0, BAND * self.fdr))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +117,6 @@ class ScanOptions:
     def __post_init__(self) -> None:
         if self.cluster is not None and self.n_workers != 1:
             raise UsageError("--cluster and --workers exclude each other: give one")
-        if self.decision.fdr is not None and self.decision.false_alarm is not None:
-            raise UsageError("--fdr and --false-alarm exclude each other: give one")
 
 
 class Scanner(Closing):
@@ -115,7 +141,9 @@ class Scanner(Closing):
         self.n_other_files = 0
         self._n_workers = options.n_workers or n_cores()
         self._cluster: ClusterScan | None = None
-        self._fdr, self._max_errors = options.decision.fdr, options.max_errors
+        self._fdr, self._storey = options.decision.fdr, options.decision.storey
+        self._discovered: Discovered | None = None
+        self._max_errors = options.max_errors
         self._declared = options.provenance.declared
         detector = _open_detector(options, self._n_workers)
         backend = detector.backend
@@ -164,10 +192,15 @@ class Scanner(Closing):
         """Judge what `judged_alone` yielded by its batch, where a false-discovery rate is asked for."""
         if self._fdr is None:
             return iter(records)
-        return flag_by_discovery_rate(records, self._fdr, self._pipeline.judge, self._decided)
+        judge = self._pipeline.judge
+        return flag_by_discovery_rate(records, self._fdr, judge, self._decided, storey=self._storey)
 
-    def _decided(self, threshold: float | None) -> None:
-        self.threshold = threshold
+    def _decided(self, found: Discovered) -> None:
+        self._discovered, self.threshold = found, found.judge.threshold()
+
+    def late_notices(self) -> list[str]:
+        """List lines on what the batch as a whole came to."""
+        return [self._discovered.notice] if self._discovered and self._discovered.notice else []
 
     def _count_other(self, record: ImageRecord) -> None:
         self.n_other_files += 1
@@ -192,6 +225,8 @@ class Scanner(Closing):
             fdr=self._fdr,
             threshold=self.threshold,  # under a false-discovery rate the summary has it
             started=clock.now().isoformat(timespec="seconds"),
+            storey=self._storey,
+            stability=None if settings.stability is None else settings.stability.limit,
             **described(self._declared, settings.decoder.provenance),
         )
 
@@ -214,6 +249,8 @@ class Scanner(Closing):
                 "min_face": decoder.min_face,
                 "rotations": ROTATIONS,
                 "limits": asdict(decoder.limits) | {"formats": sorted(decoder.limits.formats)},
+                "stability": settings.stability and settings.stability.limit,
+                "views_up_to": settings.stability and settings.stability.highest,
                 "prompts": decoder.provenance is not None and decoder.provenance.prompts,
                 **described(self._declared, decoder.provenance),
             }
@@ -222,9 +259,11 @@ class Scanner(Closing):
     def describe(self) -> str:
         """Describe the detector and where it ran in a few words: what ``auto`` took."""
         manifest, settings = self._pipeline.backend.manifest, self.settings
-        rule = f"fdr {self._fdr:g}" if self._fdr is not None else f"false alarms {settings.false_alarm:g}"
+        rule = f"false alarms {settings.false_alarm:g}" if self._fdr is None else f"fdr {self._fdr:g}"
+        if self._storey and self._discovered is not None:
+            rule += f", photographs estimated at {self._discovered.share:.0%}"
         return (
-            f"{manifest.name}, {settings.head} head, flagged above {_shown(self.threshold)} ({rule}), "
+            f"{manifest.name}, {settings.head} head, {_shown(self.threshold)} ({rule}), "
             f"{settings.backend} on {self.device}, faces by {self.finder}"
         )
 
@@ -277,9 +316,10 @@ class Scanner(Closing):
             return ""
         head = self._pipeline.backend.manifest.heads[self.settings.head]
         share = least_flagged_share(head, self._fdr)
+        what = "of the number of photographs" if self._storey else "of the faces"
         return (
             f"the detector has {head.n_held_out} held-out photographs: --fdr {self._fdr:g} flags "
-            f"{share:.1%} of the faces or more, or none"
+            f"{share:.1%} {what} or more, or none"
         )
 
 
@@ -305,11 +345,14 @@ def _settings(options: ScanOptions, detector: OpenedDetector, n_workers: int) ->
         false_alarm=manifest.default_false_alarm if decision.false_alarm is None else decision.false_alarm,
         runtime=replace(options.runtime, threads=_n_threads(n_workers)),
         decoder=msgspec.structs.replace(
-            options.decoder.for_detector(manifest), provenance=options.provenance.settings()
+            options.decoder.for_detector(manifest),
+            provenance=options.provenance.settings(),
+            views=decision.stability is not None,
         ),
         batch_size=options.batch_size or _batch_size(options.runtime.device, backend.device),
         n_decoders=n_cores() if n_workers == 1 else 1,
         flags_declared=options.provenance.declared == "flag",
+        stability=decision.stability_rule(),
     )
 
 
@@ -327,7 +370,7 @@ def _threshold(settings: ScanSettings, manifest: Manifest, fdr: float | None) ->
 
 
 def _shown(threshold: float | None) -> str:
-    return "every score" if threshold is None else f"a score of {threshold:.6g}"
+    return "no score is flagged" if threshold is None else f"flagged above a score of {threshold:.6g}"
 
 
 def _stopped_after(records: Iterable[ImageRecord], max_errors: int) -> Iterator[ImageRecord]:

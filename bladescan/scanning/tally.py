@@ -86,6 +86,7 @@ class Tally:
         """Tell what the shell is told of a scan that ran to its end, or was stopped by a limit."""
         return self.rule.code(
             n_flagged=self.verdicts[Verdict.AI_GENERATED],
+            n_unsure=self.verdicts[Verdict.UNSURE],
             n_unreadable=self.verdicts[Verdict.UNREADABLE],
             is_empty=not (self.verdicts.total() or self.n_unchanged),
             is_stopped=is_stopped,

@@ -3,7 +3,7 @@ import pytest
 
 from bladescan.base.errors import UsageError
 from bladescan.detectors.calibration import p_values
-from bladescan.detectors.discovery_rate import benjamini_hochberg, least_flagged_share
+from bladescan.detectors.discovery_rate import benjamini_hochberg, least_flagged_share, storey_share
 from bladescan.detectors.manifest import CalibratedHead
 
 
@@ -22,6 +22,27 @@ def test_benjamini_hochberg_flags_past_a_rank_that_fails():
     assert benjamini_hochberg([0.09, 0.091, 0.5], 0.15) == 0.091  # 0.09 > 0.05, but 0.091 <= 0.1
     assert benjamini_hochberg([0.5, 0.9], 0.1) == 0.0
     assert benjamini_hochberg([], 0.1) == 0.0
+
+
+def test_storeys_share_is_one_for_photographs_and_falls_with_what_is_none():
+    uniform = (np.arange(100) + 0.5) / 100
+    assert storey_share(uniform) == 1.0
+    assert storey_share(np.r_[uniform, np.full(300, 0.01)]) == pytest.approx(51 / 200)
+    assert storey_share([]) == 1.0 and storey_share([0.01]) == 1.0
+
+
+def test_with_storeys_share_the_discovery_rate_holds_and_more_is_found():
+    rng = np.random.default_rng(0)
+    shares, more = [], 0
+    for _ in range(300):
+        head = CalibratedHead(tuple(np.sort(rng.normal(size=400))), 400)
+        scores = np.r_[rng.normal(size=40), rng.normal(-3.0, 1.0, 60)]
+        p = p_values(head, scores)
+        found = [p <= benjamini_hochberg(p, 0.2 / share) for share in (1.0, storey_share(p))]
+        more += found[1].sum() - found[0].sum()
+        shares.append(found[1][:40].sum() / max(1, found[1].sum()))
+    assert more > 300  # on average more than one face a batch
+    assert np.mean(shares) < 0.2 + 3 * np.std(shares) / np.sqrt(300)
 
 
 @pytest.mark.parametrize("n,q", [(9, 0.5), (19, 0.2), (109, 0.1)])
