@@ -27,27 +27,37 @@ def scans(asked: argparse.Namespace, scratch: Path, has_time: HasTime) -> dict[s
     """Images a second by kind of picture and by who looks at them."""
     face = portrait(scratch / "samples")
     few, many = max(1, asked.images // 8), asked.images
-    folders = {
-        TYPICAL: [write_folder(scratch / f"typical-{n}", TYPICAL, face, n) for n in (few, many)],
-        CROPPED: [write_crops(scratch / f"crops-{n}", face, n) for n in (8 * few, 8 * many)],
-    }
-    half = ("--precision", "fp16") if asked.device.startswith("cuda") else ()
-    on_device = ("--backend", "pytorch", "--device", asked.device, *half)
     found: dict[str, dict[str, float]] = {}
-    for kind, finder in ((TYPICAL, "auto"), (CROPPED, "none")):
-        ways: dict[str, Callable[[Path], object]] = {
-            "decoders alone": partial(_decode, finder),
-            "scan, pytorch on the device": lambda folder, f=finder: scan(folder, *on_device, "--faces", f),
-            "scan, onnx on the CPU": lambda folder, f=finder: scan(
-                folder, "--backend", "onnx", "--device", "cpu", "--faces", f
-            ),
-        }
-        for name, way in ways.items():
-            if has_time():
-                took = [seconds(partial(way, folder)) for folder in folders[kind]]
-                times = 8 if kind == CROPPED else 1
-                found.setdefault(kind, {})[name] = times * (many - few) / max(took[1] - took[0], 1e-9)
+    for kind, finder, times in ((TYPICAL, "auto", 1), (CROPPED, "none", 4)):
+        if not has_time():
+            break
+        sizes = (times * few, times * many)
+        folders = [_folder(scratch / f"{finder}-{n}", kind, face, n) for n in sizes]
+        for name, way in _ways(asked.device, finder).items():
+            took = []
+            for folder in folders:
+                if has_time():  # the large folder takes several times as long as the small one
+                    took.append(seconds(partial(way, folder)))
+            if len(took) == 2:
+                rate = (sizes[1] - sizes[0]) / max(took[1] - took[0], 1e-9)
+                found.setdefault(kind, {})[name] = rate
     return found
+
+
+def _folder(folder: Path, kind: str, face: Image.Image, n: int) -> Path:
+    return write_crops(folder, face, n) if kind == CROPPED else write_folder(folder, kind, face, n)
+
+
+def _ways(device: str, finder: str) -> dict[str, Callable[[Path], object]]:
+    """Whoever looks at a folder, by name; what is compared with comes first."""
+    half = ("--precision", "fp16") if device.startswith("cuda") else ()
+    on_device = ("--backend", "pytorch", "--device", device, *half)
+    on_cpu = ("--backend", "onnx", "--device", "cpu")
+    return {
+        "decoders alone": partial(_decode, finder),
+        "scan, pytorch on the device": lambda folder: scan(folder, *on_device, "--faces", finder),
+        "scan, onnx on the CPU": lambda folder: scan(folder, *on_cpu, "--faces", finder),
+    }
 
 
 def write_crops(folder: Path, face: Image.Image, n: int, n_different: int = 16) -> Path:

@@ -12,9 +12,14 @@ pytest.importorskip("onnx")
 
 from benchmarks.speed import gpu, gpu_training  # noqa: E402
 from benchmarks.speed.gpu_bounds import Bounds, cost  # noqa: E402
-from benchmarks.speed.gpu_encoder import EAGER, Rates  # noqa: E402
-from benchmarks.speed.gpu_tests import counts  # noqa: E402
+from benchmarks.speed.gpu_encoder import EAGER, Rates, agreement, faces  # noqa: E402
+from benchmarks.speed.gpu_scans import scans  # noqa: E402
+from benchmarks.speed.gpu_tests import counts, run_tests, unfinished  # noqa: E402
 from benchmarks.speed.made_photographs import write_photographs  # noqa: E402
+from bladescan.base.errors import BackendError  # noqa: E402
+from bladescan.detectors.shipped import ONNX  # noqa: E402
+from bladescan.runtimes.backend import BackendSettings  # noqa: E402
+from bladescan.runtimes.registry import get_plugin  # noqa: E402
 
 SMALL = ("--device", "cpu", "--batches", "2", "--rounds", "1", "--images", "8", "--faces", "7")
 
@@ -112,6 +117,38 @@ def test_the_report_of_the_tests_is_counted(tmp_path):
     found = counts(tmp_path / "tests.xml")
     assert found == {"passed": 1, "failed": {"b": "E1", "d": "boom"}, "skipped": {"no device": 1}}
     assert "1 passed, 2 failed" in gpu.show_tests(found)
+
+
+def test_tests_that_were_broken_off_are_counted_until_then():
+    said = "tests/a.py::test_a[x] PASSED  [ 10%]\ntests/a.py::test_b SKIPPED (no device)\ntests/a.py::test_c "
+    found = unfinished(said)
+    assert found["until_then"] == {"passed": 1, "skipped": 1}
+    assert "until then 1 passed, 1 skipped" in gpu.show_tests(found)
+
+
+def test_the_tests_that_a_gpu_runs_are_there_and_marked(tmp_path):
+    found = run_tests(tmp_path, 300)
+    assert not found.get("failed") and "unfinished" not in found, found
+    assert found["passed"] + sum(found["skipped"].values()) > 30
+
+
+def test_a_backend_that_fails_leaves_the_others_their_agreement(tmp_path):
+    class Broken:
+        def submit(self, crops):
+            raise BackendError("no memory")
+
+    backend = get_plugin("onnx").open(ONNX, BackendSettings("cpu"))
+    missing = {}
+    rows = agreement({"broken": Broken(), "onnx": backend}, faces(tmp_path, 3), missing)
+    assert rows.keys() == {"onnx"} and missing == {"broken": "no memory"}
+
+
+def test_whole_scans_are_measured_while_there_is_time(tmp_path):
+    times = iter([True] * 3)  # for the first folders and the decoders alone
+    found = scans(gpu.arguments(["-o", "x", *SMALL]), tmp_path, lambda: next(times, False))
+    (rates,) = found.values()
+    assert list(rates) == ["decoders alone"] and rates["decoders alone"] > 0
+    assert "decoders alone" in gpu.show_scans(found)
 
 
 def test_made_photographs_have_a_face_and_every_tag(tmp_path):
