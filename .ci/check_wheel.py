@@ -10,6 +10,7 @@ MOST_BYTES = 60_000_000
 NEEDED = (
     "bladescan/command/app.py",
     "bladescan/py.typed",
+    "bladescan/evaluation/page/evaluation.html.jinja",
     "bladescan/reviewing/page/review.html.jinja",
     "bladescan/reviewing/page/review.js",
     "bladescan/reviewing/page/shell.css",

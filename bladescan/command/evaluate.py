@@ -35,8 +35,8 @@ def evaluate(
 ) -> None:
     """Measure a detector on sorted images.
 
-    Compares photographs with the images of each generator. Prints the main table, and writes report.md,
-    report.json and plots into the folder. Needs the extra `train`.
+    Compares photographs with the images of each generator. Prints the main table, and writes report.html,
+    report.md, report.json and plots into the folder. Needs the extra `train`.
 
     Example: `bladescan evaluate --photos photographs/ --ai-generated sdxl=images/sdxl --match -o report`
     """
@@ -64,4 +64,4 @@ def evaluate(
     print(printable_lines(summary(found.report)))
     for warning in found.report.warnings:
         _logger.warning("%s", warning)
-    _logger.info("report: %s", output / "report.md")
+    _logger.info("report: %s", output / "report.html")

@@ -125,6 +125,15 @@ VARIANTS: Mapping[str, Callable[[Image.Image], Image.Image]] = {
     "blur": _blurred,
     "social": _social,
 }
-"""By name, as crops are before any of them first: JPEG of that quality; to a half and back; a Gaussian blur
-of one pixel's standard deviation; and a post on a network (to 0.6, JPEG 80, shown at full size and saved
-as JPEG 70)."""
+"""By name, as crops are before any of them first."""
+
+VARIANT_WORDS = {
+    "none": "as it is",
+    "jpeg-95": "JPEG of quality 95",
+    "jpeg-85": "JPEG of quality 85",
+    "jpeg-75": "JPEG of quality 75",
+    "half": "shrunk to a half and back",
+    "blur": "Gaussian blur of 1 pixel",
+    "social": "posted (0.6, JPEG 80, 70)",
+}
+"""What each of `VARIANTS` does, in a few words for a plot."""

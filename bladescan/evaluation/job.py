@@ -33,9 +33,11 @@ from bladescan.evaluation.degradations import (
     compressed_sizes,
 )
 from bladescan.evaluation.embedding_plot import plot_tsne
+from bladescan.evaluation.html_report import as_html
 from bladescan.evaluation.image_sets import ImageSets, cut_image_sets, file_codes, match_crops
-from bladescan.evaluation.markdown_report import as_markdown
+from bladescan.evaluation.markdown_report import PICTURES, as_markdown
 from bladescan.evaluation.metrics import Sample, compute_metrics
+from bladescan.evaluation.mistakes import Mistake, worst_mistakes
 from bladescan.evaluation.report import (
     NO_VARIANT,
     PHOTOGRAPHS,
@@ -84,10 +86,11 @@ class EvaluateOptions:
 
 
 class Evaluation(NamedTuple):
-    """The report, and the raw scores by variant for plots."""
+    """The report, the raw scores by variant for plots, and the faces that were judged worst."""
 
     report: Report
     scored: dict[str, Scored]
+    mistakes: list[Mistake]
 
 
 def evaluate(
@@ -127,11 +130,12 @@ def evaluate(
             for variant in _reported(list(VARIANTS), "scoring variants", progress)
         }
     heads = _head_reports(manifest, thresholds, rate, scored, images, options, progress)
-    return Evaluation(_report(options, detector, rate, images, heads), scored)
+    mistakes = worst_mistakes(images, scored[NO_VARIANT], thresholds)
+    return Evaluation(_report(options, detector, rate, images, heads), scored, mistakes)
 
 
 def save_evaluation(found: Evaluation, folder: Path, *, seed: int = 0) -> None:
-    """Write ``report.json``, ``report.md`` and the plots into a folder, which is made if it is not there.
+    """Write ``report.html``, ``report.md``, ``report.json`` and the plots into a folder, made if need be.
 
     Raises:
         OutputError: one of them cannot be written.
@@ -147,6 +151,8 @@ def save_evaluation(found: Evaluation, folder: Path, *, seed: int = 0) -> None:
     plot_scores(plain, found.report, folder / "scores.png")
     plot_tsne(plain, folder / "tsne.png", seed=seed)
     plot_robustness(found.report, folder / "robustness.png")
+    plots = {name: (folder / f"{name}.png").read_bytes() for name in PICTURES}
+    write_file(folder / "report.html", b"".join(as_html(found.report, found.mistakes, plots)))
 
 
 def _cut(

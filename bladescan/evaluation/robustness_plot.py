@@ -15,6 +15,7 @@ import numpy as np
 from bladescan.base.figures import GREY, as_png, make_plain, new_figure, nothing_to_draw, spread_labels
 from bladescan.base.output_files import write_file
 from bladescan.detectors.manifest import HeadName
+from bladescan.evaluation.degradations import VARIANT_WORDS
 from bladescan.evaluation.plot_styles import Numbers, generator_styles, head_title, label_chance, short_name
 from bladescan.evaluation.report import Interval, Report
 
@@ -101,7 +102,8 @@ def _course(
 def _draw_courses(axes: Axes, courses: Sequence[_Course], variants: Sequence[str]) -> None:
     """Draw lines side by side, so that their intervals can be told apart."""
     axes.set_xlim(-1.0, len(variants) - 0.7)
-    axes.set_xticks(range(len(variants)), [short_name(name) for name in variants], rotation=35, ha="right")
+    labels = [VARIANT_WORDS.get(name, short_name(name)) for name in variants]
+    axes.set_xticks(range(len(variants)), labels, rotation=35, ha="right")
     axes.tick_params(labelsize=8)
     axes.axhline(0.5, color=GREY, linewidth=1.0, linestyle=(0, (1, 2)))
     label_chance(axes, -0.95, 0.5)

@@ -99,7 +99,9 @@ class _ScoreAxis:
 
     def __init__(self, head: HeadName) -> None:
         self.log_odds = head == "binary"
-        self.label = "P(AI-generated), by log-odds" if self.log_odds else "log-likelihood"
+        self.label = (
+            "P(AI-generated) by log-odds → suspicious" if self.log_odds else "suspicious ← log-likelihood"
+        )
 
     def place(self, scores: Numbers) -> Numbers:
         if not self.log_odds:

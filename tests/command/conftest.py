@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from bladescan.command.app import app
+from tests.browser import browser, shown  # noqa: F401
 from tests.ledger.remembered import filled  # noqa: F401
 from tests.sources.stores import bucket, photos, proxy, s3  # noqa: F401
 

@@ -75,7 +75,7 @@ def report(evaluated) -> Report:
 def test_the_folder_holds_the_page_the_numbers_and_the_plots(evaluated):
     _, out = evaluated
     plots = {"roc.png", "scores.png", "tsne.png", "robustness.png"}
-    assert {path.name for path in out.iterdir()} == {"report.json", "report.md"} | plots
+    assert {path.name for path in out.iterdir()} == {"report.json", "report.md", "report.html"} | plots
     for name in plots:
         with Image.open(out / name) as image:
             image.verify()
@@ -86,9 +86,35 @@ def test_the_main_table_is_printed_and_stands_on_the_page(evaluated):
     printed, page = done.stdout.decode(), (out / "report.md").read_text()
     assert printed.strip() in page
     assert "| smooth | 10 | " in printed and "| **mean** | 18 | " in printed
-    assert f"report: {out / 'report.md'}" in done.stderr.decode()
+    assert f"report: {out / 'report.html'}" in done.stderr.decode()
     assert "![ROC curves](roc.png)" in page and "## How to read this" in page
     assert "| rough | 9 | 8 | 8 | 1 truncated |" in page
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(320, "light"), (1280, "dark"), (3840, "light")])
+def test_the_page_for_a_browser_fits_any_window(evaluated, shown, width, scheme):
+    shown.show(width, 900, scheme)
+    shown.driver.get((evaluated[1] / "report.html").as_uri())
+    assert shown.value("document.documentElement.scrollWidth") <= width
+    assert shown.value("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
+    assert shown.value("document.images.length") >= 4
+    if width == 1280:
+        assert shown.violations() == []
+
+
+def test_the_worst_mistakes_are_the_furthest_on_the_wrong_side(as_found):
+    for head, found in as_found.report.heads.items():
+        up = 1 if head == "binary" else -1  # higher is more suspicious
+        mistakes = {m.group: m for m in as_found.mistakes if m.head == head and m.kind == "missed"}
+        for name in as_found.report.ai_generated:
+            suspicion = up * as_found.scored["none"].scores[head][name]
+            missed = suspicion <= up * found.threshold
+            assert (name in mistakes) == missed.any()
+            if missed.any():
+                told = mistakes[name]
+                assert told.score == up * suspicion.min()
+                assert (told.n_wrong, told.n_faces) == (missed.sum(), len(missed))
+                assert told.crop.shape == (224, 224, 3)
 
 
 def test_the_report_counts_what_was_there_and_why_the_rest_was_not_used(report):

@@ -6,6 +6,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from bladescan.evaluation import robustness_plot
+from bladescan.evaluation.degradations import VARIANT_WORDS
 from tests.evaluation.drawn import NAN, VARIANTS, falling, metrics, report, size
 
 
@@ -29,7 +30,8 @@ def test_the_robustness_lines_hold_the_numbers_of_the_report():
             assert_allclose(np.transpose(found[name]), given)
         means = [np.mean([m.auc.value for m in variants[v].values()]) for v in VARIANTS]
         assert_allclose(found["mean"][0], means)
-        assert [label.get_text() for label in axes.get_xticklabels()] == VARIANTS
+        said = [label.get_text() for label in axes.get_xticklabels()]
+        assert said == [VARIANT_WORDS[name] for name in VARIANTS]
 
 
 def test_one_generator_has_no_mean():

@@ -88,4 +88,4 @@ def test_the_ticks_of_the_binary_head_are_probabilities():
 def test_a_threshold_that_is_no_number_is_not_drawn(threshold):
     panels = score_plot.scores_figure(one_class([1, 2, 3], g=[0, 1]), report(one_class=threshold)).axes
     assert not any(panel.get_lines() for panel in panels)
-    assert panels[-1].get_xlabel() == "log-likelihood"
+    assert panels[-1].get_xlabel() == "suspicious ← log-likelihood"
