@@ -12,9 +12,9 @@ from bladescan.base.errors import (
     BackendError,
     DetectorError,
     DeviceUnavailableError,
-    MissingDependencyError,
     UsageError,
     first_line,
+    import_failed,
 )
 from bladescan.base.records import Scores
 from bladescan.detectors.manifest import Manifest
@@ -133,7 +133,7 @@ class OnnxPlugin:
         try:
             import onnxruntime
         except ImportError as exc:
-            raise MissingDependencyError("the onnx backend", "onnxruntime", _INSTALL) from exc
+            raise import_failed(exc, "the onnx backend", "onnxruntime", _INSTALL) from exc
         if settings.precision != "fp32":
             raise UsageError(
                 f"the onnx backend computes in the file's own precision, not {settings.precision!r}: "

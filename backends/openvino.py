@@ -6,6 +6,7 @@ Importing this module imports no OpenVINO.
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,9 +16,9 @@ from bladescan.base.errors import (
     BackendError,
     DetectorError,
     DeviceUnavailableError,
-    MissingDependencyError,
     UsageError,
     first_line,
+    import_failed,
 )
 from bladescan.detectors.manifest import Manifest
 from bladescan.runtimes.backend import BackendSettings, BackendStatus
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _INSTALL = "pip install 'bladescan[openvino]'"
+_TELEMETRY = "openvino_telemetry"
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
@@ -73,20 +75,22 @@ class OpenVinoPlugin:
             return BackendStatus(None, (), _INSTALL)
         try:
             import onnx
-            import openvino
+
+            _openvino()
         except Exception as exc:  # a broken install raises whatever its loader raises
             return BackendStatus(None, (), f"{_INSTALL} ({first_line(exc)})")
-        del onnx, openvino
+        del onnx
         return BackendStatus(installed, ("cpu",))
 
     def open(self, path: Path, settings: BackendSettings) -> SplitBackend:
         """Load a detector, as `bladescan.runtimes.backend.BackendPlugin.open` promises."""
         try:
             import onnx
-            import openvino
+
+            _openvino()
         except ImportError as exc:
-            raise MissingDependencyError("the openvino backend", exc.name or "openvino", _INSTALL) from exc
-        del onnx, openvino
+            raise import_failed(exc, "the openvino backend", "openvino", _INSTALL) from exc
+        del onnx
         _check_device(settings.device)
         core = _core()
         _check_precision(settings.precision, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
@@ -100,15 +104,31 @@ plugin = OpenVinoPlugin()
 
 
 @cache
+def _openvino() -> Any:
+    """Import OpenVINO as if its telemetry were not installed.
+
+    That looks into the user's home, which there may not be, whether it may report imports over the network.
+    """
+    before = sys.modules.get(_TELEMETRY)
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    finally:
+        if before is None:
+            del sys.modules[_TELEMETRY]
+        else:
+            sys.modules[_TELEMETRY] = before
+    return openvino
+
+
+@cache
 def _core() -> Any:
     """Make OpenVINO's core, once in a process, and keep it to the end.
 
     Each core replaces the process's signal stack and restores the old one when it is destroyed: of two, the
     second restores the first one's stack, which is gone, and the next signal kills the process.
     """
-    import openvino
-
-    return openvino.Core()
+    return _openvino().Core()
 
 
 def _check_device(asked: str) -> None:
@@ -133,8 +153,6 @@ def _check_precision(asked: str, capabilities: list[str]) -> None:
 
 def _compile(core: Any, data: bytes, manifest: Manifest, settings: BackendSettings, *, where: str) -> Any:
     """Compile the part of the graph from crops to embedding."""
-    import openvino
-
     options: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": _HINTS[settings.precision],
         "PERFORMANCE_HINT": "LATENCY",  # one request uses all threads
@@ -145,7 +163,7 @@ def _compile(core: Any, data: bytes, manifest: Manifest, settings: BackendSettin
     try:
         whole = core.read_model(data)
         _check_graph(whole, manifest, where=where)
-        encoder = openvino.Model([whole.output("embedding")], whole.get_parameters())
+        encoder = _openvino().Model([whole.output("embedding")], whole.get_parameters())
         return core.compile_model(encoder, "CPU", options)
     except RuntimeError as exc:
         raise DetectorError(f"{where}: openvino cannot load it: {_last_line(exc)}") from exc

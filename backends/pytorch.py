@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bladescan.base.errors import (
     BackendError,
     DeviceUnavailableError,
-    MissingDependencyError,
     UsageError,
     first_line,
+    import_failed,
 )
 from bladescan.base.records import Scores
 from bladescan.runtimes.backend import (
@@ -339,7 +339,7 @@ class PyTorchPlugin:
             from bladescan.heads.detector import DetectorModule, load_detector
             from bladescan.networks.low_precision import DTYPES, lower
         except ImportError as exc:
-            raise MissingDependencyError("the pytorch backend", exc.name or "torch", _INSTALL) from exc
+            raise import_failed(exc, "the pytorch backend", "torch", _INSTALL) from exc
         if settings.precision not in _PRECISIONS:
             raise UsageError(
                 f"the pytorch backend computes in {', '.join(_PRECISIONS)}, not {settings.precision!r}"

@@ -84,6 +84,20 @@ class MissingDependencyError(BackendError):
         return (type(self), self._parts)
 
 
+def import_failed(exc: ImportError, what: str, package: str, install: str) -> BackendError:
+    """Make the error of an import: of what is not installed, or is and cannot be loaded.
+
+    Args:
+        exc: what the import raised.
+        what: the capability that needs it.
+        package: the import that failed.
+        install: the command that installs it.
+    """
+    if isinstance(exc, ModuleNotFoundError):
+        return MissingDependencyError(what, exc.name or package, install)
+    return BackendError(f"{what} needs {package}, which is installed but cannot be loaded: {first_line(exc)}")
+
+
 class DeviceUnavailableError(BackendError):
     """The device or execution provider asked for is not available; there is no silent fallback."""
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from bladescan.base.text import printable
+from bladescan.base.text import printable, without_signature
 
 FORMAT_VARIABLE = "BLADESCAN_LOG_FORMAT"
 PATHS_VARIABLE = "BLADESCAN_LOG_PATHS"
@@ -147,11 +147,16 @@ def closed_stderr_ignored() -> Iterator[None]:
         sys.stderr = open(os.devnull, "w")
 
 
-def shown(source: str) -> str:
-    """Return a source's name as a line of text shows it: the name itself, or its hash."""
-    if _installed is None or not _installed.settings.hashes_paths:
-        return source
-    return _short_digest(source)
+def shown(source: str, settings: LogSettings | None = None) -> str:
+    """Return a source's name as a line of text shows it: the name itself, or its hash.
+
+    Args:
+        source: the name.
+        settings: of the line; without them those that are installed.
+    """
+    settings = settings or installed_settings()
+    hashes = settings is not None and settings.hashes_paths
+    return _short_digest(source) if hashes else without_signature(source)
 
 
 class _TextLines(logging.Formatter):
@@ -164,7 +169,7 @@ class _TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         text, source = record.getMessage(), getattr(record, "source", None)
         if source is not None:
-            text = f"{_short_digest(source) if self._settings.hashes_paths else source}: {text}"
+            text = f"{shown(source, self._settings)}: {text}"
         trace = getattr(record, "fields", {}).get("traceback")
         above = f"{trace.rstrip()}\n" if trace else ""
         return above + printable(_prefix(record) + text)
@@ -194,7 +199,11 @@ class _JsonLines(logging.Formatter):
             line["logger"] = record.name
         source = getattr(record, "source", None)
         if source is not None:
-            line |= dict([_digest(source)]) if self._settings.hashes_paths else {"source": source}
+            line |= (
+                dict([_digest(source)])
+                if self._settings.hashes_paths
+                else {"source": without_signature(source)}
+            )
         return json.dumps(line | getattr(record, "fields", {}), default=str)
 
 

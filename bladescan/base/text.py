@@ -8,6 +8,11 @@ from typing import Any
 
 _PASSWORD = re.compile(r"(?<=://)[^/?#@:]*:[^/?#]*@")
 
+_SIGNATURE = re.compile(
+    r"([?&](?:X-(?:Amz|Goog|OSS)-(?:Signature|Security-Token)|Signature|sig|token|access_token)=)[^&#\s'\"]+",
+    re.IGNORECASE,
+)
+
 
 def printable(text: str) -> str:
     """Put a text on one line without control characters, so that a file's name cannot steer a terminal."""
@@ -23,6 +28,11 @@ def printable_lines(text: str) -> str:
 def without_password(url: str) -> str:
     """Replace a user and password in a URL, or in any line, by ``***``."""
     return _PASSWORD.sub("***@", url)
+
+
+def without_signature(text: str) -> str:
+    """Replace what opens a presigned address, in any line, by ``***``: who reads it could fetch the file."""
+    return _SIGNATURE.sub(r"\1***", text)
 
 
 def as_text(shown: dict[str, Any]) -> str:

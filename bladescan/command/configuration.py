@@ -63,7 +63,7 @@ def find(named: str | None, *, none: bool) -> Configuration:
         _check_owner(here)
         return Configuration(here, _read(here))
     path = user_file()
-    return Configuration(path, _read(path)) if path.exists() else Configuration()
+    return Configuration(path, _read(path)) if os.path.exists(path) else Configuration()
 
 
 def user_file() -> Path:

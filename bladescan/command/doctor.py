@@ -26,6 +26,8 @@ _MACHINE: dict[str, Callable[[], tuple[bool | None, str]]] = {
     "memory": machine.check_memory,
     "cores": machine.check_cores,
     "open files": machine.check_descriptors,
+    "processes": machine.check_processes,
+    "shared memory": machine.check_shared_memory,
 }
 PACKAGES = ("numpy", "pillow", "onnxruntime", "joblib", "torch", "pyarrow", "c2pa-python")
 

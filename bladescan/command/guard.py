@@ -101,9 +101,22 @@ def _leave(exc: BaseException, debug: bool) -> NoReturn:
         _fail(f"cannot write {exc.filename or 'standard output'}: {exc.strerror}", debug)
     if isinstance(exc, FileNotFoundError) and not _has_working_directory():
         _fail("the working directory is gone: change to one that exists, or give absolute paths", debug)
+    if room := _lack_of_room(exc):
+        _fail(room, debug)
     if not isinstance(exc, Exception) or type(exc).__module__.startswith("typer."):
         raise exc  # a usage error or an exit, which Typer renders
     _fail(f"internal error: {type(exc).__name__}: {exc} (--debug shows where)", debug)
+
+
+def _lack_of_room(exc: BaseException) -> str:
+    """Name what the machine does not allow; ``""`` for other errors."""
+    if isinstance(exc, MemoryError):
+        return "out of memory: free some, or raise ulimit -v or the container's limit"
+    if isinstance(exc, BlockingIOError) or (isinstance(exc, RuntimeError) and "start new thread" in str(exc)):
+        return (
+            "no more threads or processes are allowed: raise ulimit -u, or the container's limit of processes"
+        )
+    return ""
 
 
 def _has_working_directory() -> bool:

@@ -12,6 +12,9 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from bladescan.base.errors import BackendError
+from bladescan.processes.resources import check_semaphores, check_threads, n_cores, threads_needed
+
 LEAST_MEMORY = 512 << 20
 """Bytes that one decoder, one detector and a large image need together."""
 LEAST_ROOM = 100 << 20
@@ -44,9 +47,7 @@ def check_memory(cgroup: Path = _CGROUP, meminfo: Path = _MEMINFO) -> tuple[bool
 
 def check_cores() -> tuple[bool, str]:
     """Cores that a scan may use."""
-    from joblib import cpu_count
-
-    usable, there = int(cpu_count()), os.cpu_count() or 1
+    usable, there = n_cores(), os.cpu_count() or 1
     return True, f"{usable} of {there} usable" if usable < there else str(usable)
 
 
@@ -57,6 +58,25 @@ def check_descriptors() -> tuple[bool, str]:
     if limit == resource.RLIM_INFINITY:
         return True, "no limit"
     return limit >= needed, f"limit {limit}, a scan needs about {needed} (ulimit -n)"
+
+
+def check_processes() -> tuple[bool, str]:
+    """Check that a scan in one process may start the threads and decoders that it needs."""
+    needed = threads_needed(1)
+    try:
+        check_threads(needed)
+    except BackendError as exc:
+        return False, f"{exc} (ulimit -u, or the container's limit)"
+    return True, f"{needed} more may start"
+
+
+def check_shared_memory() -> tuple[bool | None, str]:
+    """Look whether --workers can be more than 1."""
+    try:
+        check_semaphores()
+    except BackendError as exc:
+        return None, f"{exc}; only --workers 1 works"
+    return True, "/dev/shm"
 
 
 def _free_on_machine(meminfo: Path) -> int | None:

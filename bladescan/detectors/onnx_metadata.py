@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bladescan.base.errors import DetectorError, MissingDependencyError
+from bladescan.base.errors import DetectorError, import_failed
 from bladescan.detectors.manifest import METADATA_KEY, Manifest, decode_manifest, encode_manifest
 
 
@@ -20,7 +20,7 @@ def import_onnx(what: str) -> Any:
     try:
         import onnx
     except ImportError as exc:
-        raise MissingDependencyError(what, "onnx", "pip install onnx") from exc
+        raise import_failed(exc, what, "onnx", "pip install onnx") from exc
     return onnx
 
 

@@ -6,6 +6,7 @@ It reads no file but the network's, and downloads nothing.
 from __future__ import annotations
 
 import importlib.util
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,8 @@ def insightface_files(model: str) -> list[Path]:
 
 
 def _insightface_path(model: str) -> Path:
-    for path in (Path(model).expanduser(), Path("~/.insightface/models", model).expanduser()):
+    for name in (model, os.path.join("~/.insightface/models", model)):
+        path = Path(os.path.expanduser(name))  # unlike Path.expanduser, it bears that there is no home
         if path.is_file() or any(path.rglob("*.onnx")):
             return path
     raise BackendError(

@@ -6,7 +6,7 @@ import io
 from dataclasses import asdict
 from typing import Any
 
-from bladescan.base.errors import MissingDependencyError
+from bladescan.base.errors import import_failed
 from bladescan.base.records import ImageRecord
 from bladescan.outputs.json_values import as_json, run_fields
 from bladescan.outputs.rows import COLUMNS, TEXT_COLUMNS, rows
@@ -28,7 +28,7 @@ class ParquetFormat:
             import pyarrow
             import pyarrow.parquet
         except ImportError as exc:
-            raise MissingDependencyError("parquet", "pyarrow", "pip install 'bladescan[parquet]'") from exc
+            raise import_failed(exc, "parquet", "pyarrow", "pip install 'bladescan[parquet]'") from exc
         types = {
             **dict.fromkeys(COLUMNS, pyarrow.float64()),
             **dict.fromkeys(("width", "height", "n_frames", "face", "frame", "rotation"), pyarrow.int32()),

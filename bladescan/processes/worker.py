@@ -16,6 +16,7 @@ from bladescan.base.errors import BackendError
 from bladescan.base.logs import wants_debug
 from bladescan.base.records import Reason
 from bladescan.processes.child import DEBUG
+from bladescan.processes.deadline import Deadline
 from bladescan.processes.lifetime import sigint_blocked
 from bladescan.processes.messages import HEADER, Failed, packed, raised
 from bladescan.processes.resources import resident_bytes
@@ -41,7 +42,7 @@ class WorkerProcess(Generic[Settings, Ready, Request, Answer]):
     Args:
         service: what it does.
         settings: what it is told at its start.
-        timeout_s: longest time for one request.
+        timeout_s: longest time for one request, not counting time in which this process was suspended.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class WorkerProcess(Generic[Settings, Ready, Request, Answer]):
                 break
             self.process = self._spawn()
             try:
-                ready: Ready = _read(self.process, self._ready, time.monotonic() + START_TIMEOUT_S)
+                ready: Ready = _read(self.process, self._ready, Deadline(START_TIMEOUT_S))
             except (_Died, _Late):
                 self.kill()
                 continue
@@ -121,7 +122,7 @@ class WorkerProcess(Generic[Settings, Ready, Request, Answer]):
         if self.process is None:
             self.start()
         assert self.process is not None
-        process, deadline = self.process, time.monotonic() + self._timeout_s
+        process, deadline = self.process, Deadline(self._timeout_s)
         _write(process, packed(request), deadline)
         answer: Answer = _read(process, self._answer, deadline)
         if resident_bytes(process.pid) - self._bytes_at_start > self._service.most_growth:
@@ -152,7 +153,7 @@ class WorkerProcess(Generic[Settings, Ready, Request, Answer]):
         return process
 
 
-def _read(process: subprocess.Popen[bytes], decoder: msgspec.msgpack.Decoder[Any], deadline: float) -> Any:
+def _read(process: subprocess.Popen[bytes], decoder: msgspec.msgpack.Decoder[Any], deadline: Deadline) -> Any:
     """Receive the next message; what the process raised is raised here."""
     n_bytes, is_failed = HEADER.unpack(_read_exactly(process, HEADER.size, deadline))
     body = _read_exactly(process, n_bytes, deadline)
@@ -166,15 +167,14 @@ def _read(process: subprocess.Popen[bytes], decoder: msgspec.msgpack.Decoder[Any
     return answer
 
 
-def _write(process: subprocess.Popen[bytes], message: bytearray, deadline: float) -> None:
+def _write(process: subprocess.Popen[bytes], message: bytearray, deadline: Deadline) -> None:
     """Write past any Python buffering, until all is written or the deadline: an object outgrows the pipe."""
     assert process.stdin is not None
     descriptor, unwritten = process.stdin.fileno(), memoryview(message)
     room = select.poll()
     room.register(descriptor, select.POLLOUT)
     while unwritten:
-        left = deadline - time.monotonic()
-        if left <= 0 or not room.poll(left * 1000):
+        if not deadline.poll(room):
             raise _Late
         try:
             unwritten = unwritten[os.write(descriptor, unwritten) :]
@@ -182,7 +182,7 @@ def _write(process: subprocess.Popen[bytes], message: bytearray, deadline: float
             raise _Died(_how(process)) from exc
 
 
-def _read_exactly(process: subprocess.Popen[bytes], n_bytes: int, deadline: float) -> bytes:
+def _read_exactly(process: subprocess.Popen[bytes], n_bytes: int, deadline: Deadline) -> bytes:
     """Read from the pipe's descriptor, past any Python buffering, until full or the deadline."""
     assert process.stdout is not None
     descriptor = process.stdout.fileno()
@@ -190,8 +190,7 @@ def _read_exactly(process: subprocess.Popen[bytes], n_bytes: int, deadline: floa
     ready.register(descriptor, select.POLLIN)
     parts: list[bytes] = []
     while n_bytes:
-        left = deadline - time.monotonic()
-        if left <= 0 or not ready.poll(left * 1000):
+        if not deadline.poll(ready):
             raise _Late
         part = os.read(descriptor, min(n_bytes, 1 << 20))
         if not part:

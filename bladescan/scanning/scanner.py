@@ -14,7 +14,7 @@ import msgspec
 from bladescan import __version__
 from bladescan.base import clock
 from bladescan.base.closing import Closing
-from bladescan.base.errors import TooManyErrorsError, UsageError
+from bladescan.base.errors import BackendError, TooManyErrorsError, UsageError
 from bladescan.base.exit_codes import ExitRule
 from bladescan.base.records import ROTATIONS, ImageRecord, Verdict
 from bladescan.detectors.discovery_rate import least_flagged_share
@@ -22,7 +22,7 @@ from bladescan.detectors.manifest import Manifest
 from bladescan.detectors.suspicion import suspicion_threshold
 from bladescan.ledger.entries import VerdictSettings
 from bladescan.outputs.run import RunInfo
-from bladescan.processes.resources import n_cores
+from bladescan.processes.resources import check_semaphores, check_threads, n_cores, threads_needed
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.registry import OpenedDetector, open_detector
 from bladescan.scanning.declarations import ProvenanceOptions, described
@@ -145,6 +145,7 @@ class Scanner(Closing):
         self._discovered: Discovered | None = None
         self._max_errors = options.max_errors
         self._declared = options.provenance.declared
+        _check_room(self._n_workers)
         detector = _open_detector(options, self._n_workers)
         backend = detector.backend
         try:
@@ -321,6 +322,24 @@ class Scanner(Closing):
             f"the detector has {head.n_held_out} held-out photographs: --fdr {self._fdr:g} flags "
             f"{share:.1%} {what} or more, or none"
         )
+
+
+def _check_room(n_workers: int) -> None:
+    """Check what a scan needs of the machine, so that its lack is an error and not rows.
+
+    Raises:
+        BackendError: too few threads or processes are allowed, or several cannot work together.
+    """
+    try:
+        check_threads(threads_needed(n_workers))
+    except BackendError as exc:
+        raise BackendError(f"{exc}: raise ulimit -u, or the container's limit of processes") from exc
+    if n_workers > 1:
+        try:
+            check_semaphores()
+        except BackendError as exc:
+            hint = "mount it, or use --workers 1, which decodes on every core as well"
+            raise BackendError(f"--workers {n_workers}: {exc}; {hint}") from exc
 
 
 def _open_detector(options: ScanOptions, n_workers: int) -> OpenedDetector:

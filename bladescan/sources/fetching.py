@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 from bladescan.base.closing import Closing
 from bladescan.base.errors import BladescanError, ImageError
 from bladescan.base.records import Reason
+from bladescan.processes.deadline import Deadline
 from bladescan.sources import retries
 from bladescan.sources.addresses import is_url, parse_url, without_url
 from bladescan.sources.buckets import open_store
@@ -128,11 +129,18 @@ class Fetcher(Closing):
 
     async def _within_deadline(self, name: str, listed: StoredObject | None, limit: int) -> bytes:
         longest = MAX_STALLS * self._timeout_s
+        deadline = Deadline(longest)
+        fetched = asyncio.ensure_future(self._with_retries(name, listed, limit))
         try:
-            async with asyncio.timeout(longest):
-                return await self._with_retries(name, listed, limit)
-        except TimeoutError as exc:
-            raise ImageError(Reason.TIMEOUT, f"not fetched within {longest:g} s") from exc
+            while deadline.left > 0:
+                tick, began = deadline.next_tick(), time.monotonic()
+                done, _ = await asyncio.wait((fetched,), timeout=tick)
+                if done:
+                    return fetched.result()
+                deadline.count(tick, time.monotonic() - began)
+            raise ImageError(Reason.TIMEOUT, f"not fetched within {longest:g} s")
+        finally:
+            fetched.cancel()
 
     async def _with_retries(self, name: str, listed: StoredObject | None, limit: int) -> bytes:
         try:

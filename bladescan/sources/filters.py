@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
+import unicodedata
 from collections.abc import Iterator
 
 from bladescan.images.formats import names_picture
@@ -22,7 +23,8 @@ class PathFilter:
 
     A glob without a slash is matched with the base name, one with a slash with the path below the
     folder that is walked; ``*`` also crosses slashes, ``**/`` may stand for no folder at all, and a
-    final slash means everything below a folder of that name.
+    final slash means everything below a folder of that name. A letter and its accent may be one character
+    or two.
     """
 
     def __init__(self, query: SourceQuery) -> None:
@@ -43,9 +45,10 @@ class PathFilter:
 
     def keeps_file(self, relative: str) -> bool:
         """Tell whether a file is scanned, by its path below the folder that is walked."""
-        if any(glob.match("/" + relative) for glob in self._exclude):
+        path = "/" + _composed(relative)
+        if any(glob.match(path) for glob in self._exclude):
             return False
-        return not self._include or any(glob.match("/" + relative) for glob in self._include)
+        return not self._include or any(glob.match(path) for glob in self._include)
 
     def may_be_other(self, name: str) -> bool:
         """Tell whether a file may turn out to be no picture: its name does not say that it is one."""
@@ -53,7 +56,8 @@ class PathFilter:
 
     def keeps_folder(self, relative: str) -> bool:
         """Tell whether a folder is walked, by its path below the first one."""
-        return not any(g.match("/" + relative) or g.match(f"/{relative}/") for g in self._exclude)
+        path = "/" + _composed(relative)
+        return not any(glob.match(path) or glob.match(path + "/") for glob in self._exclude)
 
     def keeps_object(self, prefix: str, found: StoredObject) -> bool:
         """Tell whether an object below a prefix is scanned; an empty one whose key ends in / is a folder."""
@@ -61,7 +65,7 @@ class PathFilter:
         folder, _, name = relative.rpartition("/")
         if found.key.endswith("/") and not found.size:
             return False
-        if not self.hidden and name.startswith("."):
+        if not self.hidden and _is_hidden(name):
             return False
         return self._keeps_folders(folder) and self.keeps_file(relative)
 
@@ -73,9 +77,19 @@ class PathFilter:
 
     def _walks_to(self, folder: str) -> bool:
         parts = folder.split("/") if folder else []
-        if not self.hidden and any(part.startswith(".") for part in parts):
+        if not self.hidden and any(map(_is_hidden, parts)):
             return False
         return all(self.keeps_folder("/".join(parts[:n])) for n in range(1, len(parts) + 1))
+
+
+def _is_hidden(part: str) -> bool:
+    """Tell whether a part of a key is a hidden name; ``.`` and ``..`` are ordinary ones in a bucket."""
+    return part.startswith(".") and part not in (".", "..")
+
+
+def _composed(name: str) -> str:
+    """Write letters with accents in one way: macOS keeps them apart, keyboards type them as one (NFC)."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def _own_files(query: SourceQuery) -> Iterator[str]:
@@ -92,7 +106,7 @@ def _own_files(query: SourceQuery) -> Iterator[str]:
 
 def _glob(pattern: str) -> re.Pattern[str]:
     """Compile a glob to match ``"/" + path below the folder``."""
-    body = pattern.removeprefix("./").removeprefix("/")
+    body = _composed(pattern).removeprefix("./").removeprefix("/")
     if body.endswith("/"):
         choices = ["/" + body + "*", "*/" + body + "*"]
     elif "/" in body:

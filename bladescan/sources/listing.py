@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
@@ -73,12 +74,23 @@ def check_paths(paths: Iterable[str]) -> None:
 
 def _is_missing(path: str) -> bool:
     try:
-        os.stat(path)
+        os.stat(as_on_disk(path))
     except ValueError:  # a NUL
         return True
     except OSError as exc:
         return exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
     return False
+
+
+def as_on_disk(name: str) -> str:
+    """Return a name as the disk has it: with letters and accents together, or apart, if only that exists.
+
+    macOS takes them apart, keyboards and most other systems put them together.
+    """
+    if name.isascii() or os.path.lexists(name):
+        return name
+    others = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+    return next((other for other in others if other != name and os.path.lexists(other)), name)
 
 
 def _concerns_all_shards(source: Source) -> bool:
@@ -111,6 +123,7 @@ def _list_path(name: str, path_filter: PathFilter, *, from_list: bool = False) -
         yield from _list_url(name, path_filter, from_list=from_list)
         return
     try:
+        name = as_on_disk(name)
         mode = os.stat(name).st_mode
     except (OSError, ValueError) as exc:
         yield Source(name, problem_of(exc, name))

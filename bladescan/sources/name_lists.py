@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import select
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import BinaryIO
 
 from bladescan.base.errors import UsageError
@@ -12,6 +14,14 @@ from bladescan.sources.problems import message_of
 LONGEST_NAME = 1 << 20
 """Bytes without a separator after which a file is no list of names."""
 _READ_SIZE = 1 << 16
+_MARKS = (
+    (codecs.BOM_UTF8, ""),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+"""Byte order marks, and what follows them; the longer of two that begin alike first."""
 
 
 def open_list(path: str) -> BinaryIO:
@@ -30,18 +40,46 @@ def read_names(stream: BinaryIO, null_separated: bool) -> Iterator[bytes]:
     """Yield the names of a list, each as soon as it arrives. Blank lines are skipped.
 
     A carriage return before a line end belongs to the line end; a name that ends with one, or contains a
-    line end, needs ``null_separated``.
+    line end, needs ``null_separated``. A byte order mark says how the list is written (UTF-8, UTF-16 or
+    UTF-32, as Windows writes it) and is no part of a name; with ``null_separated`` there is none.
 
     Raises:
         UsageError: the list cannot be read, or is something else: no separator in `LONGEST_NAME` bytes.
     """
     separator, rest = (b"\0" if null_separated else b"\n"), b""
-    for block in _blocks(stream):
+    for block in _blocks(stream) if null_separated else _as_utf8(_blocks(stream)):
         *names, rest = (rest + block).split(separator)
         if len(rest) > LONGEST_NAME:
             raise UsageError(f"not a list of names: {LONGEST_NAME} bytes without {separator!r}")
         yield from _without_blanks(names, null_separated)
     yield from _without_blanks([rest], null_separated)
+
+
+def _as_utf8(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Write blocks in UTF-8 if a byte order mark says that they are in another encoding; leave others be."""
+    head = b""
+    for block in blocks:
+        head += block
+        if not _may_be_marked(head):
+            break
+    mark, encoding = next(((m, e) for m, e in _MARKS if head.startswith(m)), (b"", ""))
+    if (
+        encoding and b"\0" not in head
+    ):  # names of bytes that begin as a mark does: text of two bytes has zeros
+        mark, encoding = b"", ""
+    decoder = codecs.getincrementaldecoder(encoding)() if encoding else None
+    for block in chain([head[len(mark) :]], blocks, [b""] if decoder else []):
+        try:
+            yield decoder.decode(block, final=not block).encode() if decoder else block
+        except UnicodeError as exc:
+            raise UsageError(f"not a list of names: its mark says {encoding}, and it is not") from exc
+
+
+def _may_be_marked(head: bytes) -> bool:
+    """Tell whether more bytes are needed to see if a list begins with a mark: a first line and a byte."""
+    if any(mark.startswith(head) for mark, _ in _MARKS):
+        return True
+    return head[:2] in (b"\xff\xfe", b"\xfe\xff") and b"\0" not in head and b"\n" not in head[:-1]
 
 
 def _without_blanks(names: Iterable[bytes], null_separated: bool) -> Iterator[bytes]:

@@ -19,6 +19,7 @@ from bladescan.sources.retries import CONNECT_S, LISTING_STALL_S, TransientError
 from bladescan.sources.stored_objects import (
     PART_BYTES,
     StoredObject,
+    archived_problem,
     brief,
     check_size,
     check_whole,
@@ -200,6 +201,8 @@ def _obstore_answers(missing: Reason = Reason.NOT_FOUND) -> Iterator[None]:
     except FileNotFoundError as exc:
         raise ImageError(missing, f"the server answers {_answer_in(exc) or 404}") from exc
     except (o.PermissionDeniedError, o.UnauthenticatedError) as exc:
+        if archived := archived_problem(_code_in(exc)):
+            raise archived from exc
         raise ImageError(Reason.PERMISSION_DENIED, f"the server answers {_answer_in(exc) or 403}") from exc
     except (o.InvalidPathError, o.NotSupportedError, ValueError) as exc:
         raise ImageError(Reason.READ_ERROR, f"this kind of store cannot name it: {brief(exc)}") from exc
@@ -209,6 +212,8 @@ def _obstore_answers(missing: Reason = Reason.NOT_FOUND) -> Iterator[None]:
 
 def _trouble(exc: Exception) -> Exception:
     answer = _answer_in(exc)
+    if archived := archived_problem(_code_in(exc)):
+        return archived
     if answer:
         again = answer[0] == "5" or answer[:3] in ("408", "429") or "SlowDown" in answer
         detail = f"the server answers {answer}"
@@ -220,5 +225,10 @@ def _trouble(exc: Exception) -> Exception:
 
 def _answer_in(exc: Exception) -> str:
     """Find status and error code in a message of obstore."""
-    status, code = _STATUS.search(str(exc)), _CODE.search(str(exc))
-    return " ".join(match[1] for match in (status, code) if match)
+    status = _STATUS.search(str(exc))
+    return " ".join(part for part in (status[1] if status else "", _code_in(exc)) if part)
+
+
+def _code_in(exc: Exception) -> str:
+    code = _CODE.search(str(exc))
+    return code[1] if code else ""

@@ -19,7 +19,14 @@ from bladescan.base.records import Reason
 from bladescan.base.text import without_password
 from bladescan.sources.object_store import can_be_named, client_options, read_object
 from bladescan.sources.retries import CONNECT_S, LISTING_STALL_S, TransientError, in_thread, retry
-from bladescan.sources.stored_objects import StoredObject, brief, check_size, check_whole, missing_reason
+from bladescan.sources.stored_objects import (
+    StoredObject,
+    archived_problem,
+    brief,
+    check_size,
+    check_whole,
+    missing_reason,
+)
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -201,6 +208,8 @@ class S3Bucket:
             return BucketError(f"{self.root}: no such bucket at {_endpoint(self._client)}")
         if status == 404:
             return ImageError(missing, f"the server answers 404 {code}".rstrip())
+        if archived := archived_problem(code):
+            return archived
         if code == "AccessDenied":
             return ImageError(Reason.PERMISSION_DENIED, "the server answers 403 AccessDenied")
         if status in (401, 403):

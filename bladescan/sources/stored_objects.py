@@ -63,6 +63,13 @@ def check_whole(n_bytes: int, size: int, mark: str | None, listed: StoredObject 
         raise TransientError(f"{size} bytes came, {listed.size} were listed")
 
 
+def archived_problem(code: str) -> ImageError | None:
+    """Make the problem of an object that its store keeps where nobody can read it; None for other codes."""
+    if code not in ("InvalidObjectState", "BlobArchived", "BlobBeingRehydrated"):
+        return None
+    return ImageError(Reason.READ_ERROR, f"archived: restore it before it is scanned ({code})")
+
+
 def missing_reason(listed: StoredObject | None) -> Reason:
     """Name the reason for a missing object: one that was listed has vanished since."""
     return Reason.NOT_FOUND if listed is None else Reason.VANISHED

@@ -12,10 +12,22 @@ from urllib.parse import unquote
 from bladescan.base.errors import BucketError, ImageError
 from bladescan.base.records import Reason
 from bladescan.sources.retries import CONNECT_S, LISTING_STALL_S, TransientError, in_thread
-from bladescan.sources.stored_objects import PART_BYTES, StoredObject, brief, check_size, check_whole
+from bladescan.sources.stored_objects import (
+    PART_BYTES,
+    StoredObject,
+    archived_problem,
+    brief,
+    check_size,
+    check_whole,
+)
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
+
+_REFUSAL_BYTES = 4096
+_CODE = re.compile(r"<Code>(\w{1,64})</Code>")
+_EXPIRED = re.compile(r"expired|not valid in the specified time", re.IGNORECASE)
+"""As S3, Google and Azure say it of a presigned address."""
 
 
 class WebFiles:
@@ -93,7 +105,8 @@ def _web_answer(url: str, stall_s: float) -> Iterator[BaseHTTPResponse]:
                 preload_content=False, decode_content=True,
             )  # fmt: skip
             with closing(answer):
-                _refuse_status(answer.status)
+                if answer.status != 200:
+                    raise _refusal(answer.status, _said(answer))
                 yield answer
     except u.LocationValueError as exc:
         raise ImageError(Reason.NOT_FOUND, f"not a web address: {brief(exc)}") from exc
@@ -116,16 +129,29 @@ def _web_connections(url: str) -> PoolManager:
     return urllib3.ProxyManager(proxy, proxy_headers=headers)
 
 
-def _refuse_status(status: int) -> None:
-    detail = f"the server answers {status}"
+def _said(answer: BaseHTTPResponse) -> str:
+    """Find what a store says in the body of its refusal; web servers say nothing that counts."""
+    try:
+        body = answer.read1(_REFUSAL_BYTES).decode("utf-8", "replace")
+    except Exception:  # the status has been said, whatever became of the rest
+        return ""
+    code = _CODE.search(body)
+    if code is None:
+        return ""
+    return f" {code[1]}: the address is no longer valid" if _EXPIRED.search(body) else f" {code[1]}"
+
+
+def _refusal(status: int, said: str) -> Exception:
+    if archived := archived_problem(said.strip()):
+        return archived
+    detail = f"the server answers {status}{said}"
     if status in (404, 410):
-        raise ImageError(Reason.NOT_FOUND, detail)
+        return ImageError(Reason.NOT_FOUND, detail)
     if status in (401, 403):
-        raise ImageError(Reason.PERMISSION_DENIED, detail)
+        return ImageError(Reason.PERMISSION_DENIED, detail)
     if status >= 500 or status in (408, 429):
-        raise TransientError(detail)
-    if status != 200:
-        raise ImageError(Reason.READ_ERROR, detail)
+        return TransientError(detail)
+    return ImageError(Reason.READ_ERROR, detail)
 
 
 def _web_trouble(exc: Exception) -> Exception:

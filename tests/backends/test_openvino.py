@@ -54,3 +54,32 @@ def test_openvino_sends_nothing_when_it_is_opened(files):
     )
     pytest.importorskip("openvino")
     subprocess.run([sys.executable, "-c", code, files / "d.onnx"], check=True)
+
+
+NO_HOME = """
+import os, pwd, sys
+from pathlib import Path
+os.environ.pop("HOME", None)
+pwd.getpwuid = {}.__getitem__  # as for a user that the system does not know
+try:
+    Path.home()
+except RuntimeError:
+    print("no home")
+from bladescan.runtimes.backend import BackendSettings
+from bladescan.runtimes.registry import get_plugin
+get_plugin("openvino").open(Path(sys.argv[1]), BackendSettings()).close()
+assert "openvino_telemetry" not in sys.modules
+from bladescan.base.errors import BackendError
+from bladescan.faces.finders import weight_files
+try:
+    weight_files("insightface")
+except BackendError:
+    print("no pack")
+"""
+
+
+def test_a_user_without_a_home_can_use_openvino_and_is_told_what_insightface_lacks(files):
+    pytest.importorskip("openvino")
+    command = [sys.executable, "-c", NO_HOME, files / "d.onnx"]
+    done = subprocess.run(command, capture_output=True, check=True)
+    assert done.stdout == b"no home\nno pack\n"

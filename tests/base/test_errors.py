@@ -46,3 +46,12 @@ def test_every_error_is_a_bladescan_error():
 )
 def test_a_foreign_exception_is_told_in_one_line(exc, line):
     assert errors.first_line(exc) == line
+
+
+def test_an_import_that_failed_says_whether_the_package_is_missing_or_broken():
+    missing = errors.import_failed(
+        ModuleNotFoundError("no", name="torch.x"), "fit", "torch", "pip install it"
+    )
+    assert str(missing) == "fit needs torch.x, which is not installed: pip install it"
+    broken = errors.import_failed(ImportError("libx.so: cannot map\nmore"), "fit", "torch", "pip install it")
+    assert str(broken) == "fit needs torch, which is installed but cannot be loaded: libx.so: cannot map"

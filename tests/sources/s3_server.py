@@ -247,6 +247,7 @@ def _refusal(code: str) -> bytes:
 
 
 _REFUSALS = {
+    "archived": (403, _refusal("InvalidObjectState")),
     "503": (503, _refusal("SlowDown")),
     "500": (500, _refusal("InternalError")),
     "403": (403, _refusal("AccessDenied")),
@@ -303,6 +304,9 @@ class MadeUpBucket:
                 key = urllib.parse.unquote(asked.path.split("/", 2)[2])
                 if key not in bucket.keys:
                     return self.answer(404, _refusal("NoSuchKey"))
+                code = bucket.refusal(key)
+                if code is not None:
+                    return self.answer(403, _refusal(code.decode()))
                 bucket.read.append(key)
                 data = bucket.body(key)
                 dates = {"Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT", "ETag": _etag(data)}
@@ -312,6 +316,10 @@ class MadeUpBucket:
 
         with serving(Handler) as endpoint:
             yield endpoint
+
+    def refusal(self, key: str) -> bytes | None:
+        """The error code by which an object is refused; None for one that may be read."""
+        return None
 
     def _list(self, handler: Quiet, query: dict[str, str]) -> None:
         self.n_pages += 1

@@ -46,6 +46,11 @@ def test_what_goes_wrong_for_a_moment_is_tried_again_and_said(kind, bucket, prox
         ("shortened", Reason.READ_ERROR, "bytes came"),
         ("503", Reason.READ_ERROR, "the server answers 503 SlowDown; tried 5 times"),
         ("mute", Reason.TIMEOUT, "not fetched within 2 s"),
+        (
+            "archived",
+            Reason.READ_ERROR,
+            "archived: restore it before it is scanned (InvalidObjectState)",
+        ),
         ("403", Reason.PERMISSION_DENIED, "the server answers 403 AccessDenied"),
         ("404", Reason.VANISHED, "the server answers 404 NoSuchKey"),
         ("expired", Reason.READ_ERROR, "the server answers 400 ExpiredToken"),

@@ -110,3 +110,30 @@ def test_a_listing_that_goes_round_in_circles_ends(monkeypatch):
         reach(monkeypatch, endpoint)
         *_, last = listed("s3://b/")
     assert "repeats itself" in last.problem.detail
+
+
+@pytest.mark.parametrize("key", ["./a.jpg", "a/./b.jpg", "a/../b.jpg", "../x.jpg", "d/..", "d/."])
+def test_dots_in_a_key_are_names_like_others_and_hide_nothing(monkeypatch, key):
+    with MadeUpBucket(sorted([key, ".git/x.jpg", "d/.x.jpg", "x.jpg"])).running() as endpoint:
+        reach(monkeypatch, endpoint)
+        found = listed("s3://b/")
+        assert {source.name for source in found} == {f"s3://b/{key}", "s3://b/x.jpg"}
+        assert sorted(fetch(*found)) == sorted([key.encode(), b"x.jpg"])
+        (named,) = listed(f"s3://b/{key}")
+        assert (named.name, fetch(named)) == (f"s3://b/{key}", [key.encode()])
+
+
+def test_an_archived_object_whose_key_only_s3_takes_costs_no_other(monkeypatch):
+    class Archive(MadeUpBucket):
+        def refusal(self, key: str) -> bytes | None:
+            return b"InvalidObjectState" if key.startswith("cold") else None
+
+    with Archive(["cold//a.jpg", "cold/b.jpg", "warm.jpg"]).running() as endpoint:
+        reach(monkeypatch, endpoint)
+        odd, plain, warm = fetch(*listed("s3://b/"))
+        assert warm == b"warm.jpg"
+        for problem in (odd, plain):
+            assert (problem.reason, problem.detail) == (
+                Reason.READ_ERROR,
+                "archived: restore it before it is scanned (InvalidObjectState)",
+            )
