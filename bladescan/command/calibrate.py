@@ -12,6 +12,7 @@ from bladescan.command.guard import guarded
 from bladescan.command.inputs import (
     calibrated_detector,
     check_rate,
+    counter,
     listed,
     raw_stdin,
 )
@@ -52,7 +53,7 @@ def calibrate(
         decoder=bladescan.DecoderSettings(faces=faces, min_face=min_face),
         n_decoders=cores,
     )
-    with ProgressLine("scoring", quiet=quiet) as line:
+    with ProgressLine("scoring", quiet=quiet, count=counter(photos)) as line:
         found = bladescan.calibrate(listed(photos, raw_stdin()), asked, seen=line.advance)
     bladescan.save_calibrated(found, output)
     print(printable_lines(as_text(found.report)))

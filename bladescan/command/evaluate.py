@@ -10,7 +10,7 @@ from bladescan.base.text import printable_lines
 from bladescan.command import learning_options as lo
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
-from bladescan.command.inputs import check_new_folder, listed, named_folders, raw_stdin
+from bladescan.command.inputs import check_new_folder, counter, listed, named_folders, raw_stdin
 from bladescan.command.terminal import ProgressLine
 from bladescan.processes.resources import n_cores
 
@@ -58,7 +58,7 @@ def evaluate(
         seed=seed,
     )
     sets = {name: listed(paths, stdin) for name, paths in folders.items()}
-    with ProgressLine("finding faces", quiet=quiet) as line:
+    with ProgressLine("finding faces", quiet=quiet, count=counter(photos, *folders.values())) as line:
         found = bladescan.evaluate(listed(photos, stdin), sets, asked, seen=line.advance, progress=line.set)
     bladescan.save_evaluation(found, output, seed=seed)
     print(printable_lines(summary(found.report)))

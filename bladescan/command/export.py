@@ -6,7 +6,7 @@ from bladescan.base.text import printable_lines
 from bladescan.command import learning_options as lo
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
-from bladescan.command.inputs import raw_stdin
+from bladescan.command.inputs import counter, raw_stdin
 from bladescan.command.terminal import ProgressLine
 
 
@@ -40,7 +40,7 @@ def export(
 
     decoder = DecoderSettings(faces, min_face)
     options = ExportOptions(to, precision, tuple(photos or ()), max_batch, decoder)
-    with ProgressLine("cutting faces out", quiet=quiet) as line:
+    with ProgressLine("cutting faces out", quiet=quiet, count=counter(photos)) as line:
         report = job.export(detector, output, options, stdin=raw_stdin(), seen=line.advance)
     told = {"largest difference": asdict(report)} if isinstance(report, ParityReport) else asdict(report)
     print(printable_lines(as_text({"export": str(output), "bytes": output.stat().st_size, **told})))

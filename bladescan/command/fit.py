@@ -13,7 +13,7 @@ from bladescan.base.text import as_text, printable_lines
 from bladescan.command import learning_options as lo
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
-from bladescan.command.inputs import listed, raw_stdin
+from bladescan.command.inputs import counter, listed, raw_stdin
 from bladescan.command.terminal import ProgressLine
 from bladescan.processes.resources import n_cores
 
@@ -77,7 +77,7 @@ def fit(
     )
     check_output(output, ".safetensors")
     stdin = raw_stdin()
-    with ProgressLine("embedding", quiet=quiet) as line:
+    with ProgressLine("embedding", quiet=quiet, count=counter(photos, ai_generated, calibrate)) as line:
         detector = bladescan.fit(
             listed(photos, stdin),
             asked,

@@ -9,7 +9,7 @@ from bladescan.base.extras import need_learning_side
 from bladescan.command import learning_options as lo
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
-from bladescan.command.inputs import listed, raw_stdin
+from bladescan.command.inputs import counter, listed, raw_stdin
 from bladescan.command.terminal import ProgressLine
 from bladescan.processes.resources import n_cores
 
@@ -51,7 +51,7 @@ def import_checkpoint(
         n_decoders=cores,
         false_alarm=false_alarm,
     )
-    with ProgressLine("embedding", quiet=quiet) as line:
+    with ProgressLine("embedding", quiet=quiet, count=counter(photos)) as line:
         imported = run_import(asked, listed(photos, raw_stdin()) if photos else None, seen=line.advance)
     for notice in imported.notices:
         _logger.warning("%s", notice)

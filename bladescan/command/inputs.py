@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -65,6 +65,18 @@ def listed(paths: list[str], stdin: BinaryIO | None) -> Iterator[Source]:
 
     check_paths(paths)
     return list_sources(source_query(paths), stdin=stdin)
+
+
+def counter(*groups: list[str] | None) -> Callable[[Callable[[], bool]], int | None]:
+    """Make what counts all that some options of folders, files or lists name, for `ProgressLine`."""
+
+    def count(is_wanted: Callable[[], bool]) -> int | None:
+        from bladescan.sources.counting import count_sources
+
+        counts = [count_sources(source_query(paths), is_wanted) for paths in groups if paths]
+        return None if None in counts or not counts else sum(n for n in counts if n is not None)
+
+    return count
 
 
 def check_apart(**files: str | Path | None) -> None:

@@ -251,6 +251,15 @@ AllowEmpty = Annotated[
 Quiet = Annotated[
     bool, Option("--quiet", "-q", help="Print no progress, warnings or summary.", rich_help_panel=OUTPUT)
 ]
+Verbose = Annotated[
+    bool,
+    Option(
+        "--verbose",
+        "-v",
+        help="On a terminal, name every unreadable file, not only the first five.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 MaxErrors = Annotated[
     int | None,
     Option(

@@ -12,7 +12,7 @@ from bladescan.base.text import printable_lines
 from bladescan.command import learning_options as lo
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
-from bladescan.command.inputs import listed, raw_stdin
+from bladescan.command.inputs import counter, listed, raw_stdin
 from bladescan.command.terminal import ProgressLine
 
 _logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def index(
 
     if plot is not None:
         check_output(plot, ".png")
-    with ProgressLine("indexing", quiet=quiet) as line:
+    with ProgressLine("indexing", quiet=quiet, count=counter(photos)) as line:
         opened, _ = fill_index(listed(photos, raw_stdin()), output, faces, line.advance)
     entries = opened.entries()
     rows = summarise(entries)
@@ -74,7 +74,7 @@ def contact_sheet(
 
     check_output(output, ".png")
     chosen = bladescan.load_recipe(recipe, changes or [])
-    with ProgressLine("indexing", quiet=quiet) as line:
+    with ProgressLine("indexing", quiet=quiet, count=counter(photos)) as line:
         path = index or output.parent / INDEX_FILE
         opened, indexed = fill_index(listed(photos, raw_stdin()), path, faces, line.advance)
     drawn = recipe_sheet(chosen, opened, indexed, output, n=n, seed=seed)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import nullcontext
+from functools import partial
 
 import typer
 
@@ -12,6 +14,7 @@ from bladescan.base.exit_codes import ExitRule
 from bladescan.command import options as o
 from bladescan.command.guard import end_json_lines, guarded, is_closed
 from bladescan.command.inputs import check_apart, image_limits, raw_stdin, source_query, stability_share
+from bladescan.command.terminal import ProgressLine
 
 _FAIL_ON = ("flagged", "unsure", "unreadable", "none")
 
@@ -50,6 +53,7 @@ def scan(
     fail_on: o.FailOn = "flagged,unsure,unreadable",
     allow_empty: o.AllowEmpty = False,
     quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
     backend: o.BackendName = "auto",
     device: o.Device = "auto",
     precision: o.Precision = "fp32",
@@ -76,7 +80,10 @@ def scan(
     """
     from bladescan.command.scan_listeners import command_listener
     from bladescan.command.scan_report import ScanReport
+    from bladescan.sources.counting import count_sources
 
+    if quiet and verbose:
+        raise UsageError("--quiet and --verbose exclude each other")
     asked = bladescan.ScanOptions(
         model=model,
         backend=backend,
@@ -112,8 +119,10 @@ def scan(
         metrics,
     )
     check_apart(model=model, output=output, ledger=ledger, metrics=metrics, report=report)
-    where = bladescan.OutputOptions(output, format, resume, ledger, show, sort, top)
-    listener = command_listener(output, metrics, quiet=quiet)
+    line = ProgressLine("scanning", quiet=quiet, is_lined=False, count=partial(count_sources, query))
+    rows_to = line.above(sys.stdout.buffer)
+    where = bladescan.OutputOptions(output, format, resume, ledger, show, sort, top, stream=rows_to)
+    listener = command_listener(output, metrics, line, verbose=verbose)
     if is_closed(1) and output in (None, "-"):
         raise OutputError("standard output is closed: use -o FILE")
     page = None if report is None else ScanReport(report, model, output)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import sys
 import threading
 from dataclasses import asdict
@@ -15,56 +14,72 @@ from bladescan.base.logs import installed
 from bladescan.base.records import ImageRecord
 from bladescan.base.text import counted
 from bladescan.command.metrics import MetricsFile
-from bladescan.command.terminal import ProgressLine
+from bladescan.command.terminal import ProgressLine, interval_s
 from bladescan.outputs.run import RunInfo, RunSummary
 from bladescan.outputs.sink import STDOUT_NAMES
 from bladescan.scanning.listener import BrokenOff, Listener, Listeners
 from bladescan.scanning.tally import Tally
 
-INTERVAL_VARIABLE = "BLADESCAN_LOG_INTERVAL_S"
-INTERVAL_S = 30.0
+NAMED = 5
+"""Unreadable images that are named on a terminal; of a thousand, nobody reads the names there."""
 _logger = logging.getLogger(__name__)
 
 
-def command_listener(output: str | None, metrics: Path | None, *, quiet: bool) -> Listener:
+def command_listener(
+    output: str | None, metrics: Path | None, progress: ProgressLine, *, verbose: bool
+) -> Listener:
     """Make what listens to the command's scan.
 
     Args:
         output: the file that verdicts go to, None for standard output.
         metrics: file for Prometheus, None for none.
-        quiet: no live count.
+        progress: shows how far the scan is, where that is wanted.
+        verbose: name every unreadable image, also on a terminal.
 
     Raises:
         UsageError, OutputError: the file for metrics cannot be used.
     """
     handler = installed()
     file = None if output in STDOUT_NAMES else output
-    talking = JsonLog(file) if handler is not None and handler.settings.json else Terminal(file, quiet=quiet)
+    talking = (
+        JsonLog(file)
+        if handler is not None and handler.settings.json
+        else Terminal(file, progress, verbose=verbose)
+    )
     return talking if metrics is None else Listeners(talking, MetricsFile(metrics))
 
 
 class Terminal(Listener):
     """Lines for people, below them a live count where standard error is a terminal.
 
+    There, only the first few unreadable images are named; the summary counts them all.
+
     Args:
         output: the file that verdicts go to, None for standard output.
-        quiet: no live count.
+        progress: shows how far the scan is.
+        verbose: name every unreadable image.
     """
 
-    def __init__(self, output: str | None, *, quiet: bool) -> None:
+    def __init__(self, output: str | None, progress: ProgressLine, *, verbose: bool) -> None:
         self._output = output
         self._is_table = output is None and sys.stdout.isatty()
-        self._progress = ProgressLine("scanning", quiet=quiet)
+        self._progress = progress
+        self._n_to_name = math.inf if verbose or not sys.stderr.isatty() else NAMED
 
     def began(self, run: RunInfo, tally: Tally) -> None:
         """Start the count."""
+        self._progress.follow(lambda: tally.n_done)
         self._progress.__enter__()
 
     def seen(self, record: ImageRecord) -> None:
-        """Count an image; name it if it could not be read."""
-        self._progress.advance()
-        if not self._is_table:  # which says it itself
+        """Name an image that could not be read, unless many were."""
+        if record.reason is None or self._is_table:  # a table says it itself
+            return
+        if self._n_to_name > 0:
             _say_unreadable(record)
+        elif self._n_to_name == 0:
+            _logger.info("more unreadable files are only counted; --verbose names each")
+        self._n_to_name -= 1
 
     def scanned(self) -> None:
         """End the count."""
@@ -84,8 +99,7 @@ class Terminal(Listener):
         if declared:
             _logger.info("declared by the files themselves: %s", declared)
         if summary.reasons:
-            reasons = ", ".join(f"{n} {reason}" for reason, n in summary.reasons.items())
-            _logger.info("unreadable: %s", reasons)
+            _logger.info("%s", _unreadable(summary.reasons))
         if self._output is not None and summary.complete:
             _logger.info("verdicts: %s", self._output)
 
@@ -156,15 +170,6 @@ class JsonLog(Listener):
         return {key: summary[key] for key in keys}
 
 
-def interval_s() -> float:
-    """Read from the environment how many seconds lie between two progress events."""
-    try:
-        asked = float(os.environ.get(INTERVAL_VARIABLE, INTERVAL_S))
-    except ValueError:
-        return INTERVAL_S
-    return INTERVAL_S if math.isnan(asked) else min(max(0.1, asked), 86400.0)  # no clock waits for ever
-
-
 def _say_unreadable(record: ImageRecord) -> None:
     if record.reason is None:
         return
@@ -172,6 +177,13 @@ def _say_unreadable(record: ImageRecord) -> None:
     fields = {"reason": record.reason.value, "detail": record.detail}
     extra = {"event": "unreadable", "source": record.source, "fields": fields}
     _logger.warning("%s", why, extra=extra)
+
+
+def _unreadable(reasons: dict[str, int]) -> str:
+    """Write how many could not be read, and why, the most frequent first."""
+    by_number = sorted(reasons.items(), key=lambda item: -item[1])
+    listed = ", ".join(f"{reason} {n:,}" for reason, n in by_number)
+    return f"{sum(reasons.values()):,} unreadable: {listed}"
 
 
 def _say_broken_off(how: BrokenOff, facts: dict[str, Any]) -> None:

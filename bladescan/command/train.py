@@ -7,7 +7,7 @@ from bladescan.base.extras import need_learning_side
 from bladescan.command import learning_options as lo
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
-from bladescan.command.inputs import listed, raw_stdin
+from bladescan.command.inputs import counter, listed, raw_stdin
 from bladescan.command.terminal import ProgressLine
 
 
@@ -37,7 +37,7 @@ def train(
     need_learning_side("train")
     chosen = bladescan.load_recipe(recipe, changes or [])
     asked = bladescan.TrainOptions(output, index, faces, device, resume, checkpoint_every, tensorboard)
-    with ProgressLine("training", quiet=quiet) as line:
+    with ProgressLine("indexing", quiet=quiet, count=counter(photos)) as line:
         bladescan.train(listed(photos, raw_stdin()), chosen, asked, seen=line.advance, progress=line.set)
 
 

@@ -94,6 +94,11 @@ class EarlierVerdicts(Closing):
         return self._n_left_out + self._n_shown
 
     @property
+    def n_left_out(self) -> int:
+        """Sources that the ledger knew and that were not handed on."""
+        return self._n_left_out + self.n_other_left_out
+
+    @property
     def resumable(self) -> bool:
         """Whether a later run could continue this one."""
         return self._options.output is not None and self._journal is not None

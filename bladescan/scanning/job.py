@@ -165,9 +165,10 @@ class _Run:
     ) -> None:
         """Scan every source into the sink, in the order asked for, but for what need not be read again."""
         tally = self.tally
+        tally.n_left_out = lambda: earlier.n_left_out
         records = scanner.judged_alone(tally.listing(earlier.look_up(sources)))
         records = earlier.keep(records)  # before the batch is judged, and the one that stops the scan too
-        records = without_others(records, tally.count_other)
+        records = without_others(tally.passing(records), tally.count_other)
         try:
             counted = self._counted(scanner.judged_together(records))
             for record in self.ordering.ordered(counted):

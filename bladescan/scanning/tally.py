@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -19,7 +19,11 @@ STAGES = ("list", "fetch", "decode", "score", "write")
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of a scan and what it spends; owns its exit code, by a rule."""
+    """Counts of a scan and what it spends; owns its exit code, by a rule.
+
+    ``n_passed`` counts sources that are scanned, also those whose rows are held back; ``n_left_out`` asks for
+    those that need no scan.
+    """
 
     rule: ExitRule = ExitRule()
     verdicts: Counter[Verdict] = field(default_factory=Counter)
@@ -31,6 +35,8 @@ class Tally:
     n_other_files: int = 0
     n_below_top: int = 0
     threshold: float | None = None
+    n_passed: int = 0
+    n_left_out: Callable[[], int] = lambda: 0
     bytes_read: int = 0
     stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     started: float = field(default_factory=time.monotonic)
@@ -38,6 +44,17 @@ class Tally:
     def begin(self) -> None:
         """Start the clock: the detector is loaded."""
         self.started = time.monotonic()
+
+    @property
+    def n_done(self) -> int:
+        """How many of the listed sources are done, while the scan runs."""
+        return self.n_passed + self.n_left_out()
+
+    def passing(self, records: Iterable[ImageRecord]) -> Iterator[ImageRecord]:
+        """Hand records on, and count them for `n_done`."""
+        for record in records:
+            self.n_passed += 1
+            yield record
 
     def count(self, record: ImageRecord) -> None:
         """Count one image."""

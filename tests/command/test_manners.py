@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import re
 import subprocess
 import sys
@@ -15,6 +13,7 @@ from bladescan.base.exit_codes import ExitCode
 from bladescan.command.app import COMMANDS, app
 from bladescan.command.configured import CONFIGURATION
 from bladescan.command.options import FACES, LOGS, OUTPUT, RUN, SCORE, SOURCE
+from tests.command.terminals import on_terminal
 
 LEDGER = [["ledger"], *(["ledger", name] for name in ("counts", "find", "export", "prune"))]
 
@@ -52,23 +51,9 @@ def test_every_option_of_a_scan_stands_in_a_group():
 
 
 def test_the_help_of_a_scan_shows_the_groups_on_a_terminal():
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "bladescan", "scan", "-h"]
-    env = dict(os.environ) | {"COLUMNS": "100", "TERM": "xterm", "NO_COLOR": "1"}
-    with subprocess.Popen(command, stdout=theirs, stderr=theirs, stdin=theirs, env=env) as process:
-        os.close(theirs)
-        shown = b""
-        while True:
-            try:
-                part = os.read(ours, 65536)
-            except OSError:  # the other side is closed
-                break
-            shown += part
-            if not part:
-                break
-        assert process.wait(timeout=60) == ExitCode.CLEAN
-    os.close(ours)
-    text = re.sub(r"\x1b\[[0-9;]*m", "", shown.decode())
+    code, shown = on_terminal("scan", "-h", env={"NO_COLOR": "1"})
+    text = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert code == ExitCode.CLEAN
     groups = set(re.findall(r"─ ([A-Z][a-z ]+) ─", text))
     assert groups == {SOURCE, FACES, SCORE, OUTPUT, RUN, LOGS, CONFIGURATION, "Arguments", "Options"}
 

@@ -23,7 +23,7 @@ from bladescan.base.exit_codes import ExitCode
 from bladescan.base.records import Reason, Verdict
 from bladescan.command import machine
 from bladescan.command.metrics import render
-from bladescan.command.scan_listeners import interval_s
+from bladescan.command.terminal import interval_s
 from bladescan.outputs.run import RunSummary
 from tests import ROOT
 
