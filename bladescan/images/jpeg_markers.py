@@ -13,6 +13,8 @@ from collections.abc import Iterator
 
 _MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
 """Any marker but RST, which stands inside a scan."""
+_MAX_MARKERS = 1 << 18
+"""More than any picture has; to find them takes a quarter of a second."""
 _SCAN, _END, _JPEG_LS, _LOSSLESS = 0xDA, 0xD9, 0xF7, 0xC3
 _ALONE = frozenset({0x01, 0xD8, _END})
 _BASELINE_TO_PROGRESSIVE = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
@@ -23,7 +25,10 @@ _FRAMES = frozenset({*range(0xC0, 0xD0), _JPEG_LS}) - {0xC4, 0xC8, 0xCC}
 def markers(data: bytes) -> Iterator[tuple[int, int]]:
     """Yield each marker of the picture, and where what follows it begins, up to its end mark."""
     at = 2
-    while found := _MARKER.search(data, at):
+    for _ in range(_MAX_MARKERS):
+        found = _MARKER.search(data, at)
+        if found is None:
+            return
         marker, at = found[1][0], found.end()
         yield marker, at
         if marker == _END:
@@ -40,7 +45,10 @@ def jpeg_ends_early(data: bytes) -> bool:
 def count_scans(data: bytes, enough: int) -> int:
     """Count the scans of the picture: exactly if there may be more than ``enough``."""
     n_marks = data.count(b"\xff\xda")  # those of previews and of appended files too
-    return n_marks if n_marks <= enough else sum(marker == _SCAN for marker, _ in markers(data))
+    if n_marks <= enough:
+        return n_marks
+    found = [marker for marker, _ in markers(data)]
+    return n_marks if len(found) == _MAX_MARKERS else found.count(_SCAN)
 
 
 def without_metadata(data: bytes) -> bytes:

@@ -39,7 +39,7 @@ class CleanPng(NamedTuple):
 
 def clean_png(data: bytes) -> CleanPng:
     """Leave out the ancillary chunks that are damaged or do not concern the pixels."""
-    view, kept, colour = memoryview(data), [], dict[bytes, bytes]()
+    view, kept, colour = memoryview(data), bytearray(), dict[bytes, bytes]()
     exif = in_text = b""
     start = 0
     for kind, at, length in _chunks(data):
@@ -55,11 +55,9 @@ def clean_png(data: bytes) -> CleanPng:
         elif whole and kind in _TEXT and bytes(body[:22]) in _EXIF_TEXT:
             in_text = in_text or _exif_in_text(kind, bytes(body))
         if not whole or kind not in _FOR_PILLOW or (kind == b"tRNS" and not _fits(data[25], length)):
-            kept.append(view[start:at])
+            kept += view[start:at]
             start = end
-    if not kept:
-        return CleanPng(data, colour, exif or in_text)
-    return CleanPng(b"".join((*kept, view[start:])), colour, exif or in_text)
+    return CleanPng(bytes(kept + view[start:]) if start else data, colour, exif or in_text)
 
 
 def png_ends_early(data: bytes) -> bool:

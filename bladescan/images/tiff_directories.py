@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 MAX_DIRECTORIES = 64
-_MAX_VALUES = 1 << 16
+_MAX_ENTRIES = _MAX_VALUES = 1 << 16
 _SUB_DIRECTORIES = 330
 _CODES = {1: "B", 2: "B", 3: "H", 4: "I", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 18: "Q"}
 _HEADS = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
@@ -81,7 +81,8 @@ def _read(
     n_entries = int.from_bytes(data[at : at + form.n_count], "little" if order == "<" else "big")
     first, end = at + form.n_count, at + form.n_count + form.n_entry * n_entries
     fields: dict[int, tuple[int, ...]] = {}
-    for entry in range(first, min(end, len(data)) - form.n_entry + 1, form.n_entry):
+    last = min(end, len(data), first + form.n_entry * _MAX_ENTRIES)
+    for entry in range(first, last - form.n_entry + 1, form.n_entry):
         tag, kind = struct.unpack_from(order + "HH", data, entry)
         if tag in wanted and tag not in fields and kind in _CODES:
             values = _values(data, entry + 4, kind, form)

@@ -188,7 +188,8 @@ def _range(values: NDArray[Any], layout: Layout) -> tuple[float, float]:
 def _samples(data: bytes, layout: Layout) -> NDArray[Any]:
     """Read all blocks into ``[height, width, n_samples]``."""
     out = np.empty((layout.height, layout.width, layout.n_samples), _dtype(layout).newbyteorder("="))
-    n_read = 0
+    if len(layout.places) < _n_blocks(layout):
+        raise EOFError("strips or tiles are missing")
     for (offset, length), (plane, top, left) in zip(layout.places, _corners(layout), strict=False):
         width, height = layout.block
         high = min(height, layout.height - top) if width == layout.width else height
@@ -197,10 +198,13 @@ def _samples(data: bytes, layout: Layout) -> NDArray[Any]:
         block = block[: layout.height - top, : layout.width - left]
         where = slice(plane, plane + 1) if layout.planes else slice(None)
         out[top : top + block.shape[0], left : left + block.shape[1], where] = block
-        n_read += 1
-    if n_read < sum(1 for _ in _corners(layout)):
-        raise EOFError("strips or tiles are missing")
     return out
+
+
+def _n_blocks(layout: Layout) -> int:
+    width, height = layout.block
+    across, down = -(-layout.width // width), -(-layout.height // height)
+    return across * down * (layout.n_samples if layout.planes else 1)
 
 
 def _corners(layout: Layout) -> Iterator[tuple[int, int, int]]:

@@ -168,3 +168,10 @@ def test_a_grey_jpeg_and_one_of_rgb_that_says_so():
         off(encode(flat.convert("L"), "JPEG", quality=98), np.asarray(flat.convert("L").convert("RGB"))) <= 2
     )
     assert off(encode(flat, "JPEG", quality=98, keep_rgb=True), np.asarray(flat)) <= 3
+
+
+def test_a_million_markers_are_counted_as_a_bomb_in_little_time():
+    empty_scan, empty_note = b"\xff\xda\0\2", b"\xff\xfe\0\2"
+    data = PLAIN[:-2] + (empty_note * 20 + empty_scan) * 60_000 + PLAIN[-2:]
+    assert count_scans(data, 30_000) > 30_000
+    assert reason_of(data) is Reason.TOO_MANY_PIXELS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from bladescan.base.records import Reason
 from bladescan.images.decoding import decode_image
 from bladescan.images.limits import Limits
+from bladescan.images.png_chunks import clean_png
 from tests.images import png_files as p
 from tests.images.pictures import animation, corners, encode, first, off, ramp, reason_of, refusal_of
 
@@ -183,3 +185,15 @@ def test_an_animation_whose_first_frame_is_smaller_shows_white_around_it():
     data = encode(whole, "PNG", save_all=True, append_images=[small.resize((48, 32))], default_image=True)
     frames = [pixels for _, pixels in decode_image(data, Limits()).frames]
     assert frames[0][0, 0].tolist() == [0, 0, 200] and frames[-1][0, 0].tolist() == [200, 0, 0]
+
+
+def test_millions_of_chunks_without_pixels_cost_no_memory():
+    note = p.chunk(b"tEXt", b"")
+    data = p.write(PIXELS, p.RGB, note * 300_000)
+    tracemalloc.start()
+    try:
+        clean = clean_png(data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert clean.data == p.write(PIXELS, p.RGB) and peak < len(data)
