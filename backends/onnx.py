@@ -57,7 +57,7 @@ class OnnxBackend(Backend):
         self.device = device
         self.manifest = manifest
         self._session = session
-        self._most = _MOST
+        self._most = manifest.encoder.batch or _MOST
         self._outputs = tuple(output.name for output in session.get_outputs())
 
     def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -40,13 +40,21 @@ class _CompiledEncoder:
 
     Args:
         compiled: an ``openvino.CompiledModel``, crops in, embedding out.
+        most: crops in one run, 0 for any number.
     """
 
-    def __init__(self, compiled: Any) -> None:
+    def __init__(self, compiled: Any, most: int) -> None:
         self._request = compiled.create_infer_request()
+        self._most = most
 
     def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed crops, as `SplitBackend` asks for."""
+        import numpy as np
+
+        most = self._most or len(crops)
+        return np.concatenate([self._embed(crops[i : i + most]) for i in range(0, len(crops), most)])
+
+    def _embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         import numpy as np
 
         try:
@@ -97,7 +105,9 @@ class OpenVinoPlugin:
         data, manifest = read_onnx_detector(path)
         encoder = _compile(core, data, manifest, settings, where=path.name)
         heads = OnnxHeads(_heads_of(data, manifest, where=path.name), where=path.name)
-        return SplitBackend("openvino", _CompiledEncoder(encoder), heads, manifest, "cpu")
+        return SplitBackend(
+            "openvino", _CompiledEncoder(encoder, manifest.encoder.batch), heads, manifest, "cpu"
+        )
 
 
 plugin = OpenVinoPlugin()

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from bladescan.exporting.reports import EngineReport, ParityReport, QuantisationReport
     from bladescan.fitting.calibrate_job import Calibrated, CalibrateOptions, calibrate, save_calibrated
     from bladescan.fitting.heads_fit import FitSettings
-    from bladescan.fitting.job import FitOptions, fit
+    from bladescan.fitting.job import FitOptions, fit, save_fitted
     from bladescan.heads.detector import Detector, load_detector, save_detector
     from bladescan.images.limits import Limits
     from bladescan.outputs.run import RunInfo, RunSummary
@@ -89,7 +89,7 @@ _ROOMS = {
     "exporting.reports": "EngineReport ParityReport QuantisationReport",
     "fitting.calibrate_job": "CalibrateOptions Calibrated calibrate save_calibrated",
     "fitting.heads_fit": "FitSettings",
-    "fitting.job": "FitOptions fit",
+    "fitting.job": "FitOptions fit save_fitted",
     "heads.detector": "Detector load_detector save_detector",
     "images.limits": "Limits",
     "outputs.run": "RunInfo RunSummary",
@@ -187,6 +187,7 @@ __all__ = [
     "save_calibrated",
     "save_detector",
     "save_evaluation",
+    "save_fitted",
     "scan",
     "train",
     "write_review",

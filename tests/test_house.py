@@ -16,7 +16,8 @@ import pytest
 from tests import ROOT
 
 ROOMS = """base processes tasks detectors images exif provenance runtimes faces sources outputs ledger
-scanning reviewing networks photographs pretext training heads exporting fitting evaluation command""".split()
+scanning reviewing networks photographs pretext training heads foreign exporting fitting evaluation
+command""".split()
 """From the ground up."""
 DOOR = ["__init__", "__main__"]
 SCAN_SIDE = ROOMS[: ROOMS.index("scanning") + 1]

@@ -20,7 +20,7 @@ from benchmarks.quality.pictures import Bench, bench_parser, join, open_bench, s
 from benchmarks.tables import cell, table
 from bladescan.evaluation.metrics import Sample, compute_metrics
 from bladescan.evaluation.report import Metrics
-from bladescan.fitting.heads_fit import binary_scores
+from bladescan.fitting.binary_fit import binary_scores
 from bladescan.heads.classifier import ClassifierSettings, Grouped, fit_classifier
 from bladescan.heads.mixture import Mixture
 from bladescan.heads.mixture_fit import fit_mixture

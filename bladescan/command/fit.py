@@ -23,10 +23,11 @@ _logger = logging.getLogger(__name__)
 @guarded
 def fit(
     photos: lo.Photos,
-    output: lo.DetectorOutput,
+    output: lo.FittedOutput,
     ai_generated: lo.AiGenerated = None,
     calibrate: lo.Calibrate = None,
     encoder: lo.EncoderPath = "default",
+    changes: lo.EncoderChanges = None,
     name: lo.Name = "",
     licence: lo.Licence = "",
     covariance: lo.Covariance = "auto",
@@ -36,9 +37,11 @@ def fit(
     group_by: lo.GroupBy = "file",
     copies: lo.Copies = 2,
     pseudo_outliers: lo.PseudoOutliers = 0,
+    binary_head: lo.BinaryHead = "auto",
+    embeddings: lo.Embeddings = None,
     faces: o.Faces = "auto",
     min_face: o.MinFace = 32,
-    backend: lo.EmbeddingBackend = "pytorch",
+    backend: lo.EmbeddingBackend = "auto",
     device: o.Device = "auto",
     seed: lo.Seed = 0,
     quiet: o.Quiet = False,
@@ -49,7 +52,7 @@ def fit(
     A Gaussian mixture learns your photographs (one-class head). Photographs kept out of it set the
     thresholds.
 
-    With --ai-generated, a perceptron learns both classes as well (binary head). Needs the extra `train`.
+    With --ai-generated, a binary head learns both classes as well. Needs the extra `train`.
 
     Example: `bladescan fit --photos photographs/ --ai-generated generated/ -o mine.safetensors`
     """
@@ -58,11 +61,13 @@ def fit(
     cores = n_cores()
     asked = bladescan.FitOptions(
         encoder=encoder,
+        encoder_changes=tuple(changes or ()),
         name=name or output.stem,
         licence=licence,
         backend=backend,
         group_by=group_by,
         n_copies=copies,
+        embeddings=embeddings,
         runtime=bladescan.BackendSettings(device, threads=cores),
         decoder=bladescan.DecoderSettings(faces=faces, min_face=min_face),
         fit=bladescan.FitSettings(
@@ -72,10 +77,12 @@ def fit(
             false_alarm=false_alarm,
             n_outliers=pseudo_outliers,
             seed=seed,
+            binary_head=binary_head,
         ),
         n_decoders=cores,
     )
-    check_output(output, ".safetensors")
+    foreign = encoder.startswith(("onnx:", "torch:"))
+    check_output(output, ".onnx" if foreign or output.suffix.lower() == ".onnx" else ".safetensors")
     stdin = raw_stdin()
     with ProgressLine("embedding", quiet=quiet, count=counter(photos, ai_generated, calibrate)) as line:
         detector = bladescan.fit(
@@ -86,7 +93,7 @@ def fit(
             seen=line.advance,
             progress=line.set,
         )
-    bladescan.save_detector(detector, output)
+    bladescan.save_fitted(detector, output)
     _print_fit(detector.manifest.provenance, output)
 
 
@@ -96,5 +103,8 @@ def _print_fit(provenance: dict[str, Any], output: Path) -> None:
     for notice in report.pop("notices", ()):
         _logger.warning("%s", notice)
     print(printable_lines(as_text({"images": provenance["images"], **report})))
-    next_step = f"bladescan export {output} --to onnx -o {output.with_suffix('.onnx')}"
+    exported = output.with_suffix(".onnx")
+    next_step = f"bladescan export {output} --to onnx -o {exported}"
+    if output.suffix.lower() == ".onnx":
+        next_step = f"bladescan scan --model {output} PATH"
     _logger.info("detector: %s; next: %s", output, next_step)

@@ -25,7 +25,7 @@ def import_checkpoint(
     false_alarm: lo.ImportCheckpointFalseAlarm = 0.05,
     faces: o.Faces = "auto",
     min_face: o.MinFace = 32,
-    backend: lo.EmbeddingBackend = "pytorch",
+    backend: lo.EmbeddingBackend = "auto",
     device: o.Device = "auto",
     quiet: o.Quiet = False,
     debug: o.Debug = False,

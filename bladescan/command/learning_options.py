@@ -58,7 +58,8 @@ EncoderPath = Annotated[
         "--encoder",
         metavar="RUN",
         help="Encoder run of `bladescan train`, or a .safetensors detector whose encoder is taken. The word "
-        "`default` means the detector that ships.",
+        "`default` means the detector that ships. `onnx:FILE` is any other image encoder, and `torch:FILE` "
+        "weights of a known one.",
         show_default="the encoder of the detector that ships",
     ),
 ]
@@ -68,6 +69,39 @@ EmbeddingBackend = Annotated[
         "--backend",
         metavar="NAME",
         help="Runtime that embeds the faces, or auto. `bladescan backends` lists the names.",
+    ),
+]
+EncoderChanges = Annotated[
+    list[str] | None,
+    Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Say something of the encoder that its file does not, for example encoder.output=block6,block7. "
+        "Repeatable.",
+    ),
+]
+BinaryHead = Annotated[
+    str,
+    Option(
+        metavar="NAME",
+        help="Binary head: perceptron (the paper), logistic (logistic regression), or auto: logistic over an "
+        "encoder that is not ours.",
+    ),
+]
+Embeddings = Annotated[
+    Path | None,
+    Option(
+        metavar="FILE",
+        help="File to keep embeddings in and take from: a second fit on the same pictures takes seconds.",
+    ),
+]
+FittedOutput = Annotated[
+    Path,
+    Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Detector to write (.safetensors or .onnx; .onnx over an encoder that is not ours).",
     ),
 ]
 DetectorOutput = Annotated[

@@ -15,6 +15,9 @@ FORMAT_VERSION = 1
 METADATA_KEY = "bladescan"
 """Key of the manifest in the safetensors header and in the ONNX metadata."""
 
+GRAPH_ENCODER = "onnx"
+"""Name of the architecture of a stranger's encoder, an ONNX graph; only an exported detector has one."""
+
 HeadName = Literal["one-class", "binary"]
 Resize = Literal["antialias", "bilinear"]
 
@@ -51,16 +54,18 @@ class EncoderSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The shape of the vision encoder.
 
     Attributes:
-        name: of the architecture, see `bladescan.networks.encoders`.
+        name: of the architecture, see `bladescan.networks.encoders`, or `GRAPH_ENCODER`.
         width: channels of the stem.
         embedding_dim: length of the embedding.
         normalise: whether the embedding is scaled to length 1.
+        batch: most crops in one run, 0 for any number: the rows of some graphs depend on their batch.
     """
 
     name: str
     width: int = 64
     embedding_dim: int = 768
     normalise: bool = True
+    batch: int = 0
 
 
 class TextEncoderSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

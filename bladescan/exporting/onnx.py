@@ -5,11 +5,6 @@ It changes no number: the graph computes what `detector.DetectorModule` computes
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bladescan.base.errors import DetectorError, MissingDependencyError
-from bladescan.detectors.manifest import Manifest
-from bladescan.detectors.onnx_metadata import with_manifest
+from bladescan.base.errors import DetectorError
 from bladescan.exporting.exporter import write_export
 from bladescan.exporting.reports import ParityReport
-from bladescan.heads.detector import Detector, DetectorModule, validate_detector
+from bladescan.foreign.detector_graph import detector_graph
+from bladescan.heads.detector import Detector, DetectorHeads, DetectorModule, validate_detector
 from bladescan.heads.mixture import Mixture, to_scikit_learn
+from bladescan.networks.torch_graph import torch_to_onnx
 from bladescan.runtimes.onnx_session import open_session
 
-OPSET = 20
 BATCH_SIZES = (12, 5, 1)
 """Batch sizes at which the graph is compared; the largest is the number of seeded crops."""
 
@@ -60,6 +54,8 @@ class OnnxExporter:
             MissingDependencyError: onnx or onnxscript is not installed.
         """
         validate_detector(self._detector, where=self._where)
+        if self._detector.graph:
+            return detector_graph(self._detector)
         return _to_onnx(self._detector)
 
     def check(self, built: bytes) -> ParityReport:
@@ -106,85 +102,17 @@ def _to_onnx(detector: Detector) -> bytes:
     return torch_to_onnx(graph, example, "crops", output_names(detector), detector.manifest)
 
 
-def torch_to_onnx(
-    module: nn.Module, example: Tensor, input_name: str, outputs: list[str], manifest: Manifest | None = None
-) -> bytes:
-    """Write a module of one input, with any number of rows, as ONNX.
-
-    Args:
-        module: it is set to evaluation.
-        example: an input of two rows.
-        input_name: name of the input.
-        outputs: names of the outputs.
-        manifest: goes into the metadata.
-
-    Raises:
-        DetectorError: torch cannot export it.
-        MissingDependencyError: onnx or onnxscript is not installed.
-    """
-    with _quiet(), torch.inference_mode(False):
-        try:
-            program = torch.onnx.export(
-                module.eval(),
-                (example,),
-                dynamo=True,
-                opset_version=OPSET,
-                input_names=[input_name],
-                output_names=outputs,
-                dynamic_shapes=({0: torch.export.Dim("n", min=1, max=1 << 20)},),
-                external_data=False,
-                verbose=False,
-            )
-        except ImportError as exc:
-            package = exc.name or "onnxscript"
-            raise MissingDependencyError("export", package, "pip install 'bladescan[train]'") from exc
-        except torch.onnx.OnnxExporterError as exc:
-            raise DetectorError(f"torch {torch.__version__} cannot export this detector: {exc}") from exc
-    assert program is not None  # only the legacy exporter returns None
-    model = program.model_proto
-    _strip(model)
-    if manifest is not None:
-        return with_manifest(model, manifest)
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data
-
-
-def _strip(model: Any) -> None:
-    """Remove the exporter's stack traces: they name files of the machine that exported."""
-    del model.metadata_props[:]
-    for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
-        part.doc_string = ""
-        del part.metadata_props[:]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the exporter's prints, log lines and deprecation warnings."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
 def _check_parity(detector: Detector, data: bytes, *, where: str) -> ParityReport:
     """Run graph and detector over the same seeded crops; DetectorError if they differ too much."""
     crops = seeded_crops(max(BATCH_SIZES), detector.manifest.preprocessing.size)
-    runs = _run_graph(data, output_names(detector), crops)
+    most = detector.manifest.encoder.batch or max(BATCH_SIZES)
+    sizes = tuple(size for size in BATCH_SIZES if size <= most)
+    runs = _run_graph(data, output_names(detector), crops, sizes)
     graph = runs[0]
-    with torch.inference_mode():
-        outputs = DetectorModule(detector)(torch.from_numpy(crops))
-    reference = {n: v.numpy() for n, v in zip(_OUTPUTS, outputs, strict=True) if v is not None}
+    reference = _reference(detector, crops, most)
     report = ParityReport(
         n_crops=len(crops),
-        batch_sizes=BATCH_SIZES,
+        batch_sizes=sizes,
         embedding=_difference(graph["embedding"], reference["embedding"]),
         log_likelihood=_compare(graph, reference, "log_likelihood", relative=True),
         p_ai_generated=_compare(graph, reference, "p_ai_generated", relative=False),
@@ -193,6 +121,18 @@ def _check_parity(detector: Detector, data: bytes, *, where: str) -> ParityRepor
     )
     _judge(report, where=where)
     return report
+
+
+def _reference(detector: Detector, crops: NDArray[np.uint8], batch: int) -> _Run:
+    """Score crops without the graph that is checked: by PyTorch, or at least the heads by it."""
+    with torch.inference_mode():
+        if detector.graph:
+            (bare,) = _run_graph(detector.graph, ["embedding"], crops, (batch,))
+            embedding = torch.from_numpy(bare["embedding"])
+            outputs = (*DetectorHeads(detector).heads(embedding), embedding)
+        else:
+            outputs = DetectorModule(detector)(torch.from_numpy(crops))
+    return {n: v.numpy() for n, v in zip(_OUTPUTS, outputs, strict=True) if v is not None}
 
 
 def seeded_crops(n: int, size: int) -> NDArray[np.uint8]:
@@ -205,11 +145,11 @@ def seeded_crops(n: int, size: int) -> NDArray[np.uint8]:
     return crops
 
 
-def _run_graph(data: bytes, names: list[str], crops: NDArray[np.uint8]) -> list[_Run]:
-    """Run all crops, once for each of `BATCH_SIZES`."""
+def _run_graph(data: bytes, names: list[str], crops: NDArray[np.uint8], sizes: tuple[int, ...]) -> list[_Run]:
+    """Run all crops, once for each batch size."""
     session = open_session(data)
     runs = []
-    for size in BATCH_SIZES:
+    for size in sizes:
         parts = [session.run(names, {"crops": crops[i : i + size]}) for i in range(0, len(crops), size)]
         runs.append(dict(zip(names, map(np.concatenate, zip(*parts, strict=True)), strict=True)))
     return runs

@@ -2,6 +2,9 @@
 
 The weights become signed, one scale for each output channel; the activations unsigned (U8S8): the pair for
 which onnxruntime has its quickest kernels. Heads and last layer stay as they are. See docs/speed.md.
+
+Of a stranger's transformer the matrix products become integer ones, and each is scaled as it runs: a few
+large activations, which transformers have, would leave a fixed range nothing for the rest.
 """
 
 from __future__ import annotations
@@ -22,9 +25,10 @@ from numpy.typing import NDArray
 from bladescan.base.errors import DetectorError
 from bladescan.base.records import Scores
 from bladescan.detectors.calibration import p_values, photographic_scores
-from bladescan.detectors.manifest import FaceRule, HeadName, Manifest
+from bladescan.detectors.manifest import GRAPH_ENCODER, FaceRule, HeadName, Manifest
 from bladescan.detectors.onnx_metadata import import_onnx, manifest_of, with_manifest
 from bladescan.exporting.reports import QuantisationReport
+from bladescan.foreign.onnx_graph import PREFIX
 from bladescan.runtimes.onnx_session import open_session
 
 MOST_CALIBRATING = 512
@@ -41,6 +45,7 @@ _BATCH = 8
 # What an encoder's trunk is made of. Activations have to be among them: onnxruntime would resolve the range
 # before a clip at 6, and lose most of its 256 steps to values that never pass.
 _OPERATORS = ("Conv", "Relu", "Clip", "Add", "MaxPool")
+_IN_INTEGERS = ("QuantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "QLinearMatMul")
 # The first convolutions and what they feed stay: a third of the error comes from them, and none of
 # the speed (docs/speed.md).
 _KEPT = 4
@@ -54,7 +59,7 @@ class Lowered(NamedTuple):
 
     Attributes:
         data: the ONNX model, without a manifest.
-        manifest: of the detector that it was made from.
+        manifest: of the detector that it was made from; crops run one by one if ranges are set as it runs.
         compared: crops that set no range.
         n_calibrating: crops that did.
     """
@@ -90,7 +95,12 @@ class Int8Exporter:
         crops = self._cut(manifest.face_rule)
         calibrating, compared = split(len(crops))
         with _quiet():
-            lowered = _lowered(self._data, crops[calibrating])
+            if products := _products(self._data, manifest):
+                lowered = _lowered_products(self._data, products)
+                encoder = msgspec.structs.replace(manifest.encoder, batch=1)
+                manifest = msgspec.structs.replace(manifest, encoder=encoder)
+            else:
+                lowered = _lowered(self._data, crops[calibrating])
         return Lowered(lowered, manifest, crops[compared], len(calibrating))
 
     def check(self, built: Lowered) -> QuantisationReport:
@@ -99,7 +109,8 @@ class Int8Exporter:
         Raises:
             DetectorError: too many change.
         """
-        old, new = _scores(self._data, built.compared), _scores(built.data, built.compared)
+        most = built.manifest.encoder.batch or _BATCH
+        old, new = (_scores(data, built.compared, most) for data in (self._data, built.data))
         report = compare(old, new, built.manifest, built.n_calibrating)
         judge(report, self._least_same, where=self._where)
         return report
@@ -151,7 +162,7 @@ def quantisable(data: bytes, *, where: str) -> Manifest:
     """
     model = import_onnx(_WHAT).load_from_string(data)
     manifest = manifest_of(model, where=where)
-    if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
+    if any(node.op_type in _IN_INTEGERS for node in model.graph.node):
         raise DetectorError(f"{where}: is in 8-bit integers already; give the detector that it was made from")
     return manifest
 
@@ -177,6 +188,38 @@ def _lowered(data: bytes, crops: NDArray[np.uint8], *, symmetric: bool = False) 
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
             extra_options=_SYMMETRIC if symmetric else {},
+        )
+        return lowered.read_bytes()
+
+
+def _products(data: bytes, manifest: Manifest) -> list[str]:
+    """Names of a transformer's products with weights; none for a network of convolutions or one of ours."""
+    if manifest.encoder.name != GRAPH_ENCODER:
+        return []
+    onnx = import_onnx(_WHAT)
+    graph = onnx.load_from_string(data).graph
+    weights = {tensor.name for tensor in graph.initializer}
+    theirs = [node for node in graph.node if node.name.startswith(PREFIX)]
+    products = [
+        node.name for node in theirs if node.op_type in ("MatMul", "Gemm") and node.input[1] in weights
+    ]
+    return products if len(products) > sum(node.op_type == "Conv" for node in theirs) else []
+
+
+def _lowered_products(data: bytes, products: list[str]) -> bytes:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with tempfile.TemporaryDirectory() as folder:
+        whole, lowered = (Path(folder, name) for name in ("whole.onnx", "int8.onnx"))
+        whole.write_bytes(data)
+        quantize_dynamic(
+            whole,
+            lowered,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            nodes_to_quantize=products,
+            extra_options={"MatMulConstBOnly": True},
         )
         return lowered.read_bytes()
 
@@ -220,10 +263,10 @@ def compare(old: Scores, new: Scores, manifest: Manifest, n_calibrating: int) ->
     )
 
 
-def _scores(data: bytes, crops: NDArray[np.uint8]) -> Scores:
+def _scores(data: bytes, crops: NDArray[np.uint8], most: int) -> Scores:
     session = open_session(data)
     names = [output.name for output in session.get_outputs()]
-    runs = [session.run(names, {"crops": crops[i : i + _BATCH]}) for i in range(0, len(crops), _BATCH)]
+    runs = [session.run(names, {"crops": crops[i : i + most]}) for i in range(0, len(crops), most)]
     found = dict(zip(names, map(np.concatenate, zip(*runs, strict=True)), strict=True))
     return Scores(found.get("log_likelihood"), found.get("p_ai_generated"), found["embedding"])
 

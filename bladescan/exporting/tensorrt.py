@@ -27,11 +27,12 @@ from bladescan.base.errors import (
 )
 from bladescan.base.records import Scores
 from bladescan.detectors.manifest import HeadName
-from bladescan.exporting.onnx import output_names, seeded_crops, torch_to_onnx
+from bladescan.exporting.onnx import output_names, seeded_crops
 from bladescan.exporting.quantisation import CropCutter, compare, judge, split, symmetric
 from bladescan.exporting.reports import EngineReport
 from bladescan.heads.detector import Detector, DetectorModule, load_detector
 from bladescan.networks.low_precision import DTYPES, lower
+from bladescan.networks.torch_graph import torch_to_onnx
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.cuda import Cuda, CudaDevice
 from bladescan.runtimes.engine_file import SUFFIX, EngineBuild, EngineFile, encode_engine

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +14,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bladescan.base.errors import DataError
+from bladescan.base.errors import DataError, UsageError
+from bladescan.base.output_files import write_file
+from bladescan.base.records import Verdict
 from bladescan.fitting.degraded_copies import degraded_copies
+from bladescan.fitting.embedding_file import EmbeddingFile, PictureEmbeddings
+from bladescan.foreign.detector_graph import detector_graph
 from bladescan.heads.detector import Detector, save_detector
 from bladescan.runtimes.backend import Backend, BackendSettings
-from bladescan.runtimes.registry import get_plugin
-from bladescan.scanning.cut_faces import listed, with_faces
+from bladescan.runtimes.registry import choose_plugin, get_plugin
+from bladescan.scanning.cut_faces import listed
 from bladescan.scanning.decoder_process import Decoded, DecoderSettings
 from bladescan.scanning.decoders import decoder_pool
-from bladescan.scanning.pipeline import crops_of
+from bladescan.scanning.pipeline import crops_of, decode_in_order
 from bladescan.sources.source import Source
 
 GROUPINGS = ("file", "folder")
@@ -58,6 +63,7 @@ def embed_images(
     batch_size: int = 16,
     n_copies: int = 0,
     seed: int = 0,
+    known: EmbeddingFile | None = None,
     progress: Callable[[int], None] = lambda n: None,
 ) -> Features:
     """Embed every face of every image.
@@ -71,60 +77,114 @@ def embed_images(
         batch_size: crops in one model run.
         n_copies: degraded copies of each face to embed beside it.
         seed: of the copies.
+        known: embeddings from before, to use and to add to; of the same encoder, decoder, copies and seed.
         progress: called with the number of images just done.
 
     Raises:
         DataError: no image had a face.
     """
-    embedder = _Embedder(backend, batch_size, n_copies, np.random.default_rng(seed))
-    skipped: Counter[str] = Counter()
+    listed_sources = list(sources)
+    found = [None if known is None else known.find(source) for source in listed_sources]
+    progress(sum(one is not None for one in found))
+    new = [source for source, one in zip(listed_sources, found, strict=True) if one is None]
+    embedder = _Embedder(backend, batch_size, n_copies, seed)
+    embedded = _embedded(new, embedder, decoder, n_decoders, known, progress)
+    features = _Joined(group_by, n_copies)
+    for source, one in zip(listed_sources, found, strict=True):
+        features.add(source, one or next(embedded))
+    return features.joined()
+
+
+def _embedded(
+    sources: Sequence[Source],
+    embedder: _Embedder,
+    decoder: DecoderSettings,
+    n_decoders: int,
+    known: EmbeddingFile | None,
+    progress: Callable[[int], None],
+) -> Iterator[PictureEmbeddings]:
+    """Embed images in their order, and keep what was found."""
+    if not sources:
+        return
     with decoder_pool(n_decoders, decoder) as pool:
         finder = pool.start().finder
-        for source, decoded in with_faces(sources, pool, skipped, progress):
-            embedder.add(decoded, _group(source.name, group_by))
-    return embedder.features(finder, skipped)
+        for item in decode_in_order(sources, pool):
+            if item is None:
+                continue
+            source, decoded = item
+            reason = "" if decoded.faces else (decoded.reason or Verdict.NO_FACE).value
+            one = PictureEmbeddings(embedder.embed(decoded), finder, reason)
+            if known is not None:
+                known.add(source, one)
+            progress(1)
+            yield one
 
 
 class _Embedder:
-    """Embeds the faces of one image after the other, and degraded copies of them."""
+    """Embeds the faces of one image, and degraded copies of them."""
 
-    def __init__(self, backend: Backend, batch_size: int, n_copies: int, rng: np.random.Generator) -> None:
-        self._backend, self._batch_size, self._n_copies, self._rng = backend, batch_size, n_copies, rng
-        self._embeddings: list[NDArray[np.float32]] = []
-        self._copies: list[NDArray[np.float32]] = []
-        self._groups: list[str] = []
+    def __init__(self, backend: Backend, batch_size: int, n_copies: int, seed: int) -> None:
+        self._backend, self._batch_size, self._n_copies, self._seed = backend, batch_size, n_copies, seed
 
-    def add(self, decoded: Decoded, group: str) -> None:
-        """Embed the faces of one image."""
+    def embed(self, decoded: Decoded) -> NDArray[np.float32]:
+        """Embed faces and copies, ``[n_faces, 1 + n_copies, d]``."""
         crops = crops_of([decoded])
-        self._embeddings.append(self._embed(crops))
-        copies = [self._embed(degraded_copies(crops, self._rng)) for _ in range(self._n_copies)]
-        if copies:
-            self._copies.append(np.stack(copies, 1))
-        self._groups += [group] * len(crops)
+        if not len(crops):
+            return np.empty((0, 1 + self._n_copies, 0), np.float32)
+        # Chance that hangs on the picture alone: its copies are the same whatever else is learned from.
+        digest = int.from_bytes(hashlib.sha256(crops.tobytes()).digest()[:8])
+        rng = np.random.default_rng([self._seed, digest])
+        copies = [degraded_copies(crops, rng) for _ in range(self._n_copies)]
+        return np.stack([self._rows(part) for part in (crops, *copies)], 1)
 
-    def features(self, finder: str, skipped: Mapping[str, int]) -> Features:
-        """Join what was embedded.
+    def _rows(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        starts = range(0, len(crops), self._batch_size)
+        return np.concatenate([self._backend.embed(crops[i : i + self._batch_size]) for i in starts])
+
+
+class _Joined:
+    """Collects what was found of one image after the other."""
+
+    def __init__(self, group_by: str, n_copies: int) -> None:
+        self._group_by, self._n_copies = group_by, n_copies
+        self._rows: list[NDArray[np.float32]] = []
+        self._groups: list[str] = []
+        self._skipped: Counter[str] = Counter()
+        self._finder = ""
+
+    def add(self, source: Source, found: PictureEmbeddings) -> None:
+        """Add one image."""
+        self._finder = found.finder
+        if found.reason:
+            self._skipped[found.reason] += 1
+            return
+        self._rows.append(found.rows)
+        self._groups += [_group(source.name, self._group_by)] * len(found.rows)
+
+    def joined(self) -> Features:
+        """Join them.
 
         Raises:
             DataError: no image had a face.
         """
-        if not self._embeddings:
-            raise DataError(f"no face in any image ({listed(skipped)})")
-        embeddings = np.concatenate(self._embeddings)
-        no_copies = np.empty((len(embeddings), 0, embeddings.shape[1]), np.float32)
+        if not self._rows:
+            raise DataError(f"no face in any image ({listed(self._skipped)})")
+        rows = np.concatenate(self._rows)
         return Features(
-            embeddings,
-            copies=np.concatenate(self._copies) if self._copies else no_copies,
+            rows[:, 0],
+            copies=rows[:, 1:],
             groups=np.asarray(self._groups),
-            n_images=len(self._embeddings),
-            finder=finder,
-            skipped=dict(skipped),
+            n_images=len(self._rows),
+            finder=self._finder,
+            skipped=dict(self._skipped),
         )
 
-    def _embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        starts = range(0, len(crops), self._batch_size)
-        return np.concatenate([self._backend.embed(crops[i : i + self._batch_size]) for i in starts])
+
+def encoder_backend(detector: Detector, asked: str) -> str:
+    """Name the backend that embeds: the one asked for, or for ``auto`` the first that opens the encoder."""
+    if asked != "auto":
+        return asked
+    return choose_plugin("auto", Path("encoder.onnx" if detector.graph else "encoder.safetensors")).name
 
 
 @contextmanager
@@ -133,7 +193,12 @@ def open_encoder(detector: Detector, backend: str, runtime: BackendSettings) -> 
     plugin = get_plugin(backend)
     with tempfile.TemporaryDirectory(prefix="bladescan-") as folder:
         path = Path(folder) / f"encoder{plugin.suffixes[0]}"
-        if ".safetensors" in plugin.suffixes:
+        if detector.graph:
+            if ".onnx" not in plugin.suffixes:
+                raise UsageError(f"the {backend} backend runs no ONNX graph, and this encoder is one")
+            write_file(path.with_suffix(".onnx"), detector_graph(detector))
+            path = path.with_suffix(".onnx")
+        elif ".safetensors" in plugin.suffixes:
             path = path.with_suffix(".safetensors")
             save_detector(detector, path)
         else:

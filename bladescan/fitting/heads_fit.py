@@ -5,8 +5,8 @@ It is pure: embeddings of any backend in, a detector out. It reads no image and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import msgspec
@@ -24,17 +24,12 @@ from bladescan.detectors.calibration import (
     needed_photographs,
 )
 from bladescan.detectors.manifest import CalibratedHead, HeadName
-from bladescan.heads.classifier import (
-    FEWEST,
-    Classifier,
-    ClassifierFit,
-    ClassifierSettings,
-    Grouped,
-    fit_classifier,
-)
+from bladescan.fitting.binary_fit import BINARY_HEADS, BinaryFit, binary_scores, fit_binary
+from bladescan.heads.classifier import FEWEST, ClassifierSettings, Grouped
 from bladescan.heads.detector import Detector, validate_detector
 from bladescan.heads.mixture import Mixture
 from bladescan.heads.mixture_fit import COVARIANCES, MixtureFit, fit_mixture
+from bladescan.heads.standard import Standard
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage (``mixture``, ``classifier``), the steps done and the steps in all."""
@@ -51,8 +46,10 @@ class FitSettings:
         held_out: share of the photographs kept from both heads for their calibration.
         false_alarm: default rate of the detector.
         n_outliers: pseudo-outliers for the binary head, None for as many as AI-generated faces (the paper).
-        max_epochs: of the binary head.
+        max_epochs: of the perceptron.
         seed: of every draw.
+        binary_head: one of `BINARY_HEADS`; ``auto`` is logistic regression over a stranger's encoder, whose
+            embeddings are long and were learned for something else, and the paper's perceptron over ours.
     """
 
     covariance: str = "full"
@@ -63,12 +60,17 @@ class FitSettings:
     n_outliers: int | None = 0
     max_epochs: int = 100
     seed: int = 0
+    binary_head: str = "auto"
 
 
 def check_settings(settings: FitSettings) -> None:
     """Raise UsageError for settings out of range: to be called before hours of embedding."""
     if settings.covariance not in ("auto", *COVARIANCES):
         raise UnknownNameError("covariance", settings.covariance, ("auto", *COVARIANCES))
+    if settings.binary_head not in BINARY_HEADS:
+        raise UnknownNameError("binary head", settings.binary_head, BINARY_HEADS)
+    if settings.n_outliers and settings.binary_head == "logistic":
+        raise UsageError("pseudo-outliers are for the perceptron: they teach logistic regression nothing")
     for what, share in (("held-out share", settings.held_out), ("false-alarm rate", settings.false_alarm)):
         if not 0.0 < share < 1.0:
             raise UsageError(f"the {what} must lie between 0 and 1, got {share:g}")
@@ -134,17 +136,22 @@ def fit_detector(
     held = _drawn_out(faces, settings) if faces.held_out is None else faces.held_out
     _check_enough(faces, held, settings)
     photographs = _photographs(faces, ~held)
-    mixture = _fit_mixture(photographs, int((~held).sum()), settings, progress)
+    generated = None
+    if faces.ai_generated is not None:
+        generated = _with_copies(faces.ai_generated, faces.copies.ai_generated, None)
+    spaces = _spaces(encoder, photographs, generated, settings)
+    standardised = _fit_mixture(photographs, spaces.mixture, int((~held).sum()), settings, progress)
+    mixture = _folded(standardised, spaces.mixture)
     scores = mixture.mixture.score_samples(faces.photographic[held])
     heads: dict[HeadName, CalibratedHead] = {"one-class": _one_class_head(mixture, scores)}
     report = _report(mixture, scores, heads["one-class"], faces, settings)
     state = None
-    if faces.ai_generated is not None:
-        generated = _with_copies(faces.ai_generated, faces.copies.ai_generated, None)
-        classifier = _fit_binary(photographs, generated, mixture, settings, encoder, progress)
-        heads["binary"], state = _binary_head(classifier, faces.photographic[held]), classifier.state
-    about = {**(provenance or {}), "fit": report}
-    return _assembled(encoder, heads, mixture.mixture, state, settings.false_alarm, about)
+    if generated is not None:
+        drawn_from = standardised.mixture
+        state, about = _fit_binary(photographs, generated, spaces, drawn_from, settings, encoder, progress)
+        heads["binary"] = _binary_head(state, about, faces.photographic[held])
+    provenance = {**(provenance or {}), "fit": report}
+    return _assembled(encoder, heads, mixture.mixture, state, settings.false_alarm, provenance)
 
 
 def _drawn_out(faces: FitFaces, settings: FitSettings) -> NDArray[np.bool_]:
@@ -168,7 +175,7 @@ def _assembled(
         default_false_alarm=false_alarm,
         provenance={**encoder.manifest.provenance, **about},
     )
-    detector = Detector(manifest, encoder.vision, mixture, classifier)
+    detector = Detector(manifest, encoder.vision, mixture, classifier, encoder.graph)
     validate_detector(detector, where="the fitted detector")
     return detector
 
@@ -233,11 +240,36 @@ def _with_copies(
     )
 
 
+class _Spaces(NamedTuple):
+    """By what the embeddings are standardised for each head, and which binary head there is to be."""
+
+    mixture: Standard
+    binary: Standard
+    binary_head: str
+
+
+def _spaces(
+    encoder: Detector, photographs: Grouped, generated: Grouped | None, settings: FitSettings
+) -> _Spaces:
+    """Leave embeddings of an encoder of ours as they are: it was trained to put them on a sphere."""
+    foreign = bool(encoder.graph)
+    kind = settings.binary_head
+    if kind == "auto":
+        kind = "logistic" if foreign else "perceptron"
+    parts = [part.embeddings for part in (photographs, generated) if part is not None]
+    unchanged, standard = Standard.unchanged(parts[0].shape[1]), Standard.of(parts)
+    return _Spaces(
+        mixture=standard if foreign else unchanged,
+        binary=standard if foreign or kind == "logistic" else unchanged,
+        binary_head=kind,
+    )
+
+
 def _fit_mixture(
-    photographs: Grouped, n_photographs: int, settings: FitSettings, progress: Progress
+    photographs: Grouped, standard: Standard, n_photographs: int, settings: FitSettings, progress: Progress
 ) -> MixtureFit:
     return fit_mixture(
-        photographs.embeddings,
+        standard.apply(photographs.embeddings),
         covariance_type=settings.covariance,
         n_components=settings.n_components,
         shrinkage=settings.shrinkage,
@@ -248,18 +280,27 @@ def _fit_mixture(
     )
 
 
+def _folded(fit: MixtureFit, standard: Standard) -> MixtureFit:
+    """Tell a mixture of standardised embeddings, and its threshold, of embeddings as they are."""
+    threshold = fit.paper_threshold - standard.log_volume
+    return replace(fit, mixture=standard.folded_mixture(fit.mixture), paper_threshold=threshold)
+
+
 def _fit_binary(
     photographic: Grouped,
     ai_generated: Grouped,
-    mixture: MixtureFit,
+    spaces: _Spaces,
+    mixture: Mixture,
     settings: FitSettings,
     encoder: Detector,
     progress: Progress,
-) -> ClassifierFit:
-    return fit_classifier(
+) -> BinaryFit:
+    return fit_binary(
+        spaces.binary_head,
         photographic,
         ai_generated,
-        mixture.mixture,
+        spaces.binary,
+        mixture,
         ClassifierSettings(
             normalise=encoder.manifest.encoder.normalise,
             n_outliers=settings.n_outliers,
@@ -270,32 +311,11 @@ def _fit_binary(
     )
 
 
-def binary_scores(state: Mapping[str, torch.Tensor], embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Compute the binary head's photographic scores, -P(AI-generated), float64 ``[n]`` as of every backend.
-
-    Args:
-        state: weights ``fc1`` and ``fc2`` of a `Classifier`.
-        embeddings: ``[n, d]``.
-    """
-    hidden, d = state["fc1.weight"].shape
-    model = Classifier(d, hidden)
-    model.load_state_dict(dict(state))
-    with torch.inference_mode():
-        found: NDArray[np.float64] = -model.p_ai_generated(
-            torch.from_numpy(embeddings.astype(np.float64))
-        ).numpy()
-    return found
-
-
-def _binary_head(fit: ClassifierFit, held_out: NDArray[np.float32]) -> CalibratedHead:
-    scores = binary_scores(fit.state, held_out)
-    settings = {
-        "hidden": len(fit.state["fc1.bias"]),
-        "n_epochs": fit.n_epochs,
-        "validation_loss": fit.validation_loss,
-        "n_outliers": fit.n_outliers,
-    }
-    return CalibratedHead(compress_calibration(scores), len(scores), settings)
+def _binary_head(
+    state: dict[str, torch.Tensor], about: dict[str, Any], held_out: NDArray[np.float32]
+) -> CalibratedHead:
+    scores = binary_scores(state, held_out)
+    return CalibratedHead(compress_calibration(scores), len(scores), about)
 
 
 def _report(

@@ -24,8 +24,8 @@ from bladescan.detectors.manifest import (
     TextEncoderSpec,
     encode_manifest,
 )
-from bladescan.fitting.features import embed_images, open_encoder
-from bladescan.fitting.heads_fit import binary_scores
+from bladescan.fitting.binary_fit import binary_scores
+from bladescan.fitting.features import embed_images, encoder_backend, open_encoder
 from bladescan.fitting.released_checkpoints import (
     EMBEDDING_DIM,
     HIDDEN,
@@ -62,7 +62,7 @@ class ImportOptions:
     checkpoint: Path
     out: Path
     name: str = ""
-    backend: str = "pytorch"
+    backend: str = "auto"
     runtime: BackendSettings = BackendSettings()
     decoder: DecoderSettings = DecoderSettings()
     n_decoders: int = 1
@@ -182,7 +182,8 @@ def _calibrated(
     """Calibrate the binary head by its scores of photographs that it was not fitted on."""
     decoder = options.decoder.for_detector(manifest)
     encoder = Detector(msgspec.structs.replace(manifest, text=None), found.vision)
-    with open_encoder(encoder, options.backend, options.runtime) as backend:
+    features_by = encoder_backend(encoder, options.backend)
+    with open_encoder(encoder, features_by, options.runtime) as backend:
         features = embed_images(photographs, backend, decoder, n_decoders=options.n_decoders, progress=seen)
     n, needed = len(features.embeddings), needed_photographs(options.false_alarm)
     if n < needed:
@@ -199,7 +200,7 @@ def _calibrated(
         default_head="binary",
         default_false_alarm=options.false_alarm,
         face_rule=msgspec.structs.replace(manifest.face_rule, finder=features.finder),
-        provenance={**manifest.provenance, "features_by": options.backend, "calibration": counts},
+        provenance={**manifest.provenance, "features_by": features_by, "calibration": counts},
     )
     return Detector(calibrated, found.vision, None, found.classifier)
 

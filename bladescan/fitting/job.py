@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import hashlib
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,10 +13,13 @@ import msgspec
 import numpy as np
 
 from bladescan import __version__
-from bladescan.base.errors import DetectorError, UnknownNameError
+from bladescan.base.errors import DetectorError, UnknownNameError, UsageError
+from bladescan.base.output_files import check_output
 from bladescan.detectors.manifest import Manifest
 from bladescan.detectors.shipped import SAFETENSORS
-from bladescan.fitting.features import GROUPINGS, Features, embed_images, open_encoder
+from bladescan.exporting.onnx import export_onnx
+from bladescan.fitting.embedding_file import open_embedding_file
+from bladescan.fitting.features import GROUPINGS, Features, embed_images, encoder_backend, open_encoder
 from bladescan.fitting.heads_fit import (
     DegradedCopies,
     FitFaces,
@@ -23,7 +28,8 @@ from bladescan.fitting.heads_fit import (
     check_settings,
     fit_detector,
 )
-from bladescan.heads.detector import Detector, load_detector
+from bladescan.foreign.encoders import is_foreign, load_foreign_encoder
+from bladescan.heads.detector import Detector, load_detector, save_detector
 from bladescan.networks.encoders import complexity, vision_state
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.scanning.decoder_process import DecoderSettings
@@ -39,35 +45,54 @@ class FitOptions:
     """What the user asked of a fit.
 
     Attributes:
-        encoder: an encoder run, a ``.safetensors`` detector, or ``default``.
+        encoder: an encoder run, a ``.safetensors`` detector, ``default``, or another image encoder:
+            ``onnx:FILE``, or ``torch:FILE`` for weights of a known layout.
+        encoder_changes: ``encoder.KEY=VALUE`` for another image encoder, see
+            `bladescan.foreign.layout.EncoderLayout`.
         name: of the new detector.
         licence: of the new detector, empty keeps the encoder's.
         group_by: ``file`` or ``folder``: what must not be split between fit and calibration.
         n_copies: degraded copies of each face that the heads learn from beside it.
+        embeddings: file to keep embeddings in and to take them from; None keeps none.
     """
 
     encoder: str = DEFAULT_ENCODER
+    encoder_changes: tuple[str, ...] = ()
     name: str = "detector"
     licence: str = ""
-    backend: str = "pytorch"
+    backend: str = "auto"
     group_by: str = "file"
     n_copies: int = 0
+    embeddings: Path | None = None
     runtime: BackendSettings = BackendSettings()
     decoder: DecoderSettings = DecoderSettings()
     fit: FitSettings = FitSettings()
     n_decoders: int = 1
 
 
-def load_encoder(encoder: str) -> Detector:
-    """Load a bare encoder: of a run, of a detector (its heads dropped), or of the detector that ships.
+def load_encoder(encoder: str, changes: Sequence[str] = ()) -> Detector:
+    """Load a bare encoder: of a run, of a detector (its heads dropped), the shipped one's, or a stranger's.
+
+    Args:
+        encoder: see `FitOptions`.
+        changes: ``encoder.KEY=VALUE``, for a stranger's.
 
     Raises:
         DetectorError: there is none at that place, or it is an export.
+        RecipeError: ``changes`` that cannot be.
+        UsageError: ``changes`` of an encoder of ours.
     """
+    if is_foreign(encoder):
+        return load_foreign_encoder(encoder, changes)
+    if changes:
+        raise UsageError(
+            "--set is for --encoder onnx:FILE and torch:FILE: an encoder of ours says it all itself"
+        )
     path = SAFETENSORS if encoder == DEFAULT_ENCODER else Path(encoder)
     if path.suffix.lower() == ".onnx":
         raise DetectorError(
-            f"{path}: an export has no weights to build on; give the .safetensors detector or the encoder run"
+            f"{path}: an export has no weights to build on; give the .safetensors detector or the encoder "
+            f"run, or onnx:{path} for an image encoder that is not ours"
         )
     if not path.is_dir():
         detector = load_detector(path)
@@ -105,7 +130,8 @@ def fit(
     check_settings(options.fit)
     if options.group_by not in GROUPINGS:
         raise UnknownNameError("grouping", options.group_by, GROUPINGS)
-    encoder = load_encoder(options.encoder)
+    encoder = load_encoder(options.encoder, options.encoder_changes)
+    options = replace(options, backend=encoder_backend(encoder, options.backend))
     features = _embedded(options, encoder, photographs, ai_generated, calibration, seen)
     detector = _fitted(options, encoder, features, progress)
     manifest = msgspec.structs.replace(
@@ -114,7 +140,21 @@ def fit(
         licence=options.licence or encoder.manifest.licence,
         face_rule=msgspec.structs.replace(encoder.manifest.face_rule, finder=features.photographic.finder),
     )
-    return Detector(manifest, detector.vision, detector.mixture, detector.classifier)
+    return replace(detector, manifest=manifest)
+
+
+def save_fitted(detector: Detector, path: Path) -> None:
+    """Write a fitted detector as .safetensors or .onnx; over a stranger's encoder it can only be .onnx.
+
+    Raises:
+        DetectorError: tensors and manifest do not fit together, or the graph does not compute what it should.
+        OutputError: the file cannot be written, or its suffix is not that of its form.
+    """
+    check_output(path, ".onnx" if detector.graph or path.suffix.lower() == ".onnx" else ".safetensors")
+    if path.suffix.lower() == ".onnx":
+        export_onnx(detector, path)
+    else:
+        save_detector(detector, path)
 
 
 class _FitFeatures(NamedTuple):
@@ -133,17 +173,23 @@ def _embedded(
     calibration: Given | None,
     seen: Callable[[int], None],
 ) -> _FitFeatures:
+    decoder = options.decoder.for_detector(encoder.manifest)
+
     def embed(given: Given, n_copies: int) -> Features:
-        return embed_images(
-            sources_of(given),
-            backend,
-            options.decoder.for_detector(encoder.manifest),
-            group_by=options.group_by,
-            n_decoders=options.n_decoders,
-            n_copies=n_copies,
-            seed=options.fit.seed,
-            progress=seen,
-        )
+        made_with = _made_with(options, encoder, decoder, n_copies)
+        path = options.embeddings
+        with nullcontext() if path is None else open_embedding_file(path, made_with) as known:
+            return embed_images(
+                sources_of(given),
+                backend,
+                decoder,
+                group_by=options.group_by,
+                n_decoders=options.n_decoders,
+                n_copies=n_copies,
+                seed=options.fit.seed,
+                known=known,
+                progress=seen,
+            )
 
     with open_encoder(encoder, options.backend, options.runtime) as backend:
         return _FitFeatures(
@@ -152,6 +198,27 @@ def _embedded(
             calibration=None if calibration is None else embed(calibration, 0),
             ai_generated=None if ai_generated is None else embed(ai_generated, options.n_copies),
         )
+
+
+def _made_with(
+    options: FitOptions, encoder: Detector, decoder: DecoderSettings, n_copies: int
+) -> dict[str, Any]:
+    """Collect what decides the embeddings of a picture, but for the picture."""
+    weights = hashlib.sha256(encoder.graph)
+    for name, tensor in sorted(encoder.vision.items()):
+        weights.update(name.encode() + tensor.numpy().tobytes())
+    return {
+        "encoder": weights.hexdigest(),
+        "spec": msgspec.to_builtins(encoder.manifest.encoder),
+        "preprocessing": msgspec.to_builtins(encoder.manifest.preprocessing),
+        "backend": options.backend,
+        "precision": options.runtime.precision,
+        "decoder": [decoder.faces, decoder.min_face, msgspec.to_builtins(decoder.face_rule)],
+        "limits": asdict(decoder.limits) | {"formats": sorted(decoder.limits.formats)},
+        "n_copies": n_copies,
+        "seed": options.fit.seed if n_copies else 0,
+        "bladescan": __version__,
+    }
 
 
 def _fitted(options: FitOptions, encoder: Detector, features: _FitFeatures, progress: Progress) -> Detector:

@@ -9,7 +9,7 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -28,7 +28,8 @@ HIDDEN = 1536
 
 FEWEST = 10
 """Faces of each class below which no binary head is fitted."""
-_VALIDATION = 0.15
+VALIDATION = 0.15
+"""Share of each class that a binary head does not learn from, but is chosen by."""
 _OUTLIER_CHUNK = 256
 
 
@@ -37,18 +38,26 @@ class Classifier(nn.Module):
 
     Args:
         embedding_dim: d.
-        hidden: width of the hidden layer.
+        hidden: width of the hidden layer; 0 for none, which is logistic regression.
     """
 
     def __init__(self, embedding_dim: int = 768, hidden: int = HIDDEN) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(embedding_dim, hidden)
-        self.fc2 = nn.Linear(hidden, 2)
+        self.fc1 = nn.Linear(embedding_dim, hidden) if hidden else None
+        self.fc2 = nn.Linear(hidden or embedding_dim, 2)
+
+    @classmethod
+    def of(cls, state: Mapping[str, Tensor]) -> Classifier:
+        """Make the head of these weights, which have been checked."""
+        layer = state.get("fc1.weight", state["fc2.weight"])
+        head = cls(layer.shape[1], len(layer) if "fc1.weight" in state else 0)
+        head.load_state_dict(dict(state))
+        return head
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute logits ``[n, 2]`` of embeddings ``[n, d]``, computed in the dtype of ``x``."""
         # Weights stay float32 in files; a detector scores in float64 for rows that no batch size changes.
-        return _linear(self.fc2, torch.relu(_linear(self.fc1, x)))
+        return _linear(self.fc2, x if self.fc1 is None else torch.relu(_linear(self.fc1, x)))
 
     def p_ai_generated(self, x: Tensor) -> Tensor:
         """Compute P(AI-generated) ``[n]`` of embeddings ``[n, d]``: the softmax of two logits."""
@@ -164,7 +173,7 @@ def fit_classifier(
     Raises:
         DataError: too few embeddings of a class.
     """
-    _check_enough(photographic, ai_generated)
+    check_enough(photographic, ai_generated)
     rng = np.random.default_rng(settings.random_state)
     with one_thread():
         train, validation, n_outliers = _divided(photographic, ai_generated, mixture, settings, rng)
@@ -182,7 +191,8 @@ class _Best(NamedTuple):
     epoch: int
 
 
-def _check_enough(photographic: Grouped, ai_generated: Grouped) -> None:
+def check_enough(photographic: Grouped, ai_generated: Grouped) -> None:
+    """Raise DataError if there are too few embeddings of a class."""
     for name, part in (("photographic", photographic), ("AI-generated", ai_generated)):
         n = len(part.embeddings)
         if n < FEWEST:
@@ -198,8 +208,8 @@ def _divided(
 ) -> tuple[_Labelled, _Labelled, int]:
     """Divide both classes into training and validation, and add pseudo-outliers to the former."""
     ours, theirs = photographic.embeddings, ai_generated.embeddings
-    held_p = hold_out(len(ours), _VALIDATION, rng, photographic.groups)
-    held_a = hold_out(len(theirs), _VALIDATION, rng, ai_generated.groups)
+    held_p = hold_out(len(ours), VALIDATION, rng, photographic.groups)
+    held_a = hold_out(len(theirs), VALIDATION, rng, ai_generated.groups)
     outliers = theirs[:0]
     if mixture is not None:
         n = len(theirs) if settings.n_outliers is None else settings.n_outliers

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import torch
 from safetensors.torch import save
@@ -17,7 +18,13 @@ from torch import Tensor, nn
 from bladescan.base.errors import DetectorError
 from bladescan.base.output_files import write_file
 from bladescan.detectors.calibration import check_calibration
-from bladescan.detectors.manifest import METADATA_KEY, Manifest, decode_manifest, encode_manifest
+from bladescan.detectors.manifest import (
+    GRAPH_ENCODER,
+    METADATA_KEY,
+    Manifest,
+    decode_manifest,
+    encode_manifest,
+)
 from bladescan.heads.classifier import HIDDEN, Classifier
 from bladescan.heads.mixture import Mixture, log_constants, log_likelihood
 from bladescan.networks.encoders import (
@@ -47,16 +54,49 @@ class Detector:
         manifest: what it says of itself.
         vision: float32 weights of the encoder by torchvision name.
         mixture: the one-class head, None without.
-        classifier: float32 weights of the binary head (``fc1``, ``fc2``), None without.
+        classifier: float32 weights of the binary head (``fc1``, ``fc2``), None without; without ``fc1`` it is
+            logistic regression.
+        graph: the encoder as ONNX if it is a stranger's, from ``crops`` to ``embedding``; then there are no
+            weights, and only an exported detector can hold it.
     """
 
     manifest: Manifest
     vision: dict[str, Tensor]
     mixture: Mixture | None = None
     classifier: dict[str, Tensor] | None = None
+    graph: bytes = b""
 
 
-class DetectorModule(nn.Module):
+class DetectorHeads(nn.Module):
+    """The heads of a detector as a PyTorch module, which scores in float64.
+
+    Args:
+        detector: the heads are copied.
+    """
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.mixture = None if detector.mixture is None else _MixtureHead(detector.mixture)
+        self.classifier = None if detector.classifier is None else Classifier.of(detector.classifier)
+        self.eval()
+
+    def double_heads(self) -> Self:
+        """Turn the heads' float32 weights to float64 once, instead of at every call; returns itself."""
+        for head in (self.mixture, self.classifier):
+            if head is not None:
+                head.double()
+        return self
+
+    def heads(self, embedding: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Score by both heads: log-likelihood, P(AI-generated); float64 ``[n]``, None for a missing one."""
+        x = embedding.double()
+        return (
+            None if self.mixture is None else self.mixture(x),
+            None if self.classifier is None else self.classifier.p_ai_generated(x),
+        )
+
+
+class DetectorModule(DetectorHeads):
     """A detector as one PyTorch module: encoder in float32, heads in float64.
 
     Args:
@@ -71,7 +111,7 @@ class DetectorModule(nn.Module):
     std: Tensor
 
     def __init__(self, detector: Detector, *, where: str = "detector") -> None:
-        super().__init__()
+        super().__init__(detector)
         manifest = detector.manifest
         self.size = manifest.preprocessing.size
         self.normalise = manifest.encoder.normalise
@@ -79,16 +119,7 @@ class DetectorModule(nn.Module):
         load_vision_state(self.encoder, detector.vision, where=where)
         self.register_buffer("mean", torch.tensor(manifest.preprocessing.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(manifest.preprocessing.std).view(1, 3, 1, 1))
-        self.mixture = None if detector.mixture is None else _MixtureHead(detector.mixture)
-        self.classifier = None if detector.classifier is None else _classifier_head(detector.classifier)
         self.eval()
-
-    def double_heads(self) -> DetectorModule:
-        """Turn the heads' float32 weights to float64 once, instead of at every call; returns itself."""
-        for head in (self.mixture, self.classifier):
-            if head is not None:
-                head.double()
-        return self
 
     def embed(self, crops: Tensor) -> Tensor:
         """Compute embeddings float32 ``[n, d]`` of uint8 RGB crops ``[n, size, size, 3]``."""
@@ -102,14 +133,6 @@ class DetectorModule(nn.Module):
             # The floor only keeps an all-zero embedding finite.
             embedding = embedding / embedding.square().sum(1, keepdim=True).sqrt().clamp_min(1e-12)
         return embedding
-
-    def heads(self, embedding: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Score by both heads: log-likelihood, P(AI-generated); float64 ``[n]``, None for a missing one."""
-        x = embedding.double()
-        return (
-            None if self.mixture is None else self.mixture(x),
-            None if self.classifier is None else self.classifier.p_ai_generated(x),
-        )
 
     def forward(self, crops: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor]:
         """Score uint8 RGB crops ``[n, size, size, 3]``.
@@ -146,6 +169,8 @@ def build_encoder(manifest: Manifest, *, where: str) -> VisionEncoder:
         DetectorError: the manifest asks for a shape out of bounds; a file must not exhaust the memory.
     """
     spec = manifest.encoder
+    if spec.name == GRAPH_ENCODER:
+        raise DetectorError(f"{where}: its encoder is an ONNX graph, which only an .onnx detector holds")
     if spec.name not in VISION_ENCODERS:
         raise DetectorError(f"{where}: unknown vision encoder {spec.name!r}: it needs a newer bladescan")
     if not (0 < spec.width <= _MAX_STEM_WIDTH and 0 < spec.embedding_dim <= _MAX_EMBEDDING_DIM):
@@ -158,10 +183,11 @@ def build_encoder(manifest: Manifest, *, where: str) -> VisionEncoder:
 def validate_detector(detector: Detector, *, where: str) -> None:
     """Raise DetectorError unless the tensors are those that the manifest promises, checked one by one."""
     manifest = detector.manifest
-    # Meta tensors have shapes and no memory, so a lying manifest costs nothing.
-    with torch.device("meta"):
-        encoder = build_encoder(manifest, where=where)
-    check_tensors(detector.vision, vision_shapes(encoder), where=where, prefix=VISION_PREFIX)
+    if not detector.graph:
+        # Meta tensors have shapes and no memory, so a lying manifest costs nothing.
+        with torch.device("meta"):
+            encoder = build_encoder(manifest, where=where)
+        check_tensors(detector.vision, vision_shapes(encoder), where=where, prefix=VISION_PREFIX)
     if detector.mixture is not None:
         _check_mixture(detector.mixture, manifest.encoder.embedding_dim, where=where)
     if detector.classifier is not None:
@@ -177,6 +203,8 @@ def save_detector(detector: Detector, path: Path) -> None:
         DetectorError: tensors and manifest do not fit together.
         OutputError: the file cannot be written.
     """
+    if detector.graph:
+        raise DetectorError(f"{path.name}: a detector over an ONNX encoder is an .onnx file: use save_fitted")
     validate_detector(detector, where=path.name)
     tensors = {key: value.contiguous() for key, value in _all_tensors(detector).items()}
     header = {METADATA_KEY: encode_manifest(detector.manifest)}
@@ -248,6 +276,8 @@ def _check_mixture(mixture: Mixture, d: int, *, where: str) -> None:
 
 
 def _classifier_shapes(state: Mapping[str, Tensor], d: int) -> dict[str, tuple[int, ...]]:
+    if not any(key.startswith("fc1.") for key in state):
+        return {"fc2.weight": (2, d), "fc2.bias": (2,)}
     hidden = state["fc1.bias"].numel() if "fc1.bias" in state else HIDDEN
     return {"fc1.weight": (hidden, d), "fc1.bias": (hidden,), "fc2.weight": (2, hidden), "fc2.bias": (2,)}
 
@@ -264,10 +294,3 @@ def _check_heads(detector: Detector, *, where: str) -> None:
         raise DetectorError(f"{where}: the default head {default!r} is not one of {sorted(manifest.heads)}")
     for name, head in manifest.heads.items():
         check_calibration(head, where=f"{where}: head {name!r}")
-
-
-def _classifier_head(state: Mapping[str, Tensor]) -> Classifier:
-    hidden, embedding_dim = state["fc1.weight"].shape
-    head = Classifier(embedding_dim, hidden)
-    head.load_state_dict(dict(state))
-    return head

@@ -27,6 +27,9 @@ SHRINKAGES = (0.0, 0.02, 0.1, 0.3, 0.6, 0.9, 1.0)
 
 _COMPONENTS = (1, 3, 10)
 _N_FOLDS = 3
+MOST_FOR_MATRICES = 1536
+"""Numbers of an embedding above which ``auto`` tries no covariance matrices, and few components: each matrix
+would take hours to fit and hundreds of megabytes to keep, with too few photographs to tell what is in it."""
 
 
 class MixtureShape(NamedTuple):
@@ -77,7 +80,8 @@ def fit_mixture(
 
     ``auto`` tries every covariance type with 1, 3, 10 and ``n_components`` components, at most
     ``n_components``, and full and tied ones with every shrinkage, and takes the shape with the highest
-    cross-validated log-likelihood.
+    cross-validated log-likelihood. Of embeddings longer than `MOST_FOR_MATRICES` it tries diagonal and
+    spherical ones with 1 and 3 components.
 
     Args:
         embeddings: ``[n_samples, n_features]``.
@@ -202,7 +206,10 @@ def _cross_validate(
     fewest = len(x) - int(np.bincount(folds).max())  # samples that a fold leaves to fit on
     most = max(1, min(n_components, fewest // 2))
     counts = sorted({min(c, most) for c in (*_COMPONENTS, n_components)})
-    jobs = [(kind, k, fold) for kind in COVARIANCES for k in counts for fold in range(_N_FOLDS)]
+    kinds: tuple[str, ...] = COVARIANCES
+    if x.shape[1] > MOST_FOR_MATRICES:
+        kinds, counts = COVARIANCES[2:], counts[:2]
+    jobs = [(kind, k, fold) for kind in kinds for k in counts for fold in range(_N_FOLDS)]
     for done, (kind, k, fold) in enumerate(jobs):
         progress(done, len(jobs))
         model = _expectation_maximisation(x[folds != fold], kind, k, random_state)

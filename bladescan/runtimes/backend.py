@@ -110,6 +110,8 @@ class Backend(Protocol):
     def score(self, crops: NDArray[np.uint8]) -> Scores:
         """Score face crops. A row never depends on the others of its batch.
 
+        No run of the detector's graph may have more than ``manifest.encoder.batch`` crops, unless it is 0.
+
         Args:
             crops: RGB, uint8 ``[n, 224, 224, 3]``; n may be 0.
 

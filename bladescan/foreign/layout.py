@@ -1,0 +1,164 @@
+"""How a stranger's image encoder wants its pixels and what it gives: as data, from a recipe or the user."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from bladescan.base.errors import RecipeError, UnknownNameError
+from bladescan.tasks.shipped_recipes import shipped_recipes
+from bladescan.tasks.yaml_tree import build, override, parse_yaml
+
+FOLDER = "encoders"
+"""Of the recipes of known encoders."""
+
+Method = Literal["bilinear", "bicubic"]
+Part = Literal["class", "mean", "deviation"]
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderLayout:
+    """What has to be known of an image encoder. None is found in its file, where it can be.
+
+    Attributes:
+        name: of the network, for people.
+        source: where its file is published.
+        licence: of its weights.
+        sha256: of published files, by name; None where it is not known.
+        input: side in pixels of the square that it takes.
+        channels: whether ``[n, 3, h, w]`` or ``[n, h, w, 3]``.
+        bgr: blue comes first.
+        scale: what a pixel of 0 to 255 is divided by before mean and deviation apply.
+        mean, std: of each channel.
+        resize: how a face becomes a square of that side.
+        output: tensors that make the embedding, by name or as ``blockN``; empty for the graph's own.
+        tokens: what is taken of a sequence of tokens; of a map of features, all but ``class``.
+        batch: most crops in one run, 0 for any number.
+        architecture: class of the package transformers that reads the weights.
+        config: its configuration.
+    """
+
+    name: str = ""
+    source: str = ""
+    licence: str = ""
+    sha256: dict[str, str | None] = dataclasses.field(default_factory=dict)
+    input: int | None = None
+    channels: Literal["first", "last"] | None = None
+    bgr: bool = False
+    scale: float = 255.0
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    resize: Method = "bicubic"
+    output: tuple[str, ...] = ()
+    tokens: tuple[Part, ...] = ("class", "mean")
+    batch: int | None = None
+    architecture: str = ""
+    config: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def known_layouts() -> dict[str, EncoderLayout]:
+    """Read the recipes of known encoders, by name."""
+    found = {}
+    for name, text in shipped_recipes(FOLDER).items():
+        mistakes: list[str] = []
+        layout = _built(parse_yaml(text, where=name), mistakes)
+        if layout is None or mistakes:
+            raise RecipeError(f"{name}: {'; '.join(mistakes)}")
+        found[name] = layout
+    return found
+
+
+def read_layout(path: Path, sha256: str, changes: Sequence[str] = ()) -> EncoderLayout:
+    """Put together what is known of an encoder: a recipe, what lies beside its file, what the user says.
+
+    The recipe is the one that the user names as ``encoder.recipe``, else the one that lists the file's
+    checksum. A ``preprocessor_config.json`` of the Hugging Face hub beside the file gives mean, deviation
+    and size where no recipe does.
+
+    Args:
+        path: of the encoder's file.
+        sha256: of it.
+        changes: ``encoder.KEY=VALUE``; the items of a list are separated by commas.
+
+    Raises:
+        RecipeError: a key or a value that cannot be; all of them are in the message.
+        UnknownNameError: no recipe has that name.
+    """
+    mistakes: list[str] = []
+    tree = _changed(changes, mistakes)
+    named = tree.pop("recipe", None)
+    known = known_layouts()
+    if named is not None and named not in known:
+        raise UnknownNameError("encoder recipe", str(named), known)
+    same = (name for name, layout in known.items() if sha256 in layout.sha256.values())
+    recipe = str(named) if named is not None else next(same, None)
+    below = _beside(path) if recipe is None else _tree_of(known[recipe])
+    layout = _built({**below, **tree}, mistakes)
+    if layout is None or mistakes:
+        raise RecipeError(f"{path.name}: {'; '.join(mistakes)}")
+    return layout
+
+
+def _changed(changes: Sequence[str], mistakes: list[str]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for change in changes:
+        override(tree, change, mistakes)
+    mistakes += [
+        f"unknown key {key!r}: keys of an encoder are encoder.KEY" for key in tree if key != "encoder"
+    ]
+    found = tree.get("encoder", {})
+    return dict(found) if isinstance(found, Mapping) else {}
+
+
+def _built(tree: dict[str, Any], mistakes: list[str]) -> EncoderLayout | None:
+    hints = typing.get_type_hints(EncoderLayout)
+    listed = {key: _listed(hints.get(key), value) for key, value in tree.items()}
+    built: EncoderLayout | None = build(EncoderLayout, listed, "encoder.", mistakes)
+    if built is not None and not (built.input is None or 8 <= built.input <= 2048):
+        mistakes.append(f"encoder.input: got {built.input}: expected 8 to 2048 pixels")
+    if built is not None and (built.scale <= 0 or min(built.std or (1,)) <= 0):
+        mistakes.append("encoder.scale and encoder.std: expected positive numbers")
+    return built
+
+
+def _listed(hint: Any, value: Any) -> Any:
+    """Split ``a,b,c`` where a list is wanted; YAML leaves that one text, and a single item no list at all."""
+    kinds = {typing.get_origin(kind) for kind in (hint, *typing.get_args(hint))}
+    if tuple not in kinds or isinstance(value, list) or value is None:
+        return value
+    words = [word.strip() for word in str(value).split(",")]
+    return [_number(word) for word in words if word]
+
+
+def _number(word: str) -> float | str:
+    try:
+        return float(word)
+    except ValueError:
+        return word
+
+
+def _tree_of(layout: EncoderLayout) -> dict[str, Any]:
+    tree: dict[str, Any] = msgspec.to_builtins(layout)
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in tree.items()}
+
+
+def _beside(path: Path) -> dict[str, Any]:
+    """Read the preprocessing that the hub's exports have beside or above them."""
+    for folder in (path.parent, path.parent.parent):
+        try:
+            said = json.loads((folder / "preprocessor_config.json").read_bytes())
+        except (OSError, ValueError):
+            continue
+        if isinstance(said, dict):
+            size = said.get("crop_size") or said.get("size") or {}
+            side = size if isinstance(size, int) else size.get("height") or size.get("shortest_edge")
+            found = {"mean": said.get("image_mean"), "std": said.get("image_std"), "input": side}
+            return {key: value for key, value in found.items() if value is not None}
+    return {}
