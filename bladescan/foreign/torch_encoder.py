@@ -67,7 +67,7 @@ def read_torch_encoder(path: Path, changes: Sequence[str] = ()) -> tuple[Foreign
     model.load_state_dict(given, strict=False)
     blocks = [f"block{i + 1}" for i in range(_n_blocks(layout))]
     example = torch.zeros(2, 3, layout.input, layout.input)
-    data = torch_to_onnx(_Outputs(model), example, "pixels", [LAST, *blocks])
+    data = torch_to_onnx(_HiddenStates(model), example, "pixels", [LAST, *blocks])
     network = import_onnx("a foreign network").load_from_string(data)
     return checked(ForeignGraph(network, weights.sha256, path.name)), _with_output(layout)
 
@@ -112,7 +112,7 @@ def _with_output(layout: EncoderLayout) -> EncoderLayout:
     return layout if layout.output else replace(layout, output=(LAST,))
 
 
-class _Outputs(nn.Module):
+class _HiddenStates(nn.Module):
     """The vector of the whole picture, and what each block gives to the next."""
 
     def __init__(self, model: nn.Module) -> None:
