@@ -15,7 +15,7 @@ from bladescan.base.records import ImageRecord, Verdict
 from bladescan.outputs.spool import keeps_finished, open_spool
 
 SORTS = ("auto", "listed", "score")
-_GROUPS = {
+GROUPS = {
     verdict: place
     for place, verdict in enumerate(
         (Verdict.AI_GENERATED, Verdict.UNSURE, Verdict.NOT_FLAGGED, Verdict.UNREADABLE, Verdict.NO_FACE)
@@ -96,7 +96,7 @@ class Ordering:
 
 def _key(record: ImageRecord) -> tuple[int, float]:
     """Of two records the one with the lower key comes first: its group, then minus its highest score."""
-    return _GROUPS[record.verdict], -max((face.score for face in record.faces), default=float("-inf"))
+    return GROUPS[record.verdict], -max((face.score for face in record.faces), default=float("-inf"))
 
 
 def _in_order(groups: array[int], scores: array[float], places: array[int]) -> Iterable[int]:

@@ -17,14 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bladescan.base.records import FlaggedBy, Verdict
+from bladescan.outputs.ordering import GROUPS
 from bladescan.reviewing.byte_spool import NOTHING, ByteSpool, Span
 from bladescan.reviewing.near_duplicates import Look, Place, leaders
 from bladescan.reviewing.thumbnail_process import FaceThumbnail, PictureThumbnail, Thumbnails
 from bladescan.reviewing.verdict_files import ReviewedFace, ReviewedImage
 from bladescan.reviewing.weak_spots import Spot, source_spots, weak_spots
 
-_GROUPS = {Verdict.AI_GENERATED.value: 0, Verdict.UNREADABLE.value: 2, Verdict.NO_FACE.value: 3}
-"""Flagged first, then other faces (1), then what nobody could look at; what has no face comes last."""
+_GROUPS = {verdict.value: place for verdict, place in GROUPS.items()}
+_OTHER = GROUPS[Verdict.NOT_FLAGGED]
+"""The place of a verdict that this version does not know."""
 _MOST_PIXELS = 65535
 
 
@@ -122,7 +124,7 @@ class Deck:
             decided = (face.head, face.threshold)
             self.thresholds[decided] = self.thresholds.get(decided, 0) + 1
         self._scores.append(float("nan") if face is None or face.score is None else face.score)
-        self._groups.append(_GROUPS.get(verdict, 1))
+        self._groups.append(_GROUPS.get(verdict, _OTHER))
         self.n_missing += Spot.MISSING in spots
         codes = {
             "verdict": self.verdicts.number(verdict),
@@ -275,6 +277,7 @@ def _told(
         "score": None if face is None else face.score,
         "threshold": None if face is None else face.threshold,
         "p": None if face is None else face.p_value,
+        "stability": None if face is None else face.stability,
         "frame": face.frame if face is not None and face.frame else None,
         "rotation": None if face is None else face.rotation or None,
         "side": _side(face) or None,

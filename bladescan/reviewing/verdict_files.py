@@ -36,6 +36,7 @@ class ReviewedFace(msgspec.Struct, frozen=True, kw_only=True):
     score: float | None = None
     threshold: float | None = None
     p_value: float | None = None
+    stability: float | None = None
     log_likelihood: float | None = None
     p_ai_generated: float | None = None
 

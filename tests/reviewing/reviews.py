@@ -48,6 +48,7 @@ def face(score: float, box: tuple[float, ...] | None = (20, 20, 80, 85), index: 
         "head": HEAD,
         "score": score,
         "threshold": THRESHOLD,
+        "stability": 0.75,
         "p_value": round(1 / (1 + np.exp(score)), 6),
         **corners,
     }

@@ -84,6 +84,7 @@ def test_the_page_opens_from_the_disk_and_shows_every_face_once(few, tall):
 def test_a_card_says_where_the_detector_is_weak_and_what_became_of_the_file(few, tall):
     tall.open(few[0])
     said = dict(zip(tall.texts(".card h2"), tall.texts(".card .facts"), strict=True))
+    assert ", stable 75%" in tall.texts(".card .scored")[0]
     assert "small face" in said["tiny.png"] and "small face" not in said["near.png"]
     assert "missing" in said["vanished.png"]
     assert "the file declares: ai-generated (png-text, Some <b>Tool</b>)" in said["declared.png"]

@@ -79,7 +79,8 @@ function scored(details) {
   if (details.score === null) return "no score";
   const flagged = details.threshold === undefined ? "no threshold" : `flagged above ${digits(details.threshold)}`;
   const p = details.p === undefined ? "" : `, p ${digits(details.p, 2)}`;
-  return `score ${digits(details.score)}, ${flagged}${p}`;
+  const stable = details.stability === undefined ? "" : `, stable ${percent(details.stability)}`;
+  return `score ${digits(details.score)}, ${flagged}${p}${stable}`;
 }
 
 function declares(details) {
@@ -148,7 +149,7 @@ function failCard(element, card, error) {
 
 const SHEET = [
   ["path", "File"], ["sha256", "SHA-256"], ["verdict", "Verdict"], ["flagged_by", "Flagged by"], ["score", "Score"],
-  ["threshold", "Flagged above"], ["p", "p-value"], ["reason", "Unreadable"], ["detail", "Because"], ["gone", "Now"],
+  ["threshold", "Flagged above"], ["p", "p-value"], ["stability", "Agree when changed"], ["reason", "Unreadable"], ["detail", "Because"], ["gone", "Now"],
   ["gone_detail", "Because"], ["face", "Face in the file"], ["frame", "Frame"], ["frames", "Frames"],
   ["rotation", "Turned by degrees"], ["side", "Face, pixels across"], ["format", "Format"], ["declared", "Declared"],
   ["declared_by", "Declared by"], ["declared_tool", "Tool"], ["declared_signer", "Signer"], ["c2pa", "C2PA manifest"],
