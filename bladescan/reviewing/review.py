@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ MOST_IN_FILE = 5000
 CHUNK = 50
 """Cards that the page loads at once: about 1 MB."""
 PAGE_SUFFIXES = (".html", ".htm")
+_LONGEST_SCAN = timedelta(days=30)
 _SCRIPTS = ("deck.js", "elements.js", "card.js", "decisions.js", "filters.js", "feed.js", "review.js")
 _KINDS = {"float32": "f4", "uint8": "u1", "uint16": "u2", "uint32": "u4"}
 _COLUMNS = {
@@ -147,13 +148,16 @@ def is_one_file(output: Path) -> bool:
 
 
 def _began(opened: VerdictFile) -> datetime | None:
-    """Tell when the scan began: a file changed later is another. A CSV says only when it was written."""
+    """Tell when the scan began: a file changed later is another. A CSV says only when it was written.
+
+    A run under ``SOURCE_DATE_EPOCH`` says a time that is not its own: no scan takes a month.
+    """
     try:
-        if opened.run.started:
-            return datetime.fromisoformat(opened.run.started)
-        return datetime.fromtimestamp(opened.path.stat().st_mtime).astimezone()
-    except (ValueError, OSError):
+        written = datetime.fromtimestamp(opened.path.stat().st_mtime, UTC)
+        said = datetime.fromisoformat(opened.run.started).astimezone(UTC) if opened.run.started else written
+    except (ValueError, OSError, OverflowError):
         return None
+    return said if written - said < _LONGEST_SCAN else written
 
 
 class _Page:

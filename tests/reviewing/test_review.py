@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from bladescan.reviewing.byte_spool import open_byte_spool
 from bladescan.reviewing.html_page import as_inert_json
 from bladescan.reviewing.review import ReviewOptions, write_review
 from bladescan.reviewing.score_curve import score_curve
+from bladescan.reviewing.weak_spots import Spot
 from tests.reviewing.reviews import big_page, drawn, face, hostile_names, image, unreadable, write_rows
 
 
@@ -61,7 +63,8 @@ def test_cards_stand_by_suspicion_and_columns_agree_with_them(rows, tmp_path):
 
 
 def test_a_missing_and_a_changed_source_are_told_apart(rows, tmp_path):
-    run = {"type": "run", "started": "2020-01-01T00:00:00+00:00"}
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    run = {"type": "run", "started": yesterday.isoformat()}
     verdicts = write_rows(tmp_path / "v.jsonl", rows, run=run)
     for name in ("0.png", "3.png"):
         os.utime(tmp_path / name, (0, 0))
@@ -78,6 +81,12 @@ def test_a_missing_and_a_changed_source_are_told_apart(rows, tmp_path):
         "1.png": "changed", "3.png": "changed", "0.png": "missing", "none.png": "", "2.png": "",
     }  # fmt: skip
     assert counts.n_missing == 1
+
+
+def test_a_run_whose_clock_was_stopped_changes_no_file(rows, tmp_path):
+    run = {"type": "run", "started": "1970-01-01T00:00:00+00:00"}
+    write_review(write_rows(tmp_path / "v.jsonl", rows, run=run), ReviewOptions(tmp_path / "r.html"))
+    assert not (column((tmp_path / "r.html").read_text(), "spots") & int(Spot.CHANGED)).any()
 
 
 def test_a_folder_holds_the_same_cards_and_the_same_page_twice(rows, tmp_path):

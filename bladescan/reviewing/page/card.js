@@ -6,6 +6,7 @@ const CHOICES = [
   { decision: "unsure", label: "Unsure", keys: ["u", "3"] },
 ];
 const MOST_TAIL = 36;
+const MOST_END = 12;
 const TONES = { "ai-generated": "bad", unreadable: "unsure", unsure: "unsure" };
 
 function badge(text, tone) {
@@ -117,6 +118,13 @@ function tail(text) {
   return text.length > MOST_TAIL ? `…${text.slice(-MOST_TAIL)}` : text;
 }
 
+// So is the end of a file's name, where a narrow card must leave something out.
+function heading(card, name) {
+  const cut = Math.max(0, name.length - MOST_END);
+  return el("h2", { id: `name-${card}`, title: name },
+    el("span", { class: "start" }, name.slice(0, cut)), el("span", { class: "end" }, name.slice(cut)));
+}
+
 function cardElement(card, position, total) {
   const element = el("article", {
     class: "card", tabindex: -1, "data-card": card, "aria-posinset": position + 1, "aria-setsize": total,
@@ -130,7 +138,7 @@ function fillCard(element, card, details, decision) {
   const copies = details.copies.length;
   element.replaceChildren(
     el("header", {},
-      el("h2", { id: `name-${card}`, title: shown(name) }, shown(name)),
+      heading(card, shown(name)),
       copies > 0 && badge(`${copies + 1} copies`),
       badge(details.verdict, TONES[details.verdict]),
       el("button", { type: "button", "data-open": card, "aria-label": `Details of ${shown(name)}`, title: "Details" }, "…")),
@@ -149,7 +157,8 @@ function failCard(element, card, error) {
 
 const SHEET = [
   ["path", "File"], ["sha256", "SHA-256"], ["verdict", "Verdict"], ["flagged_by", "Flagged by"], ["score", "Score"],
-  ["threshold", "Flagged above"], ["p", "p-value"], ["stability", "Agree when changed"], ["reason", "Unreadable"], ["detail", "Because"], ["gone", "Now"],
+  ["threshold", "Flagged above"], ["p", "p-value"], ["stability", "Agree when changed"],
+  ["reason", "Unreadable"], ["detail", "Because"], ["gone", "Now"],
   ["gone_detail", "Because"], ["face", "Face in the file"], ["frame", "Frame"], ["frames", "Frames"],
   ["rotation", "Turned by degrees"], ["side", "Face, pixels across"], ["format", "Format"], ["declared", "Declared"],
   ["declared_by", "Declared by"], ["declared_tool", "Tool"], ["declared_signer", "Signer"], ["c2pa", "C2PA manifest"],
