@@ -122,7 +122,10 @@ def test_a_fourth_sample_of_zeros_that_nothing_calls_opacity_is_none():
 def test_other_compressions_of_deep_grey(photometric, compression):
     """Pillow compresses; what the numbers mean is changed behind its back."""
     samples = whole(RAMP, 16)
-    data = bytearray(encode(Image.fromarray(samples), "TIFF", compression=compression))
+    try:
+        data = bytearray(encode(Image.fromarray(samples), "TIFF", compression=compression))
+    except OSError:
+        pytest.skip(f"this Pillow's libtiff was built without {compression}")
     at = data.index(b"\x06\x01\x03\0\1\0\0\0", int.from_bytes(data[4:8], "little"))
     data[at + 8] = photometric
     expected = 255 * (1 - RAMP if photometric == WHITE_IS_ZERO else RAMP)[..., None]
