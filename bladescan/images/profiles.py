@@ -46,7 +46,8 @@ _LINEAR, _PQ, _HLG = 8, 16, 18
 _GAMMAS = {4: 2.2, 5: 2.8, _LINEAR: 1.0}
 _HDR_WHITE = 203.0
 """Candelas per square metre of a white sheet in an HDR picture, which is sRGB's white."""
-_KNEE = 0.75
+_BRIGHTEST = 1000 / _HDR_WHITE
+"""What becomes white, in white sheets: most HDR pictures are made for a screen of 1000."""
 _D50 = np.array([0.9642, 1.0, 0.8249])
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 
@@ -196,9 +197,8 @@ def _hlg(signal: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _on_screen(light: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Bring light, 1 for a white sheet, to what a screen can show: as it is, but highlights gently bent."""
-    above = np.maximum(light - _KNEE, 0) / (1 - _KNEE)
-    return np.where(light <= _KNEE, light, _KNEE + (1 - _KNEE) * above / (1 + above))
+    """Bring light, 1 for a white sheet, to what a screen can show, bent by Reinhard's curve."""
+    return np.minimum(light * (1 + light / _BRIGHTEST**2) / (1 + light), 1.0)
 
 
 def _colorants(points: Points) -> NDArray[np.float64]:

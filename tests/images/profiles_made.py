@@ -106,6 +106,12 @@ P3 = rgb("Display P3", P3_XY, SRGB_CURVE)
 ADOBE_RGB = rgb("Adobe RGB (1998)", ADOBE_XY, gamma(563 / 256))
 
 
+def on_screen(candelas: np.ndarray) -> np.ndarray:
+    """The share of an ordinary screen's white that HDR light becomes (Reinhard, 1000 being white)."""
+    sheets = np.asarray(candelas) / 203
+    return np.minimum(sheets * (1 + sheets * (203 / 1000) ** 2) / (1 + sheets), 1)
+
+
 def pq(signal: np.ndarray) -> np.ndarray:
     """Candelas per square metre of a PQ signal (SMPTE ST 2084)."""
     root = np.asarray(signal) ** (32 / 2523)

@@ -53,7 +53,7 @@ def test_code_points_of_another_gamut_are_applied(kind):
 def test_hdr_is_shown_as_on_an_ordinary_screen(kind):
     level = int(np.abs(made.pq(np.arange(256) / 255) - 60).argmin())
     data = with_code_points(flat(kind, (level,) * 3), 9, 16)
-    assert np.abs(shown(data) - made.srgb_encoded(np.array(60 / 203))).max() <= 6
+    assert np.abs(shown(data) - made.srgb_encoded(made.on_screen(60))).max() <= 6
 
 
 def test_a_profile_comes_before_code_points(kind):

@@ -233,10 +233,10 @@ def pq_levels(candelas: float) -> int:
 
 
 @pytest.mark.parametrize("how", ["code-points", "profile"])
-@pytest.mark.parametrize("candelas", [20.0, 60.0, 120.0])
-def test_light_below_white_is_shown_as_it_is(candelas, how):
+@pytest.mark.parametrize("candelas", [5.0, 60.0, 203.0, 500.0, 1000.0])
+def test_hdr_light_is_bent_to_what_a_screen_shows(candelas, how):
     level = pq_levels(candelas)
-    linear = made.pq(np.array([level / 255]))[0] / 203
+    linear = made.on_screen(made.pq(np.array([level / 255]))[0])
     mark = p.chunk(b"cICP", b"\x09\x10\0\1")
     if how == "profile":
         mark = iccp(made.rgb("", made.BT2020_XY, made.curve(made.pq(np.arange(4096) / 4095) / 10_000)))
@@ -244,15 +244,16 @@ def test_light_below_white_is_shown_as_it_is(candelas, how):
 
 
 def test_highlights_stay_apart_and_below_white():
-    levels = [pq_levels(light) for light in (100, 203, 400, 1000)]
+    levels = [pq_levels(light) for light in (100, 203, 400, 900)]
     values = [shown(png((level,) * 3, p.chunk(b"cICP", b"\x09\x10\0\1")))[0] for level in levels]
     assert values == sorted(values) and len(set(values)) == 4 and values[-1] <= 255
-    assert values[1] > 225
+    assert 175 < values[1] < 205 and values[-1] > 245
 
 
-def test_the_white_of_hlg_is_nearly_white():
+def test_the_brightest_of_hlg_is_white_and_a_white_sheet_is_light():
+    assert shown(png((255,) * 3, p.chunk(b"cICP", b"\x09\x12\0\1")))[0] >= 254
     value = shown(png((191,) * 3, p.chunk(b"cICP", b"\x09\x12\0\1")))[0]  # 75%: BT.2408
-    assert 225 <= value <= 250
+    assert 175 <= value <= 205
     assert shown(png((96,) * 3, p.chunk(b"cICP", b"\x09\x12\0\1")))[0] < 110
 
 
