@@ -18,6 +18,7 @@ from typing import BinaryIO, Protocol
 from bladescan.base.errors import OutputError, UsageError
 from bladescan.base.locks import is_still_at, try_lock
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+.")  # pathlib makes one slash of two
 UNFINISHED = re.compile(r"\.bladescan-[0-9a-f]{16}\.tmp")
 
 
@@ -197,6 +198,8 @@ def open_output(path: str) -> Output:
     Raises:
         OutputError: it cannot be written.
     """
+    if _URL.match(path):
+        raise OutputError(f"cannot write {path}: only the verdicts of a scan can go to a bucket; give a file")
     if is_special(path):
         with _mapped(path):
             return OutputStream(open(path, "wb"), path, close=True)
@@ -214,6 +217,8 @@ def check_output(path: Path, suffix: str) -> None:
     Raises:
         UsageError: another suffix, a folder, or a name in a folder that is not there.
     """
+    if _URL.match(str(path)):
+        raise UsageError(f"--output {path}: is no file on this machine; give one, and copy it to the bucket")
     if path.suffix.lower() != suffix:
         raise UsageError(f"--output {path}: expected a name that ends in {suffix}")
     if not path.parent.is_dir():

@@ -161,7 +161,8 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help="Write verdicts to FILE (.csv, .json, .jsonl, .parquet). It appears only when complete.",
+        help="Write verdicts to FILE (.csv, .json, .jsonl, .parquet), also in a bucket (s3://...). It "
+        "appears only when complete.",
         rich_help_panel=OUTPUT,
     ),
 ]

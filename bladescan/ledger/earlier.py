@@ -54,7 +54,7 @@ class EarlierOptions:
         if self.show == "new" and self.ledger is None:
             raise UsageError("--show new needs --ledger FILE")
         if self.resume and self.output is None:
-            raise UsageError("--resume needs an output file: give -o FILE")
+            raise UsageError("--resume needs an output file on this machine: give -o FILE")
 
 
 class _Listed(NamedTuple):

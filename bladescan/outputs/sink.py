@@ -12,8 +12,10 @@ from typing import BinaryIO, Self
 
 from bladescan.base.output_files import Output, OutputStream, open_output
 from bladescan.base.records import ImageRecord
+from bladescan.outputs.bucket_object import BucketObject
 from bladescan.outputs.formats import OUTPUT_FORMATS, OutputFormat, choose_format
 from bladescan.outputs.run import RunInfo, RunSummary
+from bladescan.sources.addresses import is_url
 
 STDOUT_NAMES = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
@@ -70,7 +72,7 @@ def open_sink(path: str | None, format: str, run: RunInfo, *, stream: BinaryIO) 
     """Open the output and write its head, so that what cannot work fails before the scan.
 
     Args:
-        path: the file to write; None or ``-`` for ``stream``.
+        path: the file to write, or the URL of an object in a bucket; None or ``-`` for ``stream``.
         format: a key of `OUTPUT_FORMATS`, or ``auto``: by the suffix, else a table on a terminal, else CSV.
         run: what will make the verdicts.
         stream: standard output.
@@ -85,9 +87,11 @@ def open_sink(path: str | None, format: str, run: RunInfo, *, stream: BinaryIO) 
     terminal = to_stream and stream.isatty()
     known = OUTPUT_FORMATS[choose_format(None if to_stream else path, format, terminal)]
     verdicts = known.make(run, terminal)
-    output: Output = (
-        OutputStream(stream, "standard output") if path is None or to_stream else open_output(path)
-    )
+    output: Output
+    if path is None or to_stream:
+        output = OutputStream(stream, "standard output")
+    else:
+        output = BucketObject(path) if is_url(path) else open_output(path)
     try:
         output.write(verdicts.begin())
     except BaseException:

@@ -23,6 +23,7 @@ from bladescan.scanning.listener import BrokenOff, Listener
 from bladescan.scanning.other_files import without_others
 from bladescan.scanning.scanner import Scanner, ScanOptions
 from bladescan.scanning.tally import Tally
+from bladescan.sources.addresses import is_url
 from bladescan.sources.given import Given, sources_of
 from bladescan.sources.source import Source
 
@@ -34,7 +35,8 @@ class OutputOptions:
     """Where verdicts go, and what need not be scanned again.
 
     Attributes:
-        path: a file, complete or not at all; None or ``-`` for ``stream``.
+        path: a file or a URL such as ``s3://bucket/v.csv``, complete or not at all; None or ``-`` for
+            ``stream``.
         format: ``csv``, ``json``, ``jsonl``, ``parquet``, ``table``, or ``auto``: by the file's name.
         resume: go on where a killed run with the same output stopped.
         ledger: file that keeps verdicts; what has not changed since is not read again.
@@ -59,9 +61,10 @@ class OutputOptions:
         self.ordering()
 
     def earlier_options(self) -> EarlierOptions:
-        """Tell what to remember: only a file that appears when it is complete has a journal."""
-        streams = self.path is None or self.path in STDOUT_NAMES or is_special(self.path)
-        return EarlierOptions(None if streams else self.path, self.resume, self.ledger, self.show)
+        """Tell what to remember: a file that appears only when complete, on this machine, has a journal."""
+        path = self.path
+        streams = path is None or path in STDOUT_NAMES or is_special(path) or is_url(path)
+        return EarlierOptions(None if streams else path, self.resume, self.ledger, self.show)
 
     def ordering(self) -> Ordering:
         """Tell in which order rows come: a person at a terminal sees the most suspicious first."""

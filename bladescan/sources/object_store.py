@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bladescan.base.errors import BucketError, ImageError
@@ -29,6 +30,10 @@ from bladescan.sources.stored_objects import (
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
+SLOWEST = 50_000
+"""Bytes a second: a connection that sends less is given up."""
+WRITTEN_PART_BYTES = 1 << 24
+"""Of an object that is sent in parts, of which stores take 10,000."""
 _STATUS = re.compile(r"\bstatus:? (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,64})</Code>")
 _TIMED_OUT = re.compile(r"(?<!retry_)(timed ?out|timeout)", re.IGNORECASE)
@@ -81,6 +86,10 @@ class ObstoreBucket:
     async def read(self, key: str, listed: StoredObject | None, max_bytes: int, stall_s: float) -> bytes:
         """Read a whole object, in one attempt."""
         return await read_object(self._store, key, listed, max_bytes, stall_s)
+
+    def write(self, key: str, path: Path) -> None:
+        """Make an object of a file, whole or not at all, in one attempt."""
+        write_object(self._store, key, path)
 
     def close(self) -> None:
         """Do nothing: obstore closes its connections with the store."""
@@ -187,6 +196,19 @@ async def read_object(
             check_size(n_bytes, max_bytes)
     check_whole(n_bytes, size, answer.meta["e_tag"], listed)
     return b"".join(parts)
+
+
+def write_object(store: ObjectStore, key: str, path: Path) -> None:
+    """Make an object of a file, whole or not at all, in one attempt.
+
+    Raises:
+        ImageError: it may not be written.
+        TransientError: it may go well the next time.
+    """
+    import obstore
+
+    longest_s = LISTING_STALL_S + path.stat().st_size / SLOWEST
+    _run(lambda: obstore.put_async(store, key, path, chunk_size=WRITTEN_PART_BYTES), longest_s)
 
 
 @contextmanager

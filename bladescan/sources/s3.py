@@ -11,13 +11,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from bladescan.base.errors import BucketError, ImageError
 from bladescan.base.records import Reason
 from bladescan.base.text import without_password
-from bladescan.sources.object_store import can_be_named, client_options, read_object
+from bladescan.sources.object_store import can_be_named, client_options, read_object, write_object
 from bladescan.sources.retries import CONNECT_S, LISTING_STALL_S, TransientError, in_thread, retry
 from bladescan.sources.stored_objects import (
     StoredObject,
@@ -90,6 +91,10 @@ class S3Bucket:
             return await in_thread(lambda: self._read_plainly(key, listed, max_bytes, stall_s))
         store = await in_thread(self._obstore)
         return await read_object(store, key, listed, max_bytes, stall_s)
+
+    def write(self, key: str, path: Path) -> None:
+        """Make an object of a file, whole or not at all, in one attempt."""
+        write_object(self._obstore(), key, path)
 
     def close(self) -> None:
         """Close its connections."""

@@ -6,6 +6,7 @@ It opens no store: `buckets.open_store` does.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from bladescan.sources.object_store import ObstoreBucket
@@ -36,6 +37,9 @@ class Store(Protocol):
             max_bytes: a larger object raises TooLargeError.
             stall_s: how long the server may send nothing.
         """
+
+    def write(self, key: str, path: Path) -> None:
+        """Make an object of a file, whole or not at all, in one attempt. What was there is replaced."""
 
     def close(self) -> None:
         """Close its connections. Closing twice is fine."""

@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -64,6 +65,10 @@ class WebFiles:
             return await in_thread(lambda: _read_web(key, max_bytes, stall_s, given_up))
         finally:
             given_up.set()
+
+    def write(self, key: str, path: Path) -> None:
+        """Refuse: a web server is no place to write to."""
+        raise BucketError(f"{key}: a web server cannot be written to")
 
     def close(self) -> None:
         """Do nothing: every connection ends with its answer."""

@@ -205,14 +205,14 @@ class FaultyProxy:
         return None
 
     def pass_on(
-        self, command: str, path: str, headers: Mapping[str, str]
+        self, command: str, path: str, headers: Mapping[str, str], body: bytes | None = None
     ) -> tuple[int, bytes, dict[str, str]]:
         connection = http.client.HTTPConnection(self._upstream.netloc, timeout=30)
         try:
             connection.putrequest(command, path, skip_host=True, skip_accept_encoding=True)
             for name, value in headers.items():  # Host among them: it is part of what is signed
                 connection.putheader(name, value)
-            connection.endheaders()
+            connection.endheaders(body)
             answer = connection.getresponse()
             return answer.status, answer.read(), dict(answer.headers)
         finally:
@@ -234,6 +234,16 @@ class FaultyProxy:
                 _spoil(self, kind, status, body, {n: v for n, v in headers.items() if n.lower() in _KEPT})
 
             do_HEAD = do_GET
+
+            def do_PUT(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                kind = proxy.fault_for(self.path)
+                if kind in _REFUSALS:
+                    return self.answer(*_REFUSALS[kind])
+                if kind == "reset":
+                    return self.reset()
+                status, said, headers = proxy.pass_on("PUT", self.path, dict(self.headers), body)
+                return self.answer(status, said, {n: v for n, v in headers.items() if n.lower() in _KEPT})
 
         with serving(Handler) as endpoint:
             yield endpoint
