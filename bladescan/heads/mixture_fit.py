@@ -80,8 +80,9 @@ def fit_mixture(
 
     ``auto`` tries every covariance type with 1, 3, 10 and ``n_components`` components, at most
     ``n_components``, and full and tied ones with every shrinkage, and takes the shape with the highest
-    cross-validated log-likelihood. Of embeddings longer than `MOST_FOR_MATRICES` it tries diagonal and
-    spherical ones with 1 and 3 components.
+    cross-validated log-likelihood. Full covariances that have fewer samples than dimensions each are left
+    out. Of embeddings longer than `MOST_FOR_MATRICES` it tries diagonal and spherical ones with 1 and 3
+    components.
 
     Args:
         embeddings: ``[n_samples, n_features]``.
@@ -209,7 +210,8 @@ def _cross_validate(
     kinds: tuple[str, ...] = COVARIANCES
     if x.shape[1] > MOST_FOR_MATRICES:
         kinds, counts = COVARIANCES[2:], counts[:2]
-    jobs = [(kind, k, fold) for kind in kinds for k in counts for fold in range(_N_FOLDS)]
+    shapes = [(kind, k) for kind in kinds for k in counts if _is_tried(kind, k, fewest, x.shape[1])]
+    jobs = [(kind, k, fold) for kind, k in shapes for fold in range(_N_FOLDS)]
     for done, (kind, k, fold) in enumerate(jobs):
         progress(done, len(jobs))
         model = _expectation_maximisation(x[folds != fold], kind, k, random_state)
@@ -219,6 +221,14 @@ def _cross_validate(
     progress(len(jobs), len(jobs))
     ranked = sorted(totals.items(), key=lambda item: -item[1])
     return tuple((shape, total / len(x)) for shape, total in ranked)
+
+
+def _is_tried(covariance_type: str, n_components: int, n: int, d: int) -> bool:
+    """Leave out full covariances that have fewer samples than dimensions each: they take the most time.
+
+    One full covariance is one tied covariance, which is always tried.
+    """
+    return covariance_type != "full" or (n_components > 1 and n // n_components > d)
 
 
 def _shapes(covariance_type: str, n_components: int, shrinkage: float | None) -> Iterator[MixtureShape]:

@@ -95,7 +95,16 @@ def test_progress_counts_to_the_end():
     fit_mixture(
         clusters(60), covariance_type="auto", n_components=1, progress=lambda a, b: seen.append((a, b))
     )
-    assert seen == [(i, 12) for i in range(13)]  # four covariances, one count of components, three folds
+    assert seen == [(i, 9) for i in range(10)]  # three covariances, one count of components, three folds
+
+
+@pytest.mark.parametrize("n,tried", [(100, False), (400, True)])
+def test_full_covariances_are_tried_where_there_are_samples_for_them(n, tried):
+    samples = np.random.default_rng(0).normal(size=(n, 40))
+    fit = fit_mixture(samples, covariance_type="auto", n_components=3)
+    kinds = {(shape.covariance_type, shape.n_components) for shape, _ in fit.held_out}
+    assert (("full", 3) in kinds) is tried
+    assert ("full", 1) not in kinds and {("tied", 1), ("diag", 3), ("spherical", 1)} <= kinds
 
 
 @pytest.mark.parametrize(
