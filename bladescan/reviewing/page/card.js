@@ -6,7 +6,7 @@ const CHOICES = [
   { decision: "unsure", label: "Unsure", keys: ["u", "3"] },
 ];
 const MOST_TAIL = 36;
-const MOST_END = 12;
+const MOST_END = 8;
 const TONES = { "ai-generated": "bad", unreadable: "unsure", unsure: "unsure" };
 
 function badge(text, tone) {
