@@ -1,19 +1,27 @@
 """Replace the detector that ships: ``python .ci/ship_detector.py detector.safetensors [measured.md]``.
 
-Exports it, checks the export, and writes both files and the model card into this package.
+Exports it, checks the export, and writes both files and the model card into this package. ``measured.json``
+beside ``measured.md``, both of `benchmarks.quality.model_card`, holds the false-alarm rates that its manifest
+gets. ``python .ci/ship_detector.py --rates measured.json`` only writes those into the detector that ships.
 """
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from string import Template
 
+import msgspec
+
+from bladescan.base.output_files import write_file
 from bladescan.base.text import as_text
 from bladescan.command.describe import describe
+from bladescan.detectors.manifest import MeasuredRate
+from bladescan.detectors.onnx_metadata import replace_manifest
 from bladescan.detectors.shipped import FOLDER, MODEL_CARD, ONNX, SAFETENSORS
 from bladescan.exporting.onnx import export_onnx
-from bladescan.heads.detector import load_detector, save_detector
+from bladescan.heads.detector import Detector, load_detector, save_detector
 
 TEMPLATE = FOLDER / "MODEL_CARD.template.md"
 
@@ -21,6 +29,9 @@ TEMPLATE = FOLDER / "MODEL_CARD.template.md"
 def install(path: Path, measured: Path | None) -> None:
     """Make a detector the one that ships; ``measured`` is of `benchmarks.quality.model_card`."""
     detector = load_detector(path)
+    rates = None if measured is None else measured.with_suffix(".json")
+    if rates is not None and rates.exists():
+        detector = with_rates(detector, rates)
     report = export_onnx(detector, ONNX)
     save_detector(detector, SAFETENSORS)
     card = Template(TEMPLATE.read_text()).substitute(
@@ -33,7 +44,25 @@ def install(path: Path, measured: Path | None) -> None:
         print(f"{written}: {written.stat().st_size / 1e6:.1f} MB")
 
 
+def with_rates(detector: Detector, rates: Path) -> Detector:
+    """Give a detector the false-alarm rates of a file."""
+    found = msgspec.json.decode(rates.read_bytes(), type=tuple[MeasuredRate, ...])
+    return replace(detector, manifest=msgspec.structs.replace(detector.manifest, measured=found))
+
+
+def install_rates(rates: Path) -> None:
+    """Write false-alarm rates into both files that ship; all else in them stays."""
+    detector = with_rates(load_detector(SAFETENSORS), rates)
+    save_detector(detector, SAFETENSORS)
+    write_file(ONNX, replace_manifest(ONNX.read_bytes(), detector.manifest, where=ONNX.name))
+
+
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["--rates"] and len(sys.argv) == 3:
+        install_rates(Path(sys.argv[2]))
+        sys.exit()
     if len(sys.argv) not in (2, 3):
-        sys.exit("usage: python .ci/ship_detector.py detector.safetensors [measured.md]")
+        sys.exit(
+            "usage: python .ci/ship_detector.py detector.safetensors [measured.md], or --rates measured.json"
+        )
     install(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)

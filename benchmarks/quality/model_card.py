@@ -2,9 +2,10 @@
 
     BLADESCAN_DATA=... python -m benchmarks.quality.model_card -o FOLDER [DETECTOR]
 
-writes ``FOLDER/measured.md``, which `.ci/ship_detector.py` puts into the card, and with it two
-reports of `bladescan evaluate` with their plots: ``FOLDER/matched`` and ``FOLDER/as-found``. Its parts run
-alone as well: `failures`, `leave_one_out`, `own_photographs`. Nothing is chosen by what they measure.
+writes ``FOLDER/measured.md``, which `.ci/ship_detector.py` puts into the card, ``FOLDER/measured.json``, the
+false-alarm rates that it puts into the manifest, and with them two reports of `bladescan evaluate` with their
+plots: ``FOLDER/matched`` and ``FOLDER/as-found``. Its parts run alone as well: `failures`, `leave_one_out`,
+`own_photographs`; ``--rates-only`` writes the JSON alone. Nothing is chosen by what they measure.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
+
 from benchmarks.quality import failures, leave_one_out, own_photographs
 from benchmarks.quality.pictures import RATE, Bench, bench_parser, join, open_bench
 from benchmarks.tables import cell, percent, say, table
-from bladescan.detectors.manifest import HeadName
+from bladescan.detectors.manifest import HeadName, MeasuredRate
+from bladescan.detectors.measured import LEAST_FACES
 from bladescan.evaluation.job import EvaluateOptions, Evaluation, save_evaluation
 from bladescan.evaluation.job import evaluate as evaluate_detector
 from bladescan.evaluation.metrics import compute_metrics
@@ -208,11 +212,28 @@ def card(bench: Bench, folder: Path, n_draws: int = 1000) -> str:
     return "\n\n".join([*blocks, leave_one_out.section(bench, side), own]) + "\n"
 
 
+def rates(bench: Bench) -> list[MeasuredRate]:
+    """False alarms of each head on each set of photographs, as found, at the rate asked for."""
+    found = []
+    for name, cut in bench.cut(bench.collection.photographic).items():
+        for head in bench.heads:
+            flagged = bench.sample(cut, head).flagged
+            if len(flagged) >= LEAST_FACES:
+                found.append(MeasuredRate(head, name, len(flagged), RATE, float(flagged.mean())))
+    return found
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     options = bench_parser(__spec__, __doc__)
     options.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    options.add_argument("--rates-only", action="store_true", help="measured.json alone")
     asked = options.parse_args(argv)
-    text = card(open_bench(asked), asked.output)
+    bench = open_bench(asked)
+    asked.output.mkdir(parents=True, exist_ok=True)
+    (asked.output / "measured.json").write_bytes(msgspec.json.format(msgspec.json.encode(rates(bench))))
+    if asked.rates_only:
+        return
+    text = card(bench, asked.output)
     (asked.output / "measured.md").write_text(text)
     say(f"{asked.output / 'measured.md'}")
 

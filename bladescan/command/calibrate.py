@@ -8,6 +8,7 @@ import bladescan
 from bladescan.base.text import as_text, printable_lines
 from bladescan.command import learning_options as lo
 from bladescan.command import options as o
+from bladescan.command.describe import measured_rates
 from bladescan.command.guard import guarded
 from bladescan.command.inputs import (
     calibrated_detector,
@@ -39,7 +40,7 @@ def calibrate(
     """Set thresholds with your own photographs.
 
     What the detector has learned stays. A rate of 5% needs twenty faces at least; a few hundred are better.
-    See docs/calibration.md. Needs the extra `calibrate`.
+    See docs/calibration.md.
 
     Example: `bladescan calibrate --photos photographs/ -o mine.onnx`
     """
@@ -56,5 +57,8 @@ def calibrate(
     with ProgressLine("scoring", quiet=quiet, count=counter(photos)) as line:
         found = bladescan.calibrate(listed(photos, raw_stdin()), asked, seen=line.advance)
     bladescan.save_calibrated(found, output)
-    print(printable_lines(as_text(found.report)))
+    report = dict(found.report)
+    for notice in report.pop("notices", ()):
+        _logger.warning("%s", notice)
+    print(printable_lines(as_text(report | measured_rates(found.manifest))))
     _logger.info("detector: %s; next: bladescan scan --model %s PATH", output, output)

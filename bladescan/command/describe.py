@@ -8,7 +8,10 @@ from typing import Any
 import msgspec
 
 from bladescan.base.errors import DetectorError
+from bladescan.detectors.calibration import needed_photographs
 from bladescan.detectors.manifest import METADATA_KEY, Manifest, decode_manifest
+from bladescan.detectors.measured import rates_of, told
+from bladescan.detectors.suspicion import suspicion_threshold
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.engine_file import SUFFIX, read_engine
 from bladescan.runtimes.registry import choose_plugin
@@ -36,12 +39,30 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def describe(manifest: Manifest) -> dict[str, Any]:
-    """Prepare a manifest for people: calibration curves become their size and range."""
+    """Prepare a manifest for people: curves become their range, and every rate is said as it is."""
     shown: dict[str, Any] = msgspec.to_builtins(manifest)
-    for head in shown["heads"].values():
-        curve = head.pop("calibration")
-        head["calibration_range"] = [curve[0], curve[-1]]
-    return shown
+    rate = manifest.default_false_alarm
+    for name, head in manifest.heads.items():
+        curve = shown["heads"][name].pop("calibration")
+        shown["heads"][name]["calibration_range"] = [curve[0], curve[-1]]
+        if needed_photographs(rate) <= head.n_held_out:
+            shown["heads"][name]["threshold"] = suspicion_threshold(head, name, rate)
+    del shown["measured"]
+    return shown | (measured_rates(manifest) if manifest.heads else {})
+
+
+def measured_rates(manifest: Manifest) -> dict[str, Any]:
+    """Say for each head what its false-alarm rate was on photographs unlike those of the calibration."""
+    if not manifest.measured:
+        return {"measured": "nothing on photographs unlike those of the calibration"}
+    return {
+        "measured": {
+            f"{head} head": {"in short": told(rates)}
+            | {rate.photographs: f"{rate.flagged:.1%} of {rate.n_faces} faces" for rate in rates}
+            for head in manifest.heads
+            if (rates := rates_of(manifest, head))
+        }
+    }
 
 
 def cost(manifest: Manifest) -> dict[str, int]:

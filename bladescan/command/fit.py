@@ -100,9 +100,11 @@ def fit(
 def _print_fit(provenance: dict[str, Any], output: Path) -> None:
 
     report = dict(provenance["fit"])
-    for notice in report.pop("notices", ()):
+    images = {name: dict(counts) for name, counts in provenance["images"].items()}
+    notices = [line for part in images.values() for line in part.pop("notices", ())]
+    for notice in [*report.pop("notices", ()), *notices]:
         _logger.warning("%s", notice)
-    print(printable_lines(as_text({"images": provenance["images"], **report})))
+    print(printable_lines(as_text({"images": images, **report})))
     exported = output.with_suffix(".onnx")
     next_step = f"bladescan export {output} --to onnx -o {exported}"
     if output.suffix.lower() == ".onnx":

@@ -62,12 +62,14 @@ class Terminal(Listener):
 
     def __init__(self, output: str | None, progress: ProgressLine, *, verbose: bool) -> None:
         self._output = output
+        self._measured = ""
         self._is_table = output is None and sys.stdout.isatty()
         self._progress = progress
         self._n_to_name = math.inf if verbose or not sys.stderr.isatty() else NAMED
 
     def began(self, run: RunInfo, tally: Tally) -> None:
         """Start the count."""
+        self._measured = run.measured
         self._progress.follow(lambda: tally.n_done)
         self._progress.__enter__()
 
@@ -93,6 +95,8 @@ class Terminal(Listener):
         """Sum up."""
         self.scanned()
         _logger.info("%s", _line(summary, scanned_by))
+        if self._measured:
+            _logger.info("false alarms: %s", self._measured)
         if summary.n_unchanged:
             _logger.info("unchanged since an earlier scan: %d", summary.n_unchanged)
         declared = ", ".join(f"{n} {word}" for word, n in summary.declared.items() if n and word != "none")

@@ -13,7 +13,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bladescan.base.errors import DataError, DetectorError, MissingDependencyError, UsageError
+from bladescan.base.errors import DataError, DetectorError, UsageError
 from bladescan.base.records import Scores
 from bladescan.detectors.manifest import CalibratedHead, HeadName
 
@@ -117,7 +117,6 @@ def false_alarm_interval(n: int, rate: float, confidence: float = 0.95) -> tuple
 
     Raises:
         UsageError: the rate is out of range or too small for ``n``.
-        MissingDependencyError: SciPy is not installed.
     """
     k = _allowed_rank(n, rate)
     tail = (1.0 - confidence) / 2.0
@@ -137,7 +136,6 @@ def clopper_pearson(count: int, n: int, confidence: float = 0.95) -> tuple[float
 
     Raises:
         ValueError: ``count`` is not in [0, n], or n is 0.
-        MissingDependencyError: SciPy is not installed.
 
     References:
         Clopper and Pearson, Biometrika 26 (1934), 404-413.
@@ -230,10 +228,13 @@ def check_rate(rate: float, what: str) -> None:
 
 
 def _beta_quantile(q: float, a: int, b: int) -> float:
-    try:
-        from scipy.stats import beta
-    except ImportError as exc:
-        raise MissingDependencyError(
-            "the interval of the false-alarm rate", "scipy", "pip install 'bladescan[calibrate]'"
-        ) from exc
-    return float(beta.ppf(q, a, b))
+    """Find the quantile of Beta(a, b) by halving: for whole a and b its distribution is a binomial tail."""
+    n = a + b - 1
+    steps = np.arange(a, n + 1)
+    factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
+    ways = factorials[n] - factorials[steps] - factorials[n - steps]
+    low, high = 0.0, 1.0
+    while low < (middle := (low + high) / 2.0) < high:
+        terms = ways + steps * math.log(middle) + (n - steps) * math.log1p(-middle)
+        low, high = (middle, high) if np.exp(terms).sum() < q else (low, middle)
+    return low

@@ -11,7 +11,7 @@ import msgspec
 
 from bladescan.base.errors import DetectorError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 METADATA_KEY = "bladescan"
 """Key of the manifest in the safetensors header and in the ONNX metadata."""
 
@@ -101,6 +101,24 @@ class CalibratedHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     paper_threshold: float | None = None
 
 
+class MeasuredRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many photographs were flagged that are unlike those of the calibration.
+
+    Attributes:
+        head: that decided.
+        photographs: name of their set, for people.
+        n_faces: of them.
+        false_alarm: the rate that was asked for.
+        flagged: share of the faces that were flagged.
+    """
+
+    head: HeadName
+    photographs: str
+    n_faces: int
+    false_alarm: float
+    flagged: float
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole manifest.
 
@@ -109,6 +127,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         heads: what the detector can decide with; empty for a bare encoder.
         default_head: the head of ``--head auto``.
         default_false_alarm: the false-alarm rate of a scan that names none.
+        measured: false alarms among photographs unlike those of the calibration; empty if not measured.
         provenance: recipe digest, data counts, versions, measured rates; read by people, never by code.
     """
 
@@ -120,13 +139,15 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     heads: dict[HeadName, CalibratedHead] = {}
     default_head: HeadName | None = None
     default_false_alarm: float = 0.05
+    measured: tuple[MeasuredRate, ...] = ()
     licence: str = ""
     provenance: dict[str, Any] = {}
     format_version: int = FORMAT_VERSION
 
 
 def encode_manifest(manifest: Manifest) -> str:
-    """Encode a manifest as JSON text, keys in a fixed order."""
+    """Encode a manifest as JSON text of the present format, keys in a fixed order."""
+    manifest = msgspec.structs.replace(manifest, format_version=FORMAT_VERSION)
     return msgspec.json.encode(manifest, order="deterministic").decode()
 
 

@@ -30,6 +30,11 @@ def image_size(image: AnyImage) -> Size:
     return image.size if isinstance(image, Image.Image) else (image.shape[1], image.shape[0])
 
 
+def as_pillow(image: AnyImage) -> Image.Image:
+    """Give a picture as Pillow holds it."""
+    return image if isinstance(image, Image.Image) else Image.fromarray(image)
+
+
 def upright(image: _Picture, rotation: int) -> _Picture:
     """Turn a picture back by as many degrees as its faces are turned clockwise; pixels only change places.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -15,25 +16,33 @@ from numpy.typing import NDArray
 
 from bladescan.base.errors import DataError, MissingDependencyError
 from bladescan.base.output_files import write_file
-from bladescan.base.records import ImageRecord, Scores, Verdict
+from bladescan.base.records import Scores
 from bladescan.detectors.calibration import (
     clopper_pearson,
     compress_calibration,
     false_alarm_interval,
-    false_alarm_threshold,
     needed_photographs,
     p_values,
     photographic_scores,
 )
-from bladescan.detectors.manifest import CalibratedHead, Manifest
-from bladescan.detectors.onnx_metadata import import_onnx, with_manifest
+from bladescan.detectors.files import read_whole
+from bladescan.detectors.manifest import CalibratedHead, HeadName, Manifest, MeasuredRate
+from bladescan.detectors.measured import rates_by_source
+from bladescan.detectors.onnx_metadata import replace_manifest
 from bladescan.detectors.shipped import ONNX
-from bladescan.runtimes.backend import BackendSettings
+from bladescan.detectors.suspicion import suspicion_threshold
+from bladescan.fitting.copies import CopyCount, Identity, SeenImages
+from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import choose_plugin
+from bladescan.scanning.cut_faces import with_faces
 from bladescan.scanning.decoder_process import DecoderSettings
-from bladescan.scanning.judging import choose_head
-from bladescan.scanning.pipeline import Pipeline, ScanSettings
+from bladescan.scanning.decoders import decoder_pool
+from bladescan.scanning.pipeline import crops_of
+from bladescan.scanning.scoring import score_in_batches
 from bladescan.sources.given import Given, sources_of
+from bladescan.sources.source import Source
+
+_BATCH_SIZE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,38 +90,20 @@ def calibrate(
         MissingDependencyError: what the calibration needs is not installed.
     """
     _check_installed(options.detector)
-    plugin = choose_plugin(options.backend, options.detector)
-    backend = plugin.open(options.detector, options.runtime)
+    backend = choose_plugin(options.backend, options.detector).open(options.detector, options.runtime)
     try:
-        scanner = Pipeline(_settings(options, plugin.name, backend.manifest), backend)
-    except BaseException:
+        faces = _collect(sources_of(photographs), backend, options, seen)
+        return _calibrated(backend.manifest, faces, options)
+    finally:
         backend.close()
-        raise
-    with scanner:
-        faces = _collect(scanner.scan(sources_of(photographs)), seen)
-        return _calibrated(backend.manifest, faces, scanner.ready.finder, options)
 
 
 def _check_installed(detector: Path) -> None:
     """Raise MissingDependencyError before the photographs are read, not after."""
     suffix = detector.suffix.lower()
-    packages, extra = (("onnx", "scipy"), "calibrate") if suffix == ".onnx" else (("torch", "scipy"), "train")
-    for package in packages:
-        if find_spec(package) is None:
-            what = f"calibrating a detector in {suffix}"
-            raise MissingDependencyError(what, package, f"pip install 'bladescan[{extra}]'")
-
-
-def _settings(options: CalibrateOptions, backend: str, manifest: Manifest) -> ScanSettings:
-    return ScanSettings(
-        detector=options.detector,
-        backend=backend,
-        head=choose_head(manifest, "auto"),
-        false_alarm=manifest.default_false_alarm,
-        runtime=options.runtime,
-        decoder=options.decoder.for_detector(manifest),
-        n_decoders=options.n_decoders,
-    )
+    if suffix != ".onnx" and find_spec("torch") is None:
+        what = f"calibrating a detector in {suffix}"
+        raise MissingDependencyError(what, "torch", "pip install 'bladescan[train]'")
 
 
 def save_calibrated(found: Calibrated, output: Path) -> None:
@@ -124,8 +115,8 @@ def save_calibrated(found: Calibrated, output: Path) -> None:
     """
     _check_installed(found.detector)
     if found.detector.suffix.lower() == ".onnx":
-        model = import_onnx("calibrating an .onnx detector").load_from_string(found.detector.read_bytes())
-        write_file(output, with_manifest(model, found.manifest))
+        model = read_whole(found.detector, "an ONNX detector")
+        write_file(output, replace_manifest(model, found.manifest, where=found.detector.name))
         return
     from bladescan.heads.detector import load_detector, save_detector
 
@@ -134,40 +125,62 @@ def save_calibrated(found: Calibrated, output: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Faces:
-    """What a detector says of the faces of some photographs."""
+    """What a detector says of the faces of some photographs.
+
+    Attributes:
+        folders: of each face's file.
+        n_images: photographs with a face that are no copies.
+        finder: that found the faces.
+    """
 
     scores: Scores
+    folders: list[str]
     n_images: int
+    finder: str
     skipped: dict[str, int]
+    copies: CopyCount
 
     def __len__(self) -> int:
         """Faces."""
-        return max((len(part) for part in self.scores if part is not None), default=0)
+        return len(self.folders)
 
 
-def _collect(records: Iterable[ImageRecord], seen: Callable[[int], None]) -> _Faces:
-    log_likelihoods: list[float | None] = []
-    probabilities: list[float | None] = []
+def _collect(
+    sources: Iterable[Source], backend: Backend, options: CalibrateOptions, seen: Callable[[int], None]
+) -> _Faces:
+    """Find the faces of all photographs and score them; of copies only the first counts."""
+    decoder = msgspec.structs.replace(options.decoder.for_detector(backend.manifest), identify=True)
     skipped: Counter[str] = Counter()
+    known, copies = SeenImages(), CopyCount()
+    parts: list[Scores] = []
+    folders: list[str] = []
     n_images = 0
-    for record in records:
-        seen(1)
-        if not record.faces:
-            skipped[(record.reason or Verdict.NO_FACE).value] += 1
-            continue
-        n_images += 1
-        log_likelihoods += [face.log_likelihood for face in record.faces]
-        probabilities += [face.p_ai_generated for face in record.faces]
-    scores = Scores(_column(log_likelihoods), _column(probabilities), np.empty((0, 0), np.float32))
-    return _Faces(scores, n_images, dict(skipped))
+    with decoder_pool(options.n_decoders, decoder) as pool:
+        finder = pool.start().finder
+        for source, decoded in with_faces(sources, pool, skipped, seen):
+            identity = Identity(decoded.sha256, decoded.likeness)
+            if (copy := known.find(source.name, identity)) is not None:
+                copies.add(copy)
+                skipped[copy.kind] += 1
+                continue
+            known.add(source.name, identity)
+            scores = score_in_batches(backend, crops_of([decoded]), _BATCH_SIZE)
+            assert scores is not None
+            parts.append(scores)
+            folders += [os.path.basename(os.path.dirname(source.name))] * len(decoded.faces)
+            n_images += 1
+    return _Faces(_joined(parts), folders, n_images, finder, dict(skipped), copies)
 
 
-def _column(values: list[float | None]) -> NDArray[np.float64] | None:
-    """Make a column of a head's scores; None if the detector lacks that head."""
-    return np.asarray(values, np.float64) if values and values[0] is not None else None
+def _joined(parts: list[Scores]) -> Scores:
+    """Join scores; those of a head that the detector lacks are None."""
+    columns = zip(*parts, strict=True) if parts else iter(((), (), ()))
+    joined = [None if not column or column[0] is None else np.concatenate(column) for column in columns]
+    empty = np.empty((0, 0), np.float32)
+    return Scores(joined[0], joined[1], empty if joined[2] is None else joined[2])
 
 
-def _calibrated(old: Manifest, faces: _Faces, finder: str, options: CalibrateOptions) -> Calibrated:
+def _calibrated(old: Manifest, faces: _Faces, options: CalibrateOptions) -> Calibrated:
     n, rate = len(faces), options.false_alarm
     needed = needed_photographs(rate)
     if n < needed:
@@ -175,15 +188,19 @@ def _calibrated(old: Manifest, faces: _Faces, finder: str, options: CalibrateOpt
             f"{n} faces in {faces.n_images} photographs, but a false-alarm rate of {rate:g} needs at least "
             f"{needed}: give more photographs"
         )
-    heads, compared = {}, {}
+    heads: dict[HeadName, CalibratedHead] = {}
+    compared: dict[str, Any] = {}
+    measured: list[MeasuredRate] = []
     for name, head in old.heads.items():
         scores = photographic_scores(faces.scores, name)
         heads[name] = msgspec.structs.replace(head, calibration=compress_calibration(scores), n_held_out=n)
-        compared[name] = _compared(head, heads[name], scores, rate)
+        compared[name] = _compared(name, head, heads[name], scores, rate)
+        measured += rates_by_source(name, scores, faces.folders, rate)
     report = {
         "n_images": faces.n_images,
         "n_faces": n,
         "skipped": faces.skipped,
+        **({"notices": [f"copies are left out: {faces.copies.told()}"]} if faces.copies else {}),
         "false_alarm": rate,
         "false_alarm_interval_95": list(false_alarm_interval(n, rate)),
         "heads": compared,
@@ -193,19 +210,20 @@ def _calibrated(old: Manifest, faces: _Faces, finder: str, options: CalibrateOpt
         name=options.name or old.name,
         heads=heads,
         default_false_alarm=rate,
-        face_rule=msgspec.structs.replace(old.face_rule, finder=finder),
+        measured=tuple(measured),
+        face_rule=msgspec.structs.replace(old.face_rule, finder=faces.finder),
         provenance={**old.provenance, "calibrated": report},
     )
     return Calibrated(options.detector, manifest, report)
 
 
 def _compared(
-    old: CalibratedHead, new: CalibratedHead, scores: NDArray[np.float64], rate: float
+    name: HeadName, old: CalibratedHead, new: CalibratedHead, scores: NDArray[np.float64], rate: float
 ) -> dict[str, Any]:
-    """Compare the new threshold with the old one, and count what the old one flags of these photographs."""
+    """Give the new threshold, in the unit of a scan's scores, and what the old one flags of these."""
     flagged = int((p_values(old, scores) <= rate).sum())
     return {
-        "threshold": false_alarm_threshold(new, rate),
+        "threshold": suspicion_threshold(new, name, rate),
         "flagged_before": flagged / len(scores),
         "flagged_before_interval_95": list(clopper_pearson(flagged, len(scores))),
     }

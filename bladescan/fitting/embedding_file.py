@@ -19,18 +19,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bladescan.base.errors import DataError
+from bladescan.fitting.copies import Identity
 from bladescan.sources.source import Source
 
 APPLICATION_ID = 0x62736965
 """What marks an SQLite file as embeddings of bladescan."""
 
-_VERSION = 1
+_VERSION = 2
 """Of the table, and of how copies are drawn."""
 
 _SCHEMA = """
 CREATE TABLE picture (
     key BLOB NOT NULL PRIMARY KEY, finder TEXT NOT NULL, reason TEXT NOT NULL,
-    n_faces INTEGER NOT NULL, n_rows INTEGER NOT NULL, rows BLOB NOT NULL);
+    n_faces INTEGER NOT NULL, n_rows INTEGER NOT NULL, rows BLOB NOT NULL,
+    sha256 BLOB NOT NULL, likeness BLOB);
 """
 _COMMIT_EVERY = 16
 
@@ -42,11 +44,13 @@ class PictureEmbeddings(NamedTuple):
         rows: float32 ``[n_faces, 1 + n_copies, d]``: each face, then its degraded copies.
         finder: name of the face finder.
         reason: why it has no face, empty if it has.
+        identity: tells it from others, and from its copies.
     """
 
     rows: NDArray[np.float32]
     finder: str
     reason: str
+    identity: Identity
 
 
 class EmbeddingFile:
@@ -66,21 +70,25 @@ class EmbeddingFile:
         key = self._key(source)
         if key is None:
             return None
-        asked = "SELECT finder, reason, n_faces, n_rows, rows FROM picture WHERE key = ?"
+        asked = "SELECT finder, reason, n_faces, n_rows, rows, sha256, likeness FROM picture WHERE key = ?"
         row = self._db.execute(asked, (key,)).fetchone()
         if row is None:
             return None
-        finder, reason, n_faces, n_rows, data = row
+        finder, reason, n_faces, n_rows, data, sha256, likeness = row
         rows = np.frombuffer(data, np.float32).reshape(n_faces, n_rows, -1 if data else 0)
-        return PictureEmbeddings(rows, finder, reason)
+        identity = Identity(sha256, None if likeness is None else int.from_bytes(likeness))
+        return PictureEmbeddings(rows, finder, reason, identity)
 
     def add(self, source: Source, found: PictureEmbeddings) -> None:
         """Keep what was found of a picture that is a file of this machine."""
         key = self._key(source)
         if key is None:
             return
-        values = (key, found.finder, found.reason, *found.rows.shape[:2], found.rows.tobytes())
-        self._db.execute("INSERT OR REPLACE INTO picture VALUES (?, ?, ?, ?, ?, ?)", values)
+        sha256, likeness = found.identity
+        look = None if likeness is None else likeness.to_bytes(8)
+        faces = (*found.rows.shape[:2], found.rows.tobytes())
+        values = (key, found.finder, found.reason, *faces, sha256, look)
+        self._db.execute("INSERT OR REPLACE INTO picture VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
         self._n_added += 1
         if self._n_added % _COMMIT_EVERY == 0:
             self._db.commit()

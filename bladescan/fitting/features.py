@@ -11,12 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from bladescan.base.errors import DataError, UsageError
 from bladescan.base.output_files import write_file
 from bladescan.base.records import Verdict
+from bladescan.fitting.copies import Copy, CopyCount, Identity, SeenImages
 from bladescan.fitting.degraded_copies import degraded_copies
 from bladescan.fitting.embedding_file import EmbeddingFile, PictureEmbeddings
 from bladescan.foreign.detector_graph import detector_graph
@@ -40,17 +42,21 @@ class Features:
         embeddings: float32 ``[n_faces, d]``.
         copies: of each face's degraded copies, float32 ``[n_faces, n_copies, d]``; n_copies may be 0.
         groups: ``[n_faces]``, one value for each face: faces that must not be split apart share it.
+        folders: ``[n_faces]``, the folder of each face's file.
         n_images: images with a face.
         finder: name of the face finder that cut them.
-        skipped: images without a face or not readable, by reason.
+        skipped: images without a face, not readable, or copies of others, by reason.
+        notices: lines for the user on copies.
     """
 
     embeddings: NDArray[np.float32]
     copies: NDArray[np.float32]
     groups: NDArray[np.str_]
+    folders: NDArray[np.str_]
     n_images: int
     finder: str
     skipped: dict[str, int]
+    notices: tuple[str, ...] = ()
 
 
 def embed_images(
@@ -64,9 +70,11 @@ def embed_images(
     n_copies: int = 0,
     seed: int = 0,
     known: EmbeddingFile | None = None,
+    seen: SeenImages | None = None,
+    apart_from: SeenImages | None = None,
     progress: Callable[[int], None] = lambda n: None,
 ) -> Features:
-    """Embed every face of every image.
+    """Embed every face of every image that is no copy of another.
 
     Args:
         sources: the images.
@@ -78,18 +86,21 @@ def embed_images(
         n_copies: degraded copies of each face to embed beside it.
         seed: of the copies.
         known: embeddings from before, to use and to add to; of the same encoder, decoder, copies and seed.
+        seen: images that these may not be copies of; these are added.
+        apart_from: images of another class, of which none may be here.
         progress: called with the number of images just done.
 
     Raises:
-        DataError: no image had a face.
+        DataError: no image had a face, or a file is one of another class as well.
     """
+    decoder = msgspec.structs.replace(decoder, identify=True)
     listed_sources = list(sources)
     found = [None if known is None else known.find(source) for source in listed_sources]
     progress(sum(one is not None for one in found))
     new = [source for source, one in zip(listed_sources, found, strict=True) if one is None]
     embedder = _Embedder(backend, batch_size, n_copies, seed)
     embedded = _embedded(new, embedder, decoder, n_decoders, known, progress)
-    features = _Joined(group_by, n_copies)
+    features = _Joined(group_by, _Sieve(SeenImages() if seen is None else seen, apart_from))
     for source, one in zip(listed_sources, found, strict=True):
         features.add(source, one or next(embedded))
     return features.joined()
@@ -113,11 +124,51 @@ def _embedded(
                 continue
             source, decoded = item
             reason = "" if decoded.faces else (decoded.reason or Verdict.NO_FACE).value
-            one = PictureEmbeddings(embedder.embed(decoded), finder, reason)
+            identity = Identity(decoded.sha256, decoded.likeness)
+            one = PictureEmbeddings(embedder.embed(decoded), finder, reason, identity)
             if known is not None:
                 known.add(source, one)
             progress(1)
             yield one
+
+
+class _Sieve:
+    """Holds copies back, and counts images that belong to two classes."""
+
+    def __init__(self, seen: SeenImages, apart_from: SeenImages | None) -> None:
+        self._seen, self._apart_from = seen, apart_from
+        self._copies, self._shared = CopyCount(), CopyCount()
+
+    def copy_of(self, name: str, image: Identity) -> Copy | None:
+        """Find what an image is a copy of; one that is none is remembered."""
+        both = None if self._apart_from is None else self._apart_from.find(name, image)
+        if both is not None:
+            self._shared.add(both)
+        copy = self._seen.find(name, image)
+        if copy is None:
+            self._seen.add(name, image)
+        else:
+            self._copies.add(copy)
+        return copy
+
+    def notices(self) -> tuple[str, ...]:
+        """Say what was held back.
+
+        Raises:
+            DataError: a file is of two classes.
+        """
+        if self._shared.exact:
+            raise DataError(
+                "the same file cannot be a photograph and AI-generated; in both are "
+                f"{self._shared.told()}: take them out of one"
+            )
+        said = [f"copies are left out: {self._copies.told()}"] if self._copies else []
+        if self._shared:
+            said.append(
+                f"among both the photographs and the AI-generated images are {self._shared.told()}: "
+                "if they are one picture, take it out of one"
+            )
+        return tuple(said)
 
 
 class _Embedder:
@@ -145,10 +196,11 @@ class _Embedder:
 class _Joined:
     """Collects what was found of one image after the other."""
 
-    def __init__(self, group_by: str, n_copies: int) -> None:
-        self._group_by, self._n_copies = group_by, n_copies
+    def __init__(self, group_by: str, sieve: _Sieve) -> None:
+        self._group_by, self._sieve = group_by, sieve
         self._rows: list[NDArray[np.float32]] = []
         self._groups: list[str] = []
+        self._folders: list[str] = []
         self._skipped: Counter[str] = Counter()
         self._finder = ""
 
@@ -158,15 +210,20 @@ class _Joined:
         if found.reason:
             self._skipped[found.reason] += 1
             return
+        if (copy := self._sieve.copy_of(source.name, found.identity)) is not None:
+            self._skipped[copy.kind] += 1
+            return
         self._rows.append(found.rows)
         self._groups += [_group(source.name, self._group_by)] * len(found.rows)
+        self._folders += [os.path.dirname(source.name)] * len(found.rows)
 
     def joined(self) -> Features:
         """Join them.
 
         Raises:
-            DataError: no image had a face.
+            DataError: no image had a face, or a file is of two classes.
         """
+        notices = self._sieve.notices()
         if not self._rows:
             raise DataError(f"no face in any image ({listed(self._skipped)})")
         rows = np.concatenate(self._rows)
@@ -174,9 +231,11 @@ class _Joined:
             rows[:, 0],
             copies=rows[:, 1:],
             groups=np.asarray(self._groups),
+            folders=np.asarray(self._folders),
             n_images=len(self._rows),
             finder=self._finder,
             skipped=dict(self._skipped),
+            notices=notices,
         )
 
 

@@ -5,7 +5,7 @@ It is pure: embeddings of any backend in, a detector out. It reads no image and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from bladescan.detectors.calibration import (
     needed_photographs,
 )
 from bladescan.detectors.manifest import CalibratedHead, HeadName
+from bladescan.detectors.measured import rates_by_source
 from bladescan.fitting.binary_fit import BINARY_HEADS, BinaryFit, binary_scores, fit_binary
 from bladescan.heads.classifier import FEWEST, ClassifierSettings, Grouped
 from bladescan.heads.detector import Detector, validate_detector
@@ -98,6 +99,7 @@ class FitFaces:
         groups: ``[n]``, photographs that must not be split apart share a value; None if all stand alone.
         held_out: bool ``[n]``, the photographs that calibrate; None draws a share of them.
         copies: degraded copies of both classes.
+        sources: ``[n]``, where each photograph comes from, for the rates measured on others; None if unknown.
     """
 
     photographic: NDArray[np.float32]
@@ -105,6 +107,7 @@ class FitFaces:
     groups: NDArray[Any] | None = None
     held_out: NDArray[np.bool_] | None = None
     copies: DegradedCopies = DegradedCopies()
+    sources: NDArray[np.str_] | None = None
 
 
 def fit_detector(
@@ -145,13 +148,30 @@ def fit_detector(
     scores = mixture.mixture.score_samples(faces.photographic[held])
     heads: dict[HeadName, CalibratedHead] = {"one-class": _one_class_head(mixture, scores)}
     report = _report(mixture, scores, heads["one-class"], faces, settings)
+    by_head: dict[HeadName, NDArray[np.float64]] = {"one-class": scores}
     state = None
     if generated is not None:
         drawn_from = standardised.mixture
         state, about = _fit_binary(photographs, generated, spaces, drawn_from, settings, encoder, progress)
-        heads["binary"] = _binary_head(state, about, faces.photographic[held])
+        by_head["binary"] = binary_scores(state, faces.photographic[held])
+        heads["binary"] = _binary_head(by_head["binary"], about)
     provenance = {**(provenance or {}), "fit": report}
-    return _assembled(encoder, heads, mixture.mixture, state, settings.false_alarm, provenance)
+    detector = _assembled(encoder, heads, mixture.mixture, state, settings.false_alarm, provenance)
+    return _measured(detector, by_head, faces, held)
+
+
+def _measured(
+    detector: Detector,
+    scores: Mapping[HeadName, NDArray[np.float64]],
+    faces: FitFaces,
+    held: NDArray[np.bool_],
+) -> Detector:
+    """Measure the false alarms among held-out photographs of each source, by a threshold of the others."""
+    if faces.sources is None:
+        return detector
+    sources, rate = faces.sources[held].tolist(), detector.manifest.default_false_alarm
+    found = [one for head, of in scores.items() for one in rates_by_source(head, of, sources, rate)]
+    return replace(detector, manifest=msgspec.structs.replace(detector.manifest, measured=tuple(found)))
 
 
 def _drawn_out(faces: FitFaces, settings: FitSettings) -> NDArray[np.bool_]:
@@ -173,6 +193,7 @@ def _assembled(
         heads=heads,
         default_head="one-class" if classifier is None else "binary",
         default_false_alarm=false_alarm,
+        measured=(),
         provenance={**encoder.manifest.provenance, **about},
     )
     detector = Detector(manifest, encoder.vision, mixture, classifier, encoder.graph)
@@ -311,10 +332,7 @@ def _fit_binary(
     )
 
 
-def _binary_head(
-    state: dict[str, torch.Tensor], about: dict[str, Any], held_out: NDArray[np.float32]
-) -> CalibratedHead:
-    scores = binary_scores(state, held_out)
+def _binary_head(scores: NDArray[np.float64], about: dict[str, Any]) -> CalibratedHead:
     return CalibratedHead(compress_calibration(scores), len(scores), about)
 
 

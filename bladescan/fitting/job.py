@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +19,7 @@ from bladescan.base.output_files import check_output
 from bladescan.detectors.manifest import Manifest
 from bladescan.detectors.shipped import SAFETENSORS
 from bladescan.exporting.onnx import export_onnx
+from bladescan.fitting.copies import SeenImages
 from bladescan.fitting.embedding_file import open_embedding_file
 from bladescan.fitting.features import GROUPINGS, Features, embed_images, encoder_backend, open_encoder
 from bladescan.fitting.heads_fit import (
@@ -175,7 +177,11 @@ def _embedded(
 ) -> _FitFeatures:
     decoder = options.decoder.for_detector(encoder.manifest)
 
-    def embed(given: Given, n_copies: int) -> Features:
+    ours = SeenImages()
+
+    def embed(
+        given: Given, n_copies: int, seen_images: SeenImages, apart_from: SeenImages | None = None
+    ) -> Features:
         made_with = _made_with(options, encoder, decoder, n_copies)
         path = options.embeddings
         with nullcontext() if path is None else open_embedding_file(path, made_with) as known:
@@ -188,15 +194,19 @@ def _embedded(
                 n_copies=n_copies,
                 seed=options.fit.seed,
                 known=known,
+                seen=seen_images,
+                apart_from=apart_from,
                 progress=seen,
             )
 
     with open_encoder(encoder, options.backend, options.runtime) as backend:
         return _FitFeatures(
-            photographic=embed(photographs, options.n_copies),
+            photographic=embed(photographs, options.n_copies, ours),
             # Nothing is learned from what calibrates: it needs no copies.
-            calibration=None if calibration is None else embed(calibration, 0),
-            ai_generated=None if ai_generated is None else embed(ai_generated, options.n_copies),
+            calibration=None if calibration is None else embed(calibration, 0, ours),
+            ai_generated=None
+            if ai_generated is None
+            else embed(ai_generated, options.n_copies, SeenImages(), ours),
         )
 
 
@@ -228,6 +238,7 @@ def _fitted(options: FitOptions, encoder: Detector, features: _FitFeatures, prog
         everything.embeddings,
         None if generated is None else generated.embeddings,
         groups=everything.groups,
+        sources=np.asarray([os.path.basename(folder) for folder in everything.folders]),
         held_out=None if held is None else np.arange(len(everything.groups)) >= len(fitted.groups),
         copies=DegradedCopies(everything.copies, None if generated is None else generated.copies),
     )
@@ -242,8 +253,10 @@ def _bare(manifest: Manifest) -> Manifest:
 def _joined(fitted: Features, held: Features) -> Features:
     embeddings = np.concatenate([fitted.embeddings, held.embeddings])
     groups = np.concatenate([fitted.groups, held.groups])
+    folders = np.concatenate([fitted.folders, held.folders])
     none = np.zeros((len(held.groups), *fitted.copies.shape[1:]), np.float32)
-    return replace(fitted, embeddings=embeddings, copies=np.concatenate([fitted.copies, none]), groups=groups)
+    copies = np.concatenate([fitted.copies, none])
+    return replace(fitted, embeddings=embeddings, copies=copies, groups=groups, folders=folders)
 
 
 def _provenance(options: FitOptions, features: dict[str, Features | None]) -> dict[str, Any]:
@@ -257,4 +270,5 @@ def _provenance(options: FitOptions, features: dict[str, Features | None]) -> di
 
 
 def _counts(features: Features) -> dict[str, Any]:
-    return {"images": features.n_images, "faces": len(features.embeddings), "skipped": features.skipped}
+    counts = {"images": features.n_images, "faces": len(features.embeddings), "skipped": features.skipped}
+    return counts | ({"notices": list(features.notices)} if features.notices else {})

@@ -28,6 +28,7 @@ class RunInfo:
         trust_list: SHA-256 of the trust list, None without one.
         storey: under ``fdr``, the share of photographs was estimated.
         stability: share of views below which a verdict near the threshold is ``unsure``; None without.
+        measured: what false-alarm rates were measured, in words; empty if none were.
     """
 
     version: str
@@ -46,6 +47,7 @@ class RunInfo:
     trust_list: str | None = None
     storey: bool = False
     stability: float | None = None
+    measured: str = ""
     schema_version: int = SCHEMA_VERSION
 
 

@@ -5,6 +5,7 @@ It knows no detector. See `bladescan.processes` for how it is started and talked
 
 from __future__ import annotations
 
+import hashlib
 import os
 import resource
 import time
@@ -46,6 +47,7 @@ class DecoderSettings(msgspec.Struct, frozen=True):
         timeout_s: longest time for one image.
         provenance: how what a file says of itself is read; None to leave it unread. A scan sets it.
         views: make views of the faces as well (`bladescan.faces.views`). A scan sets it.
+        identify: say what tells an image from others and from its copies. A fit sets it.
     """
 
     faces: str = "auto"
@@ -55,6 +57,7 @@ class DecoderSettings(msgspec.Struct, frozen=True):
     timeout_s: float = 30.0
     provenance: ProvenanceSettings | None = None
     views: bool = False
+    identify: bool = False
 
     def for_detector(self, manifest: Manifest) -> DecoderSettings:
         """Cut faces out as the detector's own were cut."""
@@ -88,6 +91,8 @@ class Decoded(msgspec.Struct, frozen=True):
     Attributes:
         crops: uint8 RGB ``[n_faces, 224, 224, 3]`` as bytes.
         views: of each of the first `MOST_VIEWED` faces, uint8 ``[n_views, 224, 224, 3]`` as bytes.
+        sha256: of the file, if it was to be identified.
+        likeness: perceptual hash of the first frame, if it was to be identified.
         provenance: what the file says of itself, also if it could not be decoded; None if unread.
         cost: bytes and seconds, but for scoring.
     """
@@ -101,6 +106,8 @@ class Decoded(msgspec.Struct, frozen=True):
     faces: tuple[Face, ...] = ()
     crops: bytes = b""
     views: tuple[bytes, ...] = ()
+    sha256: bytes = b""
+    likeness: int | None = None
     provenance: Provenance | None = None
     cost: Cost | None = None
 
@@ -148,7 +155,8 @@ def _attempt(request: Request, settings: DecoderSettings, finder: FaceFinder, wa
     found = _decoded(watch.fetched(data), settings, finder)
     if found.reason in _DAMAGED and not names_picture(name) and is_text(data):
         found = Decoded(reason=Reason.NOT_AN_IMAGE, detail="text that begins like an image")
-    return msgspec.structs.replace(found, provenance=_provenance(data, settings.provenance))
+    digest = hashlib.sha256(data).digest() if settings.identify else b""
+    return msgspec.structs.replace(found, provenance=_provenance(data, settings.provenance), sha256=digest)
 
 
 def _provenance(data: bytes, settings: ProvenanceSettings | None) -> Provenance | None:
@@ -177,12 +185,17 @@ def _utf8(text: str) -> str:
 
 def _decode(data: bytes, settings: DecoderSettings, finder: FaceFinder) -> Decoded:
     from bladescan.faces.finders import face_crops
+    from bladescan.faces.pictures import as_pillow
     from bladescan.faces.views import face_views
+    from bladescan.images.likeness import perceptual_hash
 
     image = decode_image(data, settings.limits)
     crops: list[FaceCrop] = []
     views: list[bytes] = []
+    likeness: int | None = None
     for index, picture in image.pictures:
+        if settings.identify and likeness is None:
+            likeness = perceptual_hash(as_pillow(picture))
         found = face_crops(picture, finder, index, settings.face_rule)
         crops += found
         if settings.views:
@@ -196,6 +209,7 @@ def _decode(data: bytes, settings: DecoderSettings, finder: FaceFinder) -> Decod
         faces=tuple(Face(crop.frame, crop.box) for crop in crops),
         crops=b"".join(crop.pixels.tobytes() for crop in crops),
         views=tuple(views),
+        likeness=likeness,
     )
 
 

@@ -19,6 +19,7 @@ from bladescan.base.exit_codes import ExitRule
 from bladescan.base.records import ROTATIONS, ImageRecord, Verdict
 from bladescan.detectors.discovery_rate import least_flagged_share
 from bladescan.detectors.manifest import Manifest
+from bladescan.detectors.measured import rates_of, told
 from bladescan.detectors.suspicion import suspicion_threshold
 from bladescan.ledger.entries import VerdictSettings
 from bladescan.outputs.run import RunInfo
@@ -226,6 +227,7 @@ class Scanner(Closing):
             fdr=self._fdr,
             threshold=self.threshold,  # under a false-discovery rate the summary has it
             started=clock.now().isoformat(timespec="seconds"),
+            measured=told(rates_of(manifest, settings.head)),
             storey=self._storey,
             stability=None if settings.stability is None else settings.stability.limit,
             **described(self._declared, settings.decoder.provenance),

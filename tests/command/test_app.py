@@ -480,7 +480,7 @@ def test_an_unknown_backend_is_one_line_of_a_real_process(bladescan):
 
 
 def test_info_backends_recipes_and_doctor_speak(bladescan, in_process):
-    assert json.loads(in_process("info", "--json").stdout)["format_version"] == 1
+    assert json.loads(in_process("info", "--json").stdout)["format_version"] == 2
     assert "calibration_range" in in_process("info").stdout
     listed = in_process("backends").stdout
     assert [line.split()[0] for line in listed.splitlines()] == ["onnx", "openvino", "pytorch", "tensorrt"]

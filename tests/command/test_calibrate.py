@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +15,8 @@ from PIL import Image
 from bladescan.base.errors import MissingDependencyError
 from bladescan.base.exit_codes import ExitCode
 from bladescan.command.describe import read_manifest
-from bladescan.detectors.calibration import false_alarm_threshold
 from bladescan.detectors.shipped import ONNX, SAFETENSORS
+from bladescan.detectors.suspicion import suspicion_threshold
 from bladescan.fitting import calibrate_job
 from bladescan.fitting.calibrate_job import CalibrateOptions, calibrate
 
@@ -60,7 +63,9 @@ def test_what_was_learned_stays_and_only_the_calibration_is_new(bladescan, own, 
     assert set(new.heads) == set(old.heads) and new.default_head == old.default_head
     for name, head in new.heads.items():
         assert head.n_held_out == len(head.calibration) == 60 != old.heads[name].n_held_out
-        assert new.provenance["calibrated"]["heads"][name]["threshold"] == false_alarm_threshold(head, 0.05)
+        assert new.provenance["calibrated"]["heads"][name]["threshold"] == suspicion_threshold(
+            head, name, 0.05
+        )
     before, after = (faces(bladescan, own, "--model", path) for path in (ONNX, mine[0]))
     for key in ("log_likelihood", "p_ai_generated"):
         assert [face[key] for face in before] == [face[key] for face in after]
@@ -73,6 +78,33 @@ def test_it_says_what_the_old_threshold_flagged(bladescan, own, mine):
     low, high = said["flagged_before_interval_95"]
     assert low <= said["flagged_before"] <= high
     assert "false_alarm_interval_95" in mine[1] and "n_faces: 60" in mine[1]
+
+
+def test_rates_on_other_photographs_are_measured_and_said_wherever_the_detector_decides(
+    bladescan, own, tmp_path
+):
+    for name, pick in (("first", slice(0, 36)), ("second", slice(36, 60))):
+        (tmp_path / name).mkdir()
+        for path in sorted(own.iterdir())[pick]:
+            shutil.copy(path, tmp_path / name)
+    shutil.copy(own / "000.png", tmp_path / "first" / "copy.png")
+    done = bladescan(
+        *("calibrate", "--photos", tmp_path / "first", "--photos", tmp_path / "second"),
+        *("--faces", "none", "--false-alarm", "0.05", "-o", tmp_path / "two.onnx"),
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"copies are left out: 1 equal file" in done.stderr and b"copy: 1" in done.stdout.replace(
+        b'"', b""
+    )
+    measured = read_manifest(tmp_path / "two.onnx").measured
+    assert {(rate.head, rate.photographs, rate.n_faces) for rate in measured} == {
+        (head, *of) for head in ("binary", "one-class") for of in (("first", 36), ("second", 24))
+    }
+    told = "asked for 5%, "
+    assert told in bladescan("info", tmp_path / "two.onnx").stdout.decode()
+    scan = bladescan("scan", own, "--faces", "none", "--model", tmp_path / "two.onnx", "--format", "jsonl")
+    assert f"false alarms: {told}" in scan.stderr.decode()
+    assert told in json.loads(scan.stdout.splitlines()[0])["measured"]
 
 
 def test_both_forms_of_a_detector_are_calibrated_alike(bladescan, own, mine, tmp_path):
@@ -103,7 +135,17 @@ def test_what_cannot_be_calibrated_is_one_line_and_no_file(in_process, own, tmp_
 
 
 def test_a_missing_package_is_named_before_a_photograph_is_read(monkeypatch, tmp_path):
-    monkeypatch.setattr(calibrate_job, "find_spec", lambda name: None if name == "scipy" else name)
-    for name, extra in (("x.onnx", "calibrate"), ("x.safetensors", "train")):
-        with pytest.raises(MissingDependencyError, match=rf"needs scipy, .*bladescan\[{extra}\]"):
-            calibrate(iter(["never read"]), CalibrateOptions(tmp_path / name))
+    monkeypatch.setattr(calibrate_job, "find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match=r"needs torch, .*bladescan\[train\]"):
+        calibrate(iter(["never read"]), CalibrateOptions(tmp_path / "x.safetensors"))
+
+
+def test_an_exported_detector_needs_no_package_that_a_scan_does_not_need(own, tmp_path):
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('onnx', 'scipy', 'torch', 'sklearn', 'matplotlib')))\n"
+        "from bladescan.__main__ import main; main()"
+    )
+    command = [sys.executable, "-c", code, "calibrate", "--photos", own, "--faces", "none"]
+    done = subprocess.run([*command, "-o", tmp_path / "mine.onnx"], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert read_manifest(tmp_path / "mine.onnx").name == "mine"

@@ -132,3 +132,12 @@ def test_a_calibration_that_cannot_be_used_is_refused(head, message):
 def test_only_finite_scores_can_be_stored(scores):
     with pytest.raises(ValueError, match="finite"):
         compress_calibration(scores)
+
+
+@pytest.mark.parametrize("n", [1, 19, 110, 2000, 50000])
+def test_the_intervals_are_those_of_scipy(n):
+    beta = pytest.importorskip("scipy.stats").beta
+    for count in {0, 1, n // 20, n // 2, n}:
+        low, high = clopper_pearson(count, n)
+        assert low == pytest.approx(beta.ppf(0.025, count, n - count + 1) if count else 0.0, rel=1e-7)
+        assert high == pytest.approx(beta.ppf(0.975, count + 1, n - count) if count < n else 1.0, rel=1e-7)
