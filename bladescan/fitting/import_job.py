@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ from bladescan.detectors.manifest import (
     TextEncoderSpec,
     encode_manifest,
 )
+from bladescan.detectors.measured import rates_by_source
 from bladescan.fitting.binary_fit import binary_scores
 from bladescan.fitting.features import embed_images, encoder_backend, open_encoder
 from bladescan.fitting.released_checkpoints import (
@@ -44,6 +47,7 @@ from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.sources.source import Source
 from bladescan.training.runs import ENCODER_FILE, HEAD_PREFIX
 
+_logger = logging.getLogger(__name__)
 CLASSIFIER_PREFIX = "classifier."
 """Prefix of the binary head's tensors in the run of a ``bc`` checkpoint."""
 
@@ -193,12 +197,16 @@ def _calibrated(
         )
     scores = binary_scores(found.classifier, features.embeddings)
     head = CalibratedHead(compress_calibration(scores), n, {"hidden": HIDDEN, "fitted_by": "the authors"})
+    for notice in features.notices:
+        _logger.warning("%s", notice)
+    sources = [os.path.basename(folder) for folder in features.folders.tolist()]
     counts: dict[str, Any] = {"images": features.n_images, "faces": n, "skipped": features.skipped}
     calibrated = msgspec.structs.replace(
         encoder.manifest,
         heads={"binary": head},
         default_head="binary",
         default_false_alarm=options.false_alarm,
+        measured=rates_by_source("binary", scores, sources, options.false_alarm),
         face_rule=msgspec.structs.replace(manifest.face_rule, finder=features.finder),
         provenance={**manifest.provenance, "features_by": features_by, "calibration": counts},
     )
