@@ -8,7 +8,6 @@ import bladescan
 from bladescan.base.text import as_text, printable_lines
 from bladescan.command import learning_options as lo
 from bladescan.command import options as o
-from bladescan.command.describe import measured_rates
 from bladescan.command.guard import guarded
 from bladescan.command.inputs import (
     calibrated_detector,
@@ -44,6 +43,8 @@ def calibrate(
 
     Example: `bladescan calibrate --photos photographs/ -o mine.onnx`
     """
+    from bladescan.command.describe import measured_rates
+
     cores = n_cores()
     asked = bladescan.CalibrateOptions(
         detector=calibrated_detector(detector, output),
