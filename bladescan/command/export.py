@@ -18,6 +18,7 @@ def export(
     precision: lo.ExportPrecision = "auto",
     photos: lo.ExportPhotos = None,
     max_batch: lo.MaxBatch = 64,
+    builder: lo.Builder = "auto",
     faces: o.Faces = "auto",
     min_face: o.MinFace = 32,
     quiet: o.Quiet = False,
@@ -39,7 +40,7 @@ def export(
     from bladescan.scanning.decoder_process import DecoderSettings
 
     decoder = DecoderSettings(faces, min_face)
-    options = ExportOptions(to, precision, tuple(photos or ()), max_batch, decoder)
+    options = ExportOptions(to, precision, tuple(photos or ()), max_batch, builder, decoder)
     with ProgressLine("cutting faces out", quiet=quiet, count=counter(photos)) as line:
         report = job.export(detector, output, options, stdin=raw_stdin(), seen=line.advance)
     told = {"largest difference": asdict(report)} if isinstance(report, ParityReport) else asdict(report)

@@ -185,6 +185,15 @@ MaxBatch = Annotated[
     int,
     Option(metavar="N", min=1, max=4096, help="Most faces that a TensorRT engine scores at once."),
 ]
+Builder = Annotated[
+    str,
+    Option(
+        metavar="parser|torch-tensorrt",
+        help="What builds a TensorRT engine: TensorRT's ONNX parser, or torch-tensorrt. Default: "
+        "torch-tensorrt where it is installed and can, else the parser.",
+        show_default=False,
+    ),
+]
 EvaluateDetector = Annotated[
     Path | None,
     Argument(help="Detector file (.onnx or .safetensors). Default: the shipped detector."),

@@ -35,6 +35,7 @@ class ExportOptions:
             tensorrt, else fp32.
         photographs: files and folders of those that set the ranges of int8, and show what it changes.
         max_batch: most faces that an engine scores at once.
+        builder: of an engine: ``parser``, ``torch-tensorrt``, or ``auto``: the latter where it is installed.
         decoder: limits and face finder for the photographs; the crop rule is the detector's.
     """
 
@@ -42,6 +43,7 @@ class ExportOptions:
     precision: str = "auto"
     photographs: tuple[str, ...] = ()
     max_batch: int = 64
+    builder: str = "auto"
     decoder: DecoderSettings = DecoderSettings()
 
 
@@ -100,6 +102,7 @@ def _to_engine(
         max_batch=options.max_batch,
         cut=cut if options.photographs else None,
         photographs=options.photographs,
+        builder=options.builder,
     )
 
 

@@ -27,6 +27,7 @@ from bladescan.base.errors import (
 )
 from bladescan.base.records import Scores
 from bladescan.detectors.manifest import HeadName
+from bladescan.exporting.engine_builders import TORCH_TENSORRT, build_by_torch_tensorrt, choose_builder
 from bladescan.exporting.onnx import output_names, seeded_crops
 from bladescan.exporting.quantisation import CropCutter, compare, judge, split, symmetric
 from bladescan.exporting.reports import EngineReport
@@ -84,6 +85,7 @@ class EngineExporter:
         max_batch: most crops in one run.
         cut: gives the face crops of photographs that int8 is calibrated on.
         photographs: where those are, to be noted for who builds the engine again.
+        builder: one of `bladescan.exporting.engine_builders.BUILDERS`, or ``auto``.
 
     Raises:
         UsageError: int8 without crops, or crops without int8.
@@ -97,13 +99,14 @@ class EngineExporter:
         max_batch: int = 64,
         cut: CropCutter | None = None,
         photographs: Sequence[str] = (),
+        builder: str = "auto",
     ) -> None:
         if precision not in PRECISIONS:
             raise UnknownNameError("precision of an engine", precision, PRECISIONS)
         if (precision == "int8") != (cut is not None):
             raise UsageError("--precision int8 and --photos go together: int8 is calibrated on photographs")
         self._path, self._precision, self._max_batch = path, precision, max_batch
-        self._cut, self._photographs = cut, tuple(photographs)
+        self._cut, self._photographs, self._builder = cut, tuple(photographs), builder
 
     def build(self) -> BuiltEngine:
         """Check the graph on the CPU, then build the engine of it.
@@ -113,14 +116,14 @@ class EngineExporter:
             DetectorError: the detector is not one, or the graph differs from it.
         """
         library, device = find_library(), _device()
+        builder = choose_builder(self._builder, library, self._precision)
         capabilities = _capabilities(library, device)
         detector = load_detector(self._path)
         graph, crops = self._graph(detector)
         reference = _Reference(detector, self._precision, crops, where=self._path.name)
         error = reference.error_of_graph(graph)
-        size = detector.manifest.preprocessing.size
-        engine = build_engine(library, graph, size=size, max_batch=self._max_batch, capabilities=capabilities)
-        build = self._noted(library, device, capabilities)
+        engine = self._engine(library, builder, detector, graph, capabilities)
+        build = self._noted(library, device, capabilities, builder)
         return BuiltEngine(
             data=encode_engine(EngineFile(detector.manifest, build, heads_graph(detector), engine)),
             library=f"{library.name} {library.version}",
@@ -156,8 +159,26 @@ class EngineExporter:
         calibrating, compared = split(len(crops))
         return symmetric(embedding_graph(detector, "fp32"), crops[calibrating]), crops[compared]
 
+    def _engine(
+        self,
+        library: TensorRTLibrary,
+        builder: str,
+        detector: Detector,
+        graph: bytes,
+        capabilities: tuple[str, ...],
+    ) -> bytes:
+        size, most = detector.manifest.preprocessing.size, self._max_batch
+        if builder == TORCH_TENSORRT:
+            module = _Embedding(detector, self._precision)
+            return build_by_torch_tensorrt(module, size=size, max_batch=most, device="cuda:0")
+        return build_engine(library, graph, size=size, max_batch=most, capabilities=capabilities)
+
     def _noted(
-        self, library: TensorRTLibrary, device: CudaDevice | None, capabilities: tuple[str, ...]
+        self,
+        library: TensorRTLibrary,
+        device: CudaDevice | None,
+        capabilities: tuple[str, ...],
+        builder: str,
     ) -> EngineBuild:
         return EngineBuild(
             library=library.name,
@@ -169,6 +190,7 @@ class EngineExporter:
             detector=str(self._path),
             detector_sha256=hashlib.sha256(self._path.read_bytes()).hexdigest(),
             photos=self._photographs,
+            builder=builder,
         )
 
 

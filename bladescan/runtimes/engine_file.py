@@ -45,6 +45,7 @@ class EngineBuild(msgspec.Struct, frozen=True):
         detector: path of the detector file, as it was given.
         detector_sha256: of that file.
         photos: places of the photographs that int8 was calibrated on, as they were given.
+        builder: ``parser`` or ``torch-tensorrt``.
     """
 
     library: str
@@ -56,6 +57,7 @@ class EngineBuild(msgspec.Struct, frozen=True):
     detector: str
     detector_sha256: str
     photos: tuple[str, ...] = ()
+    builder: str = "parser"
 
 
 class _Header(msgspec.Struct, frozen=True):
@@ -160,7 +162,7 @@ def rebuild_command(build: EngineBuild, path: Path) -> str:
     photos = "".join(f" --photos={shlex.quote(place)}" for place in build.photos)
     return (
         f"bladescan export {_argument(build.detector)} --to tensorrt --precision {precision}{photos} "
-        f"--max-batch {build.max_batch} -o {_argument(str(path))}"
+        f"--max-batch {build.max_batch} --builder {shlex.quote(build.builder)} -o {_argument(str(path))}"
     )
 
 
