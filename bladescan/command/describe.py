@@ -9,7 +9,7 @@ import msgspec
 
 from bladescan.base.errors import DetectorError
 from bladescan.detectors.calibration import needed_photographs
-from bladescan.detectors.manifest import METADATA_KEY, Manifest, decode_manifest
+from bladescan.detectors.manifest import GRAPH_ENCODER, METADATA_KEY, Manifest, decode_manifest
 from bladescan.detectors.measured import rates_of, told
 from bladescan.detectors.suspicion import suspicion_threshold
 from bladescan.runtimes.backend import BackendSettings
@@ -66,7 +66,9 @@ def measured_rates(manifest: Manifest) -> dict[str, Any]:
 
 
 def cost(manifest: Manifest) -> dict[str, int]:
-    """Parameters, and multiply-adds per face, of the encoder and its perceptron; empty without PyTorch.
+    """Parameters, and multiply-adds per face, of the encoder and its binary head; empty without PyTorch.
+
+    Nothing is counted of a stranger's encoder, of which the manifest has no shape.
 
     Counted as in the paper's Table 6, see `bladescan.networks.encoders.complexity`; nothing is run.
     """
@@ -78,12 +80,15 @@ def cost(manifest: Manifest) -> dict[str, int]:
     from bladescan.networks.encoders import complexity, new_vision_encoder
 
     spec = manifest.encoder
+    if spec.name == GRAPH_ENCODER:
+        return {}
     with torch.device("meta"):
         n_parameters, n_multiply_adds = complexity(
             new_vision_encoder(spec.name, spec.width, spec.embedding_dim)
         )
         if "binary" in manifest.heads:
-            hidden = int(manifest.heads["binary"].settings.get("hidden", HIDDEN))
+            settings = manifest.heads["binary"].settings
+            hidden = 0 if settings.get("kind") == "logistic" else int(settings.get("hidden", HIDDEN))
             head = [p.numel() for p in Classifier(spec.embedding_dim, hidden).parameters()]
             n_parameters += sum(head)
             n_multiply_adds += sum(head)  # one product or sum for each

@@ -213,19 +213,54 @@ Plot = Annotated[Path | None, Option(metavar="FILE", help="Also draw the summary
 ContactSheetOutput = Annotated[Path, Option("--output", "-o", metavar="FILE", help="PNG to write.")]
 N = Annotated[int, Option("--n", metavar="N", min=1, help="Most examples on the sheet.")]
 ContactSheetSeed = Annotated[int, Option(metavar="N", min=0, help="Random seed; it chooses the photographs.")]
-Checkpoint = Annotated[Path, Argument(help="OC.pth, BC.pth, or the checkpoint of AIGFD-EXIF.")]
+Checkpoint = Annotated[
+    Path,
+    Argument(help="OC.pth, BC.pth, or the checkpoint of AIGFD-EXIF; with --as detector an .onnx file."),
+]
+ImportAs = Annotated[
+    str,
+    Option(
+        "--as",
+        metavar="checkpoint|detector",
+        help="What the file is: a checkpoint of the method's authors, or any other detector in ONNX.",
+    ),
+]
+DetectorRecipe = Annotated[
+    str,
+    Option(
+        "--recipe",
+        metavar="NAME",
+        help="What is known of another detector: a name in the package, such as cnnd, or a YAML file.",
+    ),
+]
+DetectorChanges = Annotated[
+    list[str] | None,
+    Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Say something of another detector, for example detector.kind=logit. Repeatable.",
+    ),
+]
+HeadEncoder = Annotated[
+    str,
+    Option(
+        "--encoder",
+        metavar="ENCODER",
+        help="The file is a linear head over this encoder, onnx:FILE or torch:FILE, as UnivFD publishes it.",
+    ),
+]
 ImportCheckpointOutput = Annotated[
     Path,
     Option(
         "--output",
         "-o",
         metavar="OUT",
-        help="Encoder run (a folder) to write, or with --photos a detector (.safetensors).",
+        help="Encoder run (a folder) to write, or with --photos a detector (.safetensors; .onnx of another).",
     ),
 ]
 ImportCheckpointPhotos = Annotated[
     list[str] | None,
-    Option(metavar="DIR", help="Photographs that calibrate the binary head of BC.pth. Repeatable."),
+    Option(metavar="DIR", help="Photographs that calibrate BC.pth or another detector. Repeatable."),
 ]
 ImportCheckpointName = Annotated[str, Option(metavar="NAME", help="Name of the run or the detector.")]
 ImportCheckpointFalseAlarm = Annotated[

@@ -18,6 +18,7 @@ METADATA_KEY = "bladescan"
 GRAPH_ENCODER = "onnx"
 """Name of the architecture of a stranger's encoder, an ONNX graph; only an exported detector has one."""
 
+Subject = Literal["face", "image"]
 HeadName = Literal["one-class", "binary"]
 Resize = Literal["antialias", "bilinear"]
 
@@ -128,6 +129,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         default_head: the head of ``--head auto``.
         default_false_alarm: the false-alarm rate of a scan that names none.
         measured: false alarms among photographs unlike those of the calibration; empty if not measured.
+        subject: what it was made to judge: a face, or a whole picture.
         provenance: recipe digest, data counts, versions, measured rates; read by people, never by code.
     """
 
@@ -141,6 +143,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     default_false_alarm: float = 0.05
     measured: tuple[MeasuredRate, ...] = ()
     licence: str = ""
+    subject: Subject = "face"
     provenance: dict[str, Any] = {}
     format_version: int = FORMAT_VERSION
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bladescan.detectors.onnx_metadata import import_onnx, with_manifest
 from bladescan.foreign.builder import GraphBuilder, opset_of
-from bladescan.foreign.encoder_graph import EMBEDDING, append, set_outputs
+from bladescan.foreign.fed_network import EMBEDDING, append, set_outputs
 from bladescan.heads.detector import Detector
 from bladescan.heads.mixture import Mixture, log_constants
 

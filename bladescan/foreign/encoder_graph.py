@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from bladescan.base.errors import DetectorError, first_line
 from bladescan.base.records import CROP_SIZE
 from bladescan.detectors.manifest import GRAPH_ENCODER, EncoderSpec
 from bladescan.detectors.onnx_metadata import import_onnx
 from bladescan.foreign.builder import GraphBuilder, opset_of
+from bladescan.foreign.fed_network import (
+    CROPS,
+    EMBEDDING,
+    append,
+    completed,
+    seeded,
+    set_outputs,
+    tried,
+    with_pixels,
+)
 from bladescan.foreign.layout import EncoderLayout
 from bladescan.foreign.onnx_graph import (
     PREFIX,
     ForeignGraph,
-    GraphInput,
-    cut_down,
     input_of,
     tensors_named,
 )
-from bladescan.foreign.pixels import add_pixels, line_matrix
-from bladescan.runtimes.onnx_session import UnloadableGraphError, open_session
+from bladescan.foreign.pixels import line_matrix
+from bladescan.runtimes.onnx_session import open_session
 
-CROPS, EMBEDDING = "crops", "embedding"
 _TINY = 1e-12
-_TRIED = (1, 3, 5)
-"""Batch sizes in which every row has to come out alike; else crops are run one by one."""
 
 
 class EncoderGraph(NamedTuple):
@@ -69,9 +70,11 @@ def build_encoder_graph(network: ForeignGraph, layout: EncoderLayout) -> Encoder
         MissingDependencyError: onnx is not installed.
     """
     given = input_of(network)
-    layout = _completed(layout, given, where=network.where)
+    layout = completed(layout, given, key="encoder", where=network.where)
+    side = layout.input or CROP_SIZE
     names = tensors_named(network, layout.output)
-    model = _with_pixels(network, given, layout, names)
+    line = None if side == CROP_SIZE else line_matrix(CROP_SIZE, side, side, layout.resize)
+    model = with_pixels(network, given, layout, line, names)
     outputs = _measured(model, [PREFIX + name for name in names], where=network.where)
     nodes = GraphBuilder(opset_of(model, where=network.where), "embedding/")
     parts = [part for output in outputs for part in _pooled(nodes, output, layout, network.where)]
@@ -79,98 +82,11 @@ def build_encoder_graph(network: ForeignGraph, layout: EncoderLayout) -> Encoder
     append(model, nodes)
     set_outputs(model, {EMBEDDING: ("float32", ["n", None])})
     data: bytes = model.SerializeToString(deterministic=True)
-    dim, batch = _tried(data, layout.batch, where=network.where)
+    (dim, *_), batch = tried(data, EMBEDDING, layout.batch, where=network.where)
     set_outputs(model, {EMBEDDING: ("float32", ["n", dim])})
     about = _about(network, layout, names, batch)
     spec = EncoderSpec(GRAPH_ENCODER, 0, dim, normalise=False, batch=batch)
     return EncoderGraph(model.SerializeToString(deterministic=True), spec, about)
-
-
-def _completed(layout: EncoderLayout, given: GraphInput, *, where: str) -> EncoderLayout:
-    """Fill in what the graph tells, and ask for what neither it nor the recipe does."""
-    channels = layout.channels or ("last" if given.shape[3] == 3 and given.shape[1] != 3 else "first")
-    sides = {side for side in (given.shape[2:] if channels == "first" else given.shape[1:3]) if side}
-    if len(sides) > 1 or (layout.input and sides and layout.input not in sides):
-        said = f", encoder.input={layout.input}" if layout.input else ""
-        raise DetectorError(f"{where}: takes {' x '.join(map(str, sorted(sides)))} pixels{said}")
-    side = layout.input or next(iter(sides), CROP_SIZE)
-    if given.dtype == "uint8":
-        layout = replace(layout, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    if layout.mean is None or layout.std is None:
-        raise DetectorError(
-            f"{where}: mean and deviation of its pixels are not known: give --set encoder.mean=R,G,B and "
-            "--set encoder.std=R,G,B, or a known layout by --set encoder.recipe=NAME"
-        )
-    return replace(layout, channels=channels, input=side)
-
-
-def _with_pixels(
-    network: ForeignGraph, given: GraphInput, layout: EncoderLayout, names: tuple[str, ...]
-) -> Any:
-    """Copy the part of a network that these tensors need, fed with face crops."""
-    onnx = import_onnx("a foreign network")
-    model = type(network.model)()
-    model.CopyFrom(network.model)
-    cut_down(model, names)
-    weights = {tensor.name for tensor in model.graph.initializer}
-    spare = [one for one in model.graph.input if one.name != given.name]
-    for one in spare:  # old files list their weights among the inputs
-        model.graph.input.remove(one)
-    assert given.name not in weights
-    model = onnx.compose.add_prefix(model, PREFIX)
-    assert layout.input is not None and layout.mean is not None and layout.std is not None
-    nodes = GraphBuilder(opset_of(model, where=network.where), "pixels/")
-    line = (
-        None
-        if layout.input == CROP_SIZE
-        else line_matrix(CROP_SIZE, layout.input, layout.input, layout.resize)
-    )
-    pixels = add_pixels(
-        nodes,
-        CROPS,
-        line=line,
-        scale=layout.scale,
-        mean=layout.mean,
-        std=layout.std,
-        channels_first=layout.channels == "first",
-        dtype=given.dtype,
-        bgr=layout.bgr,
-    )
-    nodes.add("Identity", pixels, output=PREFIX + given.name)
-    set_crops_input(model, CROP_SIZE)
-    prepend(model, nodes)
-    return model
-
-
-def set_crops_input(model: Any, size: int) -> None:
-    """Make crops the only input of a model."""
-    onnx = import_onnx("a foreign network")
-    del model.graph.input[:]
-    kind = onnx.TensorProto.UINT8
-    model.graph.input.append(onnx.helper.make_tensor_value_info(CROPS, kind, ["n", size, size, 3]))
-
-
-def prepend(model: Any, nodes: GraphBuilder) -> None:
-    """Put nodes before those of a model."""
-    theirs = [type(node).FromString(node.SerializeToString()) for node in model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend([*nodes.nodes, *theirs])
-    model.graph.initializer.extend(nodes.initializers)
-
-
-def append(model: Any, nodes: GraphBuilder) -> None:
-    """Put nodes behind those of a model."""
-    model.graph.node.extend(nodes.nodes)
-    model.graph.initializer.extend(nodes.initializers)
-
-
-def set_outputs(model: Any, outputs: dict[str, tuple[str, list[Any]]]) -> None:
-    """Make these tensors the outputs of a model: type and shape by name."""
-    onnx = import_onnx("a foreign network")
-    del model.graph.output[:]
-    for name, (dtype, shape) in outputs.items():
-        kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-        model.graph.output.append(onnx.helper.make_tensor_value_info(name, kind, shape))
 
 
 def _measured(model: Any, names: list[str], *, where: str) -> list[_Output]:
@@ -243,43 +159,6 @@ def _spread(nodes: GraphBuilder, tensor: str, axes: list[int], layout: EncoderLa
         variance = nodes.reduce("ReduceMean", nodes.add("Mul", off, off), axes)
         found.append(nodes.add("Sqrt", nodes.add("Add", variance, nodes.constant(_TINY))))
     return found
-
-
-def _tried(data: bytes, batch: int | None, *, where: str) -> tuple[int, int]:
-    """Run the encoder; return the length of the embedding and the most crops in one run, 0 for any number."""
-    crops = seeded(max(_TRIED))
-    try:
-        session = open_session(data)
-    except UnloadableGraphError as exc:
-        raise DetectorError(f"{where}: onnxruntime cannot load it: {exc}") from exc
-    alone = _run(session, crops, 1, where=where)
-    if not np.isfinite(alone).all():
-        raise DetectorError(f"{where}: gives numbers that are not finite")
-    if batch is not None:
-        return alone.shape[1], batch
-    try:
-        alike = all((_run(session, crops, size, where=where) == alone).all() for size in _TRIED[1:])
-    except (DetectorError, ValueError):
-        alike = False
-    return alone.shape[1], 0 if alike else 1
-
-
-def _run(session: Any, crops: NDArray[np.uint8], size: int, *, where: str) -> NDArray[np.float32]:
-    try:
-        parts = [
-            session.run([EMBEDDING], {CROPS: crops[i : i + size]})[0] for i in range(0, len(crops), size)
-        ]
-    except Exception as exc:  # onnxruntime raises its own unrelated classes
-        raise DetectorError(f"{where}: onnxruntime cannot run it: {first_line(exc)}") from exc
-    found: NDArray[np.float32] = np.concatenate(parts)
-    return found
-
-
-def seeded(n: int) -> NDArray[np.uint8]:
-    """Make up crops: coloured fields with grain."""
-    rng = np.random.default_rng(0)
-    fields = rng.integers(0, 200, (n, 7, 7, 3)).repeat(CROP_SIZE // 7, 1).repeat(CROP_SIZE // 7, 2)
-    return (fields + rng.integers(0, 56, (n, CROP_SIZE, CROP_SIZE, 3))).astype(np.uint8)
 
 
 def _about(

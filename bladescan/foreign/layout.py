@@ -1,4 +1,4 @@
-"""How a stranger's image encoder wants its pixels and what it gives: as data, from a recipe or the user."""
+"""How a stranger's network wants its pixels and what it gives: as data, from a recipe or the user."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Method = Literal["bilinear", "bicubic"]
 Part = Literal["class", "mean", "deviation"]
 
 
-@dataclass(frozen=True, slots=True)
-class EncoderLayout:
-    """What has to be known of an image encoder. None is found in its file, where it can be.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PixelLayout:
+    """What has to be known of any network that looks at pixels. None is found in its file, where it can be.
 
     Attributes:
         name: of the network, for people.
@@ -37,12 +37,8 @@ class EncoderLayout:
         bgr: blue comes first.
         scale: what a pixel of 0 to 255 is divided by before mean and deviation apply.
         mean, std: of each channel.
-        resize: how a face becomes a square of that side.
-        output: tensors that make the embedding, by name or as ``blockN``; empty for the graph's own.
-        tokens: what is taken of a sequence of tokens; of a map of features, all but ``class``.
+        resize: how a face becomes a square of another side.
         batch: most crops in one run, 0 for any number.
-        architecture: class of the package transformers that reads the weights.
-        config: its configuration.
     """
 
     name: str = ""
@@ -56,9 +52,22 @@ class EncoderLayout:
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     resize: Method = "bicubic"
+    batch: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderLayout(PixelLayout):
+    """What has to be known of an image encoder.
+
+    Attributes:
+        output: tensors that make the embedding, by name or as ``blockN``; empty for the graph's own.
+        tokens: what is taken of a sequence of tokens; of a map of features, all but ``class``.
+        architecture: class of the package transformers that reads the weights.
+        config: its configuration.
+    """
+
     output: tuple[str, ...] = ()
     tokens: tuple[Part, ...] = ("class", "mean")
-    batch: int | None = None
     architecture: str = ""
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -92,7 +101,7 @@ def read_layout(path: Path, sha256: str, changes: Sequence[str] = ()) -> Encoder
         UnknownNameError: no recipe has that name.
     """
     mistakes: list[str] = []
-    tree = _changed(changes, mistakes)
+    tree = changed("encoder", changes, mistakes)
     named = tree.pop("recipe", None)
     known = known_layouts()
     if named is not None and named not in known:
@@ -106,26 +115,38 @@ def read_layout(path: Path, sha256: str, changes: Sequence[str] = ()) -> Encoder
     return layout
 
 
-def _changed(changes: Sequence[str], mistakes: list[str]) -> dict[str, Any]:
+def changed(what: str, changes: Sequence[str], mistakes: list[str]) -> dict[str, Any]:
+    """Read ``WHAT.KEY=VALUE`` into keys and values, or add to ``mistakes`` why that cannot be."""
     tree: dict[str, Any] = {}
     for change in changes:
         override(tree, change, mistakes)
-    mistakes += [
-        f"unknown key {key!r}: keys of an encoder are encoder.KEY" for key in tree if key != "encoder"
-    ]
-    found = tree.get("encoder", {})
+    others = sorted(set(tree) - {what})
+    mistakes += [f"unknown key {key!r}: keys of the {what} are {what}.KEY" for key in others]
+    found = tree.get(what, {})
     return dict(found) if isinstance(found, Mapping) else {}
 
 
 def _built(tree: dict[str, Any], mistakes: list[str]) -> EncoderLayout | None:
-    hints = typing.get_type_hints(EncoderLayout)
-    listed = {key: _listed(hints.get(key), value) for key, value in tree.items()}
-    built: EncoderLayout | None = build(EncoderLayout, listed, "encoder.", mistakes)
-    if built is not None and not (built.input is None or 8 <= built.input <= 2048):
-        mistakes.append(f"encoder.input: got {built.input}: expected 8 to 2048 pixels")
-    if built is not None and (built.scale <= 0 or min(built.std or (1,)) <= 0):
-        mistakes.append("encoder.scale and encoder.std: expected positive numbers")
+    built: EncoderLayout | None = build(EncoderLayout, with_lists(EncoderLayout, tree), "encoder.", mistakes)
+    if built is not None:
+        mistakes += wrong_pixels(built, "encoder")
     return built
+
+
+def wrong_pixels(layout: PixelLayout, what: str) -> list[str]:
+    """List what cannot be of the pixels that a network takes; ``what`` begins the keys."""
+    mistakes = []
+    if not (layout.input is None or 8 <= layout.input <= 2048):
+        mistakes.append(f"{what}.input: got {layout.input}: expected 8 to 2048 pixels")
+    if layout.scale <= 0 or min(layout.std or (1,)) <= 0:
+        mistakes.append(f"{what}.scale and {what}.std: expected positive numbers")
+    return mistakes
+
+
+def with_lists(cls: type[Any], tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Split ``a,b,c`` into a list wherever the dataclass has one."""
+    hints = typing.get_type_hints(cls)
+    return {key: _listed(hints.get(key), value) for key, value in tree.items()}
 
 
 def _listed(hint: Any, value: Any) -> Any:

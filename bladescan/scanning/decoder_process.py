@@ -60,8 +60,9 @@ class DecoderSettings(msgspec.Struct, frozen=True):
     identify: bool = False
 
     def for_detector(self, manifest: Manifest) -> DecoderSettings:
-        """Cut faces out as the detector's own were cut."""
-        return msgspec.structs.replace(self, face_rule=manifest.face_rule)
+        """Cut faces out as the detector's own were cut; one made for whole pictures gets those."""
+        faces = "none" if manifest.subject == "image" else self.faces
+        return msgspec.structs.replace(self, face_rule=manifest.face_rule, faces=faces)
 
 
 class Request(msgspec.Struct, frozen=True):

@@ -10,8 +10,8 @@ from bladescan.base.errors import DetectorError
 from bladescan.detectors.manifest import CalibratedHead
 from bladescan.exporting.onnx import export_onnx
 from bladescan.foreign.detector_graph import detector_graph
-from bladescan.foreign.encoder_graph import seeded
 from bladescan.foreign.encoders import load_foreign_encoder
+from bladescan.foreign.fed_network import seeded
 from bladescan.heads.classifier import Classifier
 from bladescan.heads.detector import Detector, DetectorHeads, save_detector
 from bladescan.runtimes.backend import BackendSettings

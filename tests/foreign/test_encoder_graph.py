@@ -12,8 +12,9 @@ from onnx import TensorProto
 from PIL import Image
 
 from bladescan.base.errors import DetectorError, UnknownNameError
-from bladescan.foreign.encoder_graph import build_encoder_graph, seeded
+from bladescan.foreign.encoder_graph import build_encoder_graph
 from bladescan.foreign.encoders import load_foreign_encoder
+from bladescan.foreign.fed_network import seeded
 from bladescan.foreign.layout import EncoderLayout
 from bladescan.foreign.onnx_graph import read_graph, transformer_blocks
 from bladescan.runtimes.onnx_session import open_session
@@ -85,7 +86,7 @@ def test_what_no_output_needs_is_left_out(vit):
         onnx.load_from_string(built(vit[1], f"encoder.output={name}").graph).graph
         for name in ("block1", "block-1")
     )
-    assert len(first.node) < 0.5 * len(all_of_it.node)
+    assert len(first.node) < 0.6 * len(all_of_it.node)
     assert len(first.initializer) < len(all_of_it.initializer)
 
 

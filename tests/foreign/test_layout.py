@@ -54,7 +54,7 @@ def test_all_mistakes_are_told_at_once(tmp_path):
     for words in (
         "'encoder.meen' (did you mean 'mean'?)",
         "encoder.std",
-        "keys of an encoder are encoder.KEY",
+        "keys of the encoder are encoder.KEY",
     ):
         assert words in str(caught.value)
     with pytest.raises(RecipeError, match="expected 8 to 2048 pixels"):
