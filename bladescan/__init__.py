@@ -39,11 +39,13 @@ if TYPE_CHECKING:
         Scores,
         Verdict,
     )
+    from bladescan.detectors.cascade import Cascade, CascadePart, CascadeRule, PartScale
     from bladescan.evaluation.job import EvaluateOptions, Evaluation, evaluate, save_evaluation
     from bladescan.exporting.job import export
     from bladescan.exporting.kinds import ExportOptions
     from bladescan.exporting.reports import EngineReport, ParityReport, QuantisationReport
     from bladescan.fitting.calibrate_job import Calibrated, CalibrateOptions, calibrate, save_calibrated
+    from bladescan.fitting.cascade_job import CascadeOptions, MadeCascade, make_cascade, save_cascade
     from bladescan.fitting.heads_fit import FitSettings
     from bladescan.fitting.job import FitOptions, fit, save_fitted
     from bladescan.heads.detector import Detector, load_detector, save_detector
@@ -83,11 +85,13 @@ _ROOMS = {
     "base.exit_codes": "ExitCode ExitRule",
     "base.provenance_record": "CameraEvidence Evidence Provenance",
     "base.records": "Cost FaceBox FaceCrop FaceVerdict FlaggedBy ImageRecord Reason Scores Verdict",
+    "detectors.cascade": "Cascade CascadePart CascadeRule PartScale",
     "evaluation.job": "EvaluateOptions Evaluation evaluate save_evaluation",
     "exporting.job": "export",
     "exporting.kinds": "ExportOptions",
     "exporting.reports": "EngineReport ParityReport QuantisationReport",
     "fitting.calibrate_job": "CalibrateOptions Calibrated calibrate save_calibrated",
+    "fitting.cascade_job": "CascadeOptions MadeCascade make_cascade save_cascade",
     "fitting.heads_fit": "FitSettings",
     "fitting.job": "FitOptions fit save_fitted",
     "heads.detector": "Detector load_detector save_detector",
@@ -123,6 +127,10 @@ __all__ = [
     "CalibrateOptions",
     "Calibrated",
     "CameraEvidence",
+    "Cascade",
+    "CascadeOptions",
+    "CascadePart",
+    "CascadeRule",
     "Cost",
     "DataError",
     "Decision",
@@ -148,11 +156,13 @@ __all__ = [
     "Limits",
     "Listener",
     "Listeners",
+    "MadeCascade",
     "MissingDependencyError",
     "OpenedDetector",
     "OutputError",
     "OutputOptions",
     "ParityReport",
+    "PartScale",
     "PendingScores",
     "Provenance",
     "ProvenanceOptions",
@@ -182,9 +192,11 @@ __all__ = [
     "fit",
     "load_detector",
     "load_recipe",
+    "make_cascade",
     "open_detector",
     "run_scan",
     "save_calibrated",
+    "save_cascade",
     "save_detector",
     "save_evaluation",
     "save_fitted",

@@ -16,6 +16,7 @@ from bladescan.base.exit_codes import ExitCode
 from bladescan.base.logs import FORMAT_VARIABLE, LogSettings, install
 from bladescan.command import (
     calibrate,
+    cascade,
     config,
     evaluate,
     export,
@@ -148,6 +149,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str | None]] = {
     "recipes": (train.recipes, LEARN),
     "fit": (fit.fit, LEARN),
     "calibrate": (calibrate.calibrate, LEARN),
+    "cascade": (cascade.cascade, LEARN),
     "export": (export.export, LEARN),
     "evaluate": (evaluate.evaluate, LEARN),
     "import": (import_checkpoint.import_checkpoint, LEARN),

@@ -9,8 +9,11 @@ import msgspec
 
 from bladescan.base.errors import DetectorError
 from bladescan.detectors.calibration import needed_photographs
-from bladescan.detectors.manifest import GRAPH_ENCODER, METADATA_KEY, Manifest, decode_manifest
+from bladescan.detectors.cascade import SUFFIX as CASCADE
+from bladescan.detectors.cascade import read_cascade
+from bladescan.detectors.manifest import METADATA_KEY, Manifest, decode_manifest
 from bladescan.detectors.measured import rates_of, told
+from bladescan.detectors.shipped import DETECTORS, default_file, shipped_files, shipped_names
 from bladescan.detectors.suspicion import suspicion_threshold
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.engine_file import SUFFIX, read_engine
@@ -29,6 +32,8 @@ def read_manifest(path: Path) -> Manifest:
         if not (path / ENCODER_FILE).is_file():
             raise DetectorError(f"{path}: a folder without {ENCODER_FILE}: not an encoder run")
         return read_manifest(path / ENCODER_FILE)
+    if path.suffix.lower() == CASCADE:
+        return read_cascade(path).manifest
     if path.suffix.lower() == SUFFIX:
         return read_engine(path).manifest
     if path.suffix.lower() != ".safetensors":
@@ -65,22 +70,31 @@ def measured_rates(manifest: Manifest) -> dict[str, Any]:
     }
 
 
+def shipped() -> dict[str, str]:
+    """Say of every detector that ships what it is, in which forms there is, and which one scans."""
+    scans, found = default_file(), {}
+    for name in shipped_names():
+        files = shipped_files(name)
+        marked = "; scans unless another is named" if scans in files else ""
+        found[name] = f"{DETECTORS[name]} ({', '.join(file.suffix for file in files)}){marked}"
+    return found
+
+
 def cost(manifest: Manifest) -> dict[str, int]:
-    """Parameters, and multiply-adds per face, of the encoder and its binary head; empty without PyTorch.
+    """Parameters, and multiply-adds per face, of the encoder and its binary head.
 
-    Nothing is counted of a stranger's encoder, of which the manifest has no shape.
-
-    Counted as in the paper's Table 6, see `bladescan.networks.encoders.complexity`; nothing is run.
+    Counted as in the paper's Table 6, see `bladescan.networks.encoders.complexity`; nothing is run. Empty
+    without PyTorch, and for an architecture that exists as an export only.
     """
     try:
         import torch
     except ImportError:
         return {}
     from bladescan.heads.classifier import HIDDEN, Classifier
-    from bladescan.networks.encoders import complexity, new_vision_encoder
+    from bladescan.networks.encoders import VISION_ENCODERS, complexity, new_vision_encoder
 
     spec = manifest.encoder
-    if spec.name == GRAPH_ENCODER:
+    if spec.name not in VISION_ENCODERS:
         return {}
     with torch.device("meta"):
         n_parameters, n_multiply_adds = complexity(

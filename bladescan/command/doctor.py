@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from bladescan import __version__
-from bladescan.base.errors import BladescanError
+from bladescan.base.errors import BladescanError, UsageError
 from bladescan.base.records import CROP_SIZE
 from bladescan.command import machine
 from bladescan.runtimes.backend import Backend, BackendPlugin, BackendSettings
-from bladescan.runtimes.registry import choose_plugin, default_detector, get_plugin, plugin_names
+from bladescan.runtimes.registry import choose_plugin, find_detector, get_plugin, plugin_names
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.decoders import decoder_process
 
@@ -45,11 +45,11 @@ class Finding:
     detail: str
 
 
-def examine(model: Path | None, faces: str, urls: Sequence[str] = ()) -> list[Finding]:
+def examine(model: str | Path | None, faces: str, urls: Sequence[str] = ()) -> list[Finding]:
     """Check installation, machine, backends on each of their devices, face finder, detector and buckets.
 
     Args:
-        model: the detector, None for the one that ships.
+        model: the detector, by name or path; None for the default.
         faces: name of the face finder.
         urls: buckets, or folders in them, that shall be scanned.
     """
@@ -82,16 +82,24 @@ def _try(name: str, check: Callable[[], tuple[bool | None, str]]) -> Finding:
     return Finding(name, ok, detail)
 
 
-def _backend(name: str, model: Path | None) -> tuple[bool | None, str]:
+def _backend(name: str, model: str | Path | None) -> tuple[bool | None, str]:
     plugin = get_plugin(name)
     status = plugin.status()
     if status.version is None:
         return None, status.hint
-    path = model or default_detector(name)
+    path = _file_for(name, model)
     opens = path.suffix.lower() in plugin.suffixes
     tried = [_on_device(plugin, path, device) if opens else (True, device) for device in status.devices]
     said = "; ".join([f"{status.version}, on {', '.join(text for _, text in tried)}", status.hint])
     return all(ok for ok, _ in tried), said.removesuffix("; ")
+
+
+def _file_for(backend: str, model: str | Path | None) -> Path:
+    """Find the detector in the form that a backend opens, or in another, on which it is then not tried."""
+    try:
+        return find_detector(model, backend)
+    except UsageError:
+        return find_detector(model)
 
 
 def _on_device(plugin: BackendPlugin, path: Path, device: str) -> tuple[bool, str]:
@@ -127,8 +135,8 @@ def _face_finder(faces: str) -> tuple[bool, str]:
         process.kill()
 
 
-def _detector(model: Path | None) -> tuple[bool, str]:
-    path = model or default_detector()
+def _detector(model: str | Path | None) -> tuple[bool, str]:
+    path = find_detector(model)
     backend = choose_plugin("auto", path).open(path, BackendSettings())
     try:
         heads = ", ".join(backend.manifest.heads) or "no head"

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from bladescan.base.errors import UsageError
 from bladescan.base.exit_codes import ExitCode
 from bladescan.base.text import as_text, printable, printable_lines
 from bladescan.command import options as o
@@ -21,7 +22,15 @@ _logger = logging.getLogger(__name__)
 @guarded
 def info(
     path: Annotated[
-        Path | None, typer.Argument(help="Detector, export or encoder run. Default: the shipped detector.")
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="A detector that ships, a detector file or an encoder run. Default: the detector that "
+            "scans, and a list of those that ship.",
+        ),
+    ] = None,
+    detector: Annotated[
+        str | None, typer.Option("--detector", "--model", metavar="NAME", help="The same as an option.")
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document, with the calibration.")
@@ -30,19 +39,28 @@ def info(
 ) -> None:
     """Describe a detector or an encoder run.
 
-    What it is made of, from its manifest; an exported detector has the same one.
-    """
-    from bladescan.command.describe import cost, describe, read_manifest
-    from bladescan.detectors.manifest import encode_manifest
-    from bladescan.runtimes.registry import default_detector
+    What it is made of, from its manifest; an exported detector has the same one. Without a name it also lists
+    the detectors that ship.
 
-    manifest = read_manifest(path or default_detector())
+    Example: `bladescan info fast`
+    """
+    from bladescan.command.describe import cost, describe, read_manifest, shipped
+    from bladescan.detectors.cascade import SUFFIX
+    from bladescan.detectors.manifest import encode_manifest
+    from bladescan.runtimes.registry import find_detector
+
+    if path is not None and detector is not None:
+        raise UsageError("give the detector once: as the argument, or with --detector")
+    asked = path if detector is None else detector
+    file = find_detector(asked)
+    manifest = read_manifest(file)
     if as_json:
         print(encode_manifest(manifest))
         return
-    counted = cost(manifest)
+    counted = {} if file.suffix.lower() == SUFFIX else cost(manifest)  # of two networks, one seldom runs
     shown = describe(manifest) | ({"complexity": counted} if counted else {})
-    print(printable_lines(as_text(shown)))
+    listed = {"shipped": shipped()} if asked is None else {}
+    print(printable_lines(as_text(listed | shown)))
 
 
 @guarded

@@ -97,19 +97,20 @@ def raw_stdin() -> BinaryIO | None:
     return None if is_closed(0) else cast("BinaryIO", open(0, "rb", buffering=0, closefd=False))
 
 
-def calibrated_detector(detector: Path | None, output: Path) -> Path:
+def calibrated_detector(detector: str | None, output: Path) -> Path:
     """Choose the detector to calibrate, of the form in which the output is to be.
 
     Raises:
-        UsageError: a form that no detector has, or another than the detector's.
+        UsageError: a form that no detector has, or another than the detector's; a name that is none.
     """
-    from bladescan.detectors.shipped import ONNX, SAFETENSORS
+    from bladescan.detectors.shipped import FORMS, named_detector
 
     suffix = output.suffix.lower()
-    forms = {".onnx": ONNX, ".safetensors": SAFETENSORS}
-    if suffix not in forms:
-        raise UsageError(f"--output {output}: expected a name that ends in {' or '.join(forms)}")
-    path = detector or forms[suffix]
+    if suffix not in FORMS:
+        raise UsageError(f"--output {output}: expected a name that ends in {' or '.join(FORMS)}")
+    path = named_detector(detector, (suffix,))
+    if path is None:
+        raise UsageError(f"--output {output}: no detector ships as {suffix}; name one of your own")
     if path.suffix.lower() != suffix:
         raise UsageError(f"--output {output}: expected a name that ends in {path.suffix}, like {path.name}")
     check_output(output, suffix)

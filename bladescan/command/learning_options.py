@@ -58,9 +58,9 @@ EncoderPath = Annotated[
         "--encoder",
         metavar="RUN",
         help="Encoder run of `bladescan train`, or a .safetensors detector whose encoder is taken. The word "
-        "`default` means the detector that ships. `onnx:FILE` is any other image encoder, and `torch:FILE` "
-        "weights of a known one.",
-        show_default="the encoder of the detector that ships",
+        "`default` means the one that scans; the name of one that ships does, too. `onnx:FILE` is any other "
+        "image encoder, and `torch:FILE` weights of a known one.",
+        show_default="the encoder of the detector that scans",
     ),
 ]
 EmbeddingBackend = Annotated[
@@ -152,18 +152,44 @@ PseudoOutliers = Annotated[
 ]
 CalibrateOutput = Annotated[
     Path,
-    Option("--output", "-o", metavar="FILE", help="Detector to write (.onnx or .safetensors)."),
+    Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Detector to write (.onnx, .safetensors or .cascade), of the form that it has.",
+    ),
 ]
-Detector = Annotated[Path | None, Argument(help="Detector to calibrate. Default: the shipped detector.")]
+Detector = Annotated[
+    str | None,
+    Argument(help="Detector to calibrate: one that ships, or a file. Default: the one that scans."),
+]
+First = Annotated[
+    str, Argument(metavar="FIRST", help="Detector that sees every face: one that ships, or a file.")
+]
+Second = Annotated[
+    str, Argument(metavar="SECOND", help="Detector that sees those that the first does not clear.")
+]
+CascadeOutput = Annotated[
+    Path,
+    Option("--output", "-o", metavar="FILE", help="Cascade to write (.cascade); its detectors go beside it."),
+]
+Clear = Annotated[
+    float, Option(metavar="SHARE", help="Share of the photographs' faces that the first clears alone.")
+]
+Weight = Annotated[
+    float,
+    Option(metavar="SHARE", help="Weight of the second's score where both count; the first's is the rest."),
+]
 CalibrateFalseAlarm = Annotated[float, Option(metavar="RATE", help="False-alarm rate of the new detector.")]
 ExportOutput = Annotated[
     Path,
     Option("--output", "-o", metavar="FILE", help="Exported detector to write (.onnx or .engine)."),
 ]
 ExportDetector = Annotated[
-    Path | None,
+    str | None,
     Argument(
-        help="Detector to export (.safetensors; for ONNX in int8 also .onnx). Default: the shipped one."
+        help="Detector to export: one that ships, or a file (.safetensors; for ONNX in int8 also .onnx). "
+        "Default: the first that ships in such a form."
     ),
 ]
 To = Annotated[str, Option(metavar="onnx|tensorrt", help="Runtime to export for.")]
@@ -195,8 +221,8 @@ Builder = Annotated[
     ),
 ]
 EvaluateDetector = Annotated[
-    Path | None,
-    Argument(help="Detector file (.onnx or .safetensors). Default: the shipped detector."),
+    str | None,
+    Argument(help="Detector: one that ships, or a file. Default: the one that scans."),
 ]
 TrainOutput = Annotated[
     Path, Option("--output", "-o", metavar="RUN", help="Folder of the encoder run to write.")

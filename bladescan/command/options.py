@@ -61,10 +61,13 @@ Shard = Annotated[
     ),
 ]
 Model = Annotated[
-    Path | None,
+    str | None,
     Option(
-        metavar="FILE",
-        help="Detector file (.onnx, .safetensors or .engine). Default: the shipped detector.",
+        "--model",
+        "--detector",
+        metavar="NAME",
+        help="Detector: the name of one that ships (`bladescan info` lists them), or a file (.onnx, "
+        ".safetensors, .cascade or .engine). Default: the one that `bladescan info` marks.",
         rich_help_panel=SCORE,
     ),
 ]

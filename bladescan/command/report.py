@@ -44,11 +44,13 @@ def report(
         ),
     ],
     model: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            metavar="FILE",
+            "--model",
+            "--detector",
+            metavar="NAME",
             help="Detector that made the verdicts, whose calibration is drawn behind each score. Default: "
-            "the shipped detector, if it made them.",
+            "the one that scans, if it made them.",
         ),
     ] = None,
     blur: Annotated[
@@ -99,17 +101,17 @@ def check_page(output: Path) -> None:
         check_new_folder(output)
 
 
-def calibration_of(model: Path | None) -> Manifest:
-    """Read what a detector says of itself; by default the one that ships.
+def calibration_of(model: str | None) -> Manifest:
+    """Read what a detector says of itself; None is the default one.
 
     Raises:
         DetectorError: it is none.
-        UsageError: it has no calibration to draw.
+        UsageError: it has no calibration to draw, or its name is none.
     """
     from bladescan.command.describe import read_manifest
-    from bladescan.detectors.shipped import SAFETENSORS
+    from bladescan.runtimes.registry import find_detector
 
-    manifest = read_manifest(model or SAFETENSORS)
+    manifest = read_manifest(find_detector(model))
     if not manifest.heads:
         raise UsageError(f"--model {model}: an encoder run has no calibration; give a detector")
     return manifest

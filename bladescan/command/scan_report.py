@@ -22,14 +22,14 @@ class ScanReport(Listener):
 
     Args:
         page: as ``bladescan report`` takes it.
-        model: the detector, None for the one that ships.
+        model: the detector, by name or path; None for the default.
         output: where the verdicts go, which the page is called after.
 
     Raises:
         BladescanError: the page cannot be written, or the detector cannot be had.
     """
 
-    def __init__(self, page: Path, model: Path | None, output: str | None) -> None:
+    def __init__(self, page: Path, model: str | None, output: str | None) -> None:
         check_page(page)
         self._page, self._manifest = page, calibration_of(model)
         name = "a scan" if output in (None, "-") else os.path.basename(str(output))

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from bladescan import __version__
-from bladescan.detectors.shipped import ONNX, SAFETENSORS
+from bladescan.detectors.shipped import FOLDER, default_file
 
 YUNET = Path(__file__).parents[1] / "faces" / "yunet.onnx"
 """The file of `bladescan.faces.yunet`, which would load NumPy and a runtime."""
@@ -20,9 +20,10 @@ _MAY_DECIDE = ("pillow-heif", "c2pa-python", "openvino", "tensorrt", "torch", "m
 
 def versions() -> str:
     """Write a line for bladescan and one for each part that decides, files with their digests."""
+    detector = default_file() or FOLDER / "none"
     lines = [
         f"bladescan {__version__}",
-        f"detector {_detector_name()}, SHA-256 {_digest(ONNX)}",
+        f"detector {_detector_name(detector)}, SHA-256 {_digest(detector)}",
         f"face finder yunet, SHA-256 {_digest(YUNET)}",
         f"Python {sys.version.split()[0]}",
     ]
@@ -30,10 +31,12 @@ def versions() -> str:
     return "\n".join(lines + [f"{name} {found}" for name, found in installed.items() if found])
 
 
-def _detector_name() -> str:
-    """Read it from the header of the safetensors form, which needs no library: a length, then JSON."""
+def _detector_name(path: Path) -> str:
+    """Read it from a cascade, which is JSON, or from the safetensors form: a length, then JSON."""
     try:
-        with open(SAFETENSORS, "rb") as file:
+        if path.suffix == ".cascade":
+            return str(json.loads(path.read_bytes())["manifest"]["name"])
+        with open(path.with_suffix(".safetensors"), "rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         return str(json.loads(header["__metadata__"]["bladescan"])["name"])
     except (OSError, ValueError, LookupError):

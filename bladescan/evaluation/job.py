@@ -67,13 +67,13 @@ class EvaluateOptions:
     """What the user asked of an evaluation.
 
     Attributes:
-        detector: its file, None for the one that ships.
+        detector: the name of a shipped one or the path of a file; None for the default.
         false_alarm: None for the detector's own rate.
         match: whether both classes are made alike first.
         n_draws: of the bootstrap.
     """
 
-    detector: Path | None = None
+    detector: str | Path | None = None
     backend: str = "auto"
     runtime: BackendSettings = BackendSettings()
     decoder: DecoderSettings = DecoderSettings()

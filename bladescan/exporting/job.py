@@ -23,7 +23,7 @@ Report = ParityReport | QuantisationReport | EngineReport
 
 
 def export(
-    detector: Path | None,
+    detector: str | Path | None,
     output: Path,
     options: ExportOptions = ExportOptions(),  # noqa: B008 (it is frozen)
     *,
@@ -33,7 +33,8 @@ def export(
     """Make a detector ready for a runtime, compare it with the detector, and write it if the two agree.
 
     Args:
-        detector: its file (.safetensors; for ONNX in int8 also .onnx); None for the one that ships.
+        detector: the name of a shipped one or the path of a file (.safetensors; for ONNX in int8 also .onnx);
+            None for the default.
         output: the file to write, replaced if it is there (.onnx or .engine).
         options: what is asked for.
         stdin: where ``-`` among the photographs reads names from.

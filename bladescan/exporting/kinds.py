@@ -14,7 +14,7 @@ from typing import Any
 from bladescan.base.errors import MissingDependencyError, UnknownNameError, UsageError
 from bladescan.base.extras import need_learning_side
 from bladescan.base.output_files import check_output
-from bladescan.detectors.shipped import ONNX, SAFETENSORS
+from bladescan.detectors.shipped import SAFETENSORS, named_detector
 from bladescan.exporting.exporter import Exporter
 from bladescan.exporting.quantisation import CropCutter, Int8Exporter
 from bladescan.runtimes.backend import BackendSettings
@@ -48,7 +48,7 @@ class ExportOptions:
 
 
 def _to_onnx(
-    detector: Path | None, output: Path, options: ExportOptions, cut: CropCutter
+    detector: str | Path | None, output: Path, options: ExportOptions, cut: CropCutter
 ) -> Exporter[Any, Any]:
     precision = "fp32" if options.precision == "auto" else options.precision
     if precision == "fp16":
@@ -57,7 +57,8 @@ def _to_onnx(
         raise UnknownNameError("precision", precision, ["fp32", "int8"])
     if (precision == "int8") != bool(options.photographs):
         raise UsageError("--precision int8 and --photos go together: int8 is calibrated on photographs")
-    path = detector or (ONNX if options.photographs else SAFETENSORS)
+    forms = (".onnx", ".safetensors") if options.photographs else (".safetensors",)
+    path = named_detector(detector, forms) or SAFETENSORS
     check_output(output, ".onnx")
     if output.resolve() == path.resolve():
         raise UsageError(f"--output {output}: is the detector that is exported; give it another name")
@@ -88,7 +89,7 @@ def _onnx_of(path: Path) -> bytes:
 
 
 def _to_engine(
-    detector: Path | None, output: Path, options: ExportOptions, cut: CropCutter
+    detector: str | Path | None, output: Path, options: ExportOptions, cut: CropCutter
 ) -> Exporter[Any, Any]:
     check_output(output, SUFFIX)
     if not 1 <= options.max_batch <= MOST_BATCH:
@@ -97,7 +98,7 @@ def _to_engine(
     from bladescan.exporting.tensorrt import EngineExporter
 
     return EngineExporter(
-        detector or SAFETENSORS,
+        named_detector(detector, (".safetensors",)) or SAFETENSORS,
         precision="fp16" if options.precision == "auto" else options.precision,
         max_batch=options.max_batch,
         cut=cut if options.photographs else None,
@@ -106,8 +107,8 @@ def _to_engine(
     )
 
 
-MakeExporter = Callable[[Path | None, Path, ExportOptions, CropCutter], Exporter[Any, Any]]
+MakeExporter = Callable[[str | Path | None, Path, ExportOptions, CropCutter], Exporter[Any, Any]]
 
 EXPORTERS: Mapping[str, MakeExporter] = {"onnx": _to_onnx, "tensorrt": _to_engine}
-"""By the values of ``--to``. Each is made with the detector's file (None: the one that ships), the file to
+"""By the values of ``--to``. Each is made with the detector (a name, a file, None: the default), the file to
 write, the options, and what cuts crops from the photographs."""

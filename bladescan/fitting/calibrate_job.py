@@ -25,15 +25,16 @@ from bladescan.detectors.calibration import (
     p_values,
     photographic_scores,
 )
+from bladescan.detectors.cascade import SUFFIX, part_files, read_cascade
 from bladescan.detectors.files import read_whole
 from bladescan.detectors.manifest import CalibratedHead, HeadName, Manifest, MeasuredRate
 from bladescan.detectors.measured import rates_by_source
 from bladescan.detectors.onnx_metadata import replace_manifest
-from bladescan.detectors.shipped import ONNX
 from bladescan.detectors.suspicion import suspicion_threshold
+from bladescan.fitting.cascade_job import save_cascade
 from bladescan.fitting.copies import CopyCount, Identity, SeenImages
 from bladescan.runtimes.backend import Backend, BackendSettings
-from bladescan.runtimes.registry import choose_plugin
+from bladescan.runtimes.registry import choose_plugin, find_detector
 from bladescan.scanning.cut_faces import with_faces
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.decoders import decoder_pool
@@ -50,12 +51,13 @@ class CalibrateOptions:
     """What the user asked of a calibration.
 
     Attributes:
-        detector: whose heads are kept.
+        detector: whose heads are kept, by the name of a shipped one or the path of a file; None for the
+            default.
         name: of the new detector, empty keeps the old one.
         false_alarm: its default rate.
     """
 
-    detector: Path = ONNX
+    detector: str | Path | None = None
     name: str = ""
     false_alarm: float = 0.05
     backend: str = "auto"
@@ -89,11 +91,12 @@ def calibrate(
         BladescanError: the detector, the backend or the photographs are of no use.
         MissingDependencyError: what the calibration needs is not installed.
     """
-    _check_installed(options.detector)
-    backend = choose_plugin(options.backend, options.detector).open(options.detector, options.runtime)
+    path = find_detector(options.detector, options.backend)
+    _check_installed(path)
+    backend = choose_plugin(options.backend, path).open(path, options.runtime)
     try:
         faces = _collect(sources_of(photographs), backend, options, seen)
-        return _calibrated(backend.manifest, faces, options)
+        return Calibrated(path, *_calibrated(backend.manifest, faces, options))
     finally:
         backend.close()
 
@@ -101,19 +104,24 @@ def calibrate(
 def _check_installed(detector: Path) -> None:
     """Raise MissingDependencyError before the photographs are read, not after."""
     suffix = detector.suffix.lower()
-    if suffix != ".onnx" and find_spec("torch") is None:
+    if suffix not in (".onnx", SUFFIX) and find_spec("torch") is None:
         what = f"calibrating a detector in {suffix}"
         raise MissingDependencyError(what, "torch", "pip install 'bladescan[train]'")
 
 
 def save_calibrated(found: Calibrated, output: Path) -> None:
-    """Write the detector with its new manifest, in the form that it has.
+    """Write the detector with its new manifest, in the form that it has; a cascade's parts go with it.
 
     Raises:
         MissingDependencyError: what the form needs is not installed.
         OutputError: the file cannot be written.
     """
     _check_installed(found.detector)
+    if found.detector.suffix.lower() == SUFFIX:
+        cascade = read_cascade(found.detector)
+        parts = part_files(found.detector, cascade)
+        save_cascade(msgspec.structs.replace(cascade, manifest=found.manifest), parts, output)
+        return
     if found.detector.suffix.lower() == ".onnx":
         model = read_whole(found.detector, "an ONNX detector")
         write_file(output, replace_manifest(model, found.manifest, where=found.detector.name))
@@ -180,7 +188,7 @@ def _joined(parts: list[Scores]) -> Scores:
     return Scores(joined[0], joined[1], empty if joined[2] is None else joined[2])
 
 
-def _calibrated(old: Manifest, faces: _Faces, options: CalibrateOptions) -> Calibrated:
+def _calibrated(old: Manifest, faces: _Faces, options: CalibrateOptions) -> tuple[Manifest, dict[str, Any]]:
     n, rate = len(faces), options.false_alarm
     needed = needed_photographs(rate)
     if n < needed:
@@ -214,7 +222,7 @@ def _calibrated(old: Manifest, faces: _Faces, options: CalibrateOptions) -> Cali
         face_rule=msgspec.structs.replace(old.face_rule, finder=faces.finder),
         provenance={**old.provenance, "calibrated": report},
     )
-    return Calibrated(options.detector, manifest, report)
+    return manifest, report
 
 
 def _compared(

@@ -17,7 +17,7 @@ from bladescan import __version__
 from bladescan.base.errors import DetectorError, UnknownNameError, UsageError
 from bladescan.base.output_files import check_output
 from bladescan.detectors.manifest import Manifest
-from bladescan.detectors.shipped import SAFETENSORS
+from bladescan.detectors.shipped import SAFETENSORS, named_detector
 from bladescan.exporting.onnx import export_onnx
 from bladescan.fitting.copies import SeenImages
 from bladescan.fitting.embedding_file import open_embedding_file
@@ -39,7 +39,7 @@ from bladescan.sources.given import Given, sources_of
 from bladescan.training.runs import load_encoder_run
 
 DEFAULT_ENCODER = "default"
-"""The encoder of the detector that ships."""
+"""The encoder of the default detector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ class FitOptions:
     """What the user asked of a fit.
 
     Attributes:
-        encoder: an encoder run, a ``.safetensors`` detector, ``default``, or another image encoder:
-            ``onnx:FILE``, or ``torch:FILE`` for weights of a known layout.
+        encoder: an encoder run, a ``.safetensors`` detector or the name of one that ships, ``default``, or
+            another image encoder: ``onnx:FILE``, or ``torch:FILE`` for weights of a known layout.
         encoder_changes: ``encoder.KEY=VALUE`` for another image encoder, see
             `bladescan.foreign.layout.EncoderLayout`.
         name: of the new detector.
@@ -82,7 +82,8 @@ def load_encoder(encoder: str, changes: Sequence[str] = ()) -> Detector:
     Raises:
         DetectorError: there is none at that place, or it is an export.
         RecipeError: ``changes`` that cannot be.
-        UsageError: ``changes`` of an encoder of ours.
+        UsageError: ``changes`` of an encoder of ours; a name that is none, or of a detector that ships
+            without weights to build on.
     """
     if is_foreign(encoder):
         return load_foreign_encoder(encoder, changes)
@@ -90,7 +91,8 @@ def load_encoder(encoder: str, changes: Sequence[str] = ()) -> Detector:
         raise UsageError(
             "--set is for --encoder onnx:FILE and torch:FILE: an encoder of ours says it all itself"
         )
-    path = SAFETENSORS if encoder == DEFAULT_ENCODER else Path(encoder)
+    asked = None if encoder == DEFAULT_ENCODER else encoder
+    path = named_detector(asked, (".safetensors",)) or SAFETENSORS
     if path.suffix.lower() == ".onnx":
         raise DetectorError(
             f"{path}: an export has no weights to build on; give the .safetensors detector or the encoder "

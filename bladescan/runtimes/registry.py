@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bladescan.base.errors import BackendError, DetectorError, UnknownNameError, UsageError
-from bladescan.detectors.shipped import ONNX, SAFETENSORS
+from bladescan.detectors.shipped import FORMS, SAFETENSORS, named_detector
 from bladescan.runtimes.backend import Backend, BackendPlugin, BackendSettings
 
 ENTRY_POINT_GROUP = "bladescan.backends"
@@ -83,15 +83,27 @@ def choose_plugin(name: str, path: Path) -> BackendPlugin:
     """Get the plugin that the user named; for ``auto``, the first by name that opens this kind of file.
 
     Raises:
-        UsageError: no registered backend opens it.
+        UsageError: no registered backend opens it, or others than the one that is named.
     """
+    suffix = path.suffix.lower()
     if name != "auto":
-        return get_plugin(name)
+        plugin = get_plugin(name)
+        able = [] if suffix in plugin.suffixes else _opening(suffix)
+        if able:
+            raise UsageError(
+                f"{path.name}: the {name} backend opens {' and '.join(plugin.suffixes)}; "
+                f"use --backend {' or '.join(able)}"
+            )
+        return plugin
     for candidate in plugin_names():
         plugin = get_plugin(candidate)
-        if path.suffix.lower() in plugin.suffixes:
+        if suffix in plugin.suffixes:
             return plugin
-    raise UsageError(f"no backend opens {path.name!r}: expected .onnx, .safetensors or .engine")
+    raise UsageError(f"no backend opens {path.name!r}: expected .cascade, .onnx, .safetensors or .engine")
+
+
+def _opening(suffix: str) -> list[str]:
+    return [name for name in plugin_names() if suffix in get_plugin(name).suffixes]
 
 
 class OpenedDetector(NamedTuple):
@@ -109,26 +121,28 @@ class OpenedDetector(NamedTuple):
 
 
 def open_detector(
-    path: Path | None = None,
+    detector: str | Path | None = None,
     name: str = "auto",
     settings: BackendSettings = BackendSettings(),  # noqa: B008 (it is frozen)
 ) -> OpenedDetector:
     """Load a detector.
 
     Args:
-        path: of its file; None for the shipped one, in the form that the backend opens.
+        detector: the name of a shipped one, taken in the form that the backend opens, or the path of a file;
+            None for the default. A `Path` is never a name.
         name: of the backend, or ``auto`` for the first that opens this kind of file.
         settings: of the runtime.
 
     Raises:
+        UsageError: no shipped detector has this name, or this one has no form that the backend opens.
         DetectorError: there is no such file, or it is no detector.
         BackendError: the backend cannot be had.
     """
-    path = path or default_detector(name)
+    path = find_detector(detector, name)
     if path.is_dir():
-        raise DetectorError(f"{path}: is a folder; expected a detector file (.onnx or .safetensors)")
+        raise DetectorError(f"{path}: is a folder; expected a detector file (.onnx, .safetensors, .cascade)")
     if not path.is_file():
-        raise DetectorError(f"{path}: no such detector file; leave it out for the shipped one")
+        raise DetectorError(f"{path}: no such detector file; leave it out for the default one")
     plugin = choose_plugin(name, path)
     return OpenedDetector(path, plugin.name, plugin.open(path, settings))
 
@@ -149,8 +163,21 @@ def _registered() -> dict[str, EntryPoint]:
     return found
 
 
+def find_detector(asked: str | Path | None, backend: str = "auto") -> Path:
+    """Find the file of a detector, a shipped one in the form that a backend opens.
+
+    Args:
+        asked: a shipped detector's name, a path, or None for the default.
+        backend: name of a plugin, or ``auto``, which prefers what scans fastest.
+
+    Raises:
+        UsageError: no shipped detector has this name, or this one has no form that the backend opens.
+    """
+    forms = FORMS if backend == "auto" else get_plugin(backend).suffixes
+    # A backend for which nothing ships, as that of engines, says itself what it opens.
+    return named_detector(asked, forms) or SAFETENSORS
+
+
 def default_detector(backend: str = "auto") -> Path:
-    """Name the file of the shipped detector that a backend opens; ``auto`` takes what scans fastest."""
-    if backend == "auto" or ONNX.suffix in get_plugin(backend).suffixes:
-        return ONNX
-    return SAFETENSORS
+    """Find the default detector in the form that a backend opens."""
+    return find_detector(None, backend)

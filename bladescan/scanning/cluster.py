@@ -37,7 +37,7 @@ class ClusterScan:
     Args:
         address: ``dask:ADDRESS`` or ``ray:ADDRESS``.
         settings: of the scan, with the face finder by its own name.
-        shipped: the detector is the one that ships; else every worker must find it under the same path.
+        shipped: the detector ships with the package; else every worker must find it under the same path.
 
     Raises:
         UsageError: an address of another form.

@@ -25,10 +25,11 @@ import bladescan
 from bladescan import __version__
 from bladescan.base.errors import BackendError, BladescanError
 from bladescan.base.records import ImageRecord
+from bladescan.detectors.shipped import FOLDER
 from bladescan.faces.finders import finder_packages, weight_files
 from bladescan.provenance.credentials import library_version
 from bladescan.provenance.reading import reader_digest
-from bladescan.runtimes.registry import default_detector, get_plugin, plugin_files
+from bladescan.runtimes.registry import get_plugin, plugin_files
 from bladescan.scanning.decoder_process import ProvenanceSettings
 from bladescan.scanning.pipeline import Pipeline, ScanSettings
 from bladescan.sources.addresses import is_url, parse_url
@@ -48,7 +49,7 @@ class WorkerTask:
     Attributes:
         scan: tells this scan from any other on the same cluster.
         settings: of the scan; its face finder is named, never ``auto``.
-        shipped: each machine takes the detector that ships with its own package.
+        shipped: each machine takes the detector of this file name that ships with its own package.
         expected: the environment of the machine that asked, see `environment`.
     """
 
@@ -127,10 +128,10 @@ def _digest(paths: Sequence[Path]) -> str:
 
 
 def resolve(task: WorkerTask) -> ScanSettings:
-    """Adapt the settings to this machine: the shipped detector lies elsewhere on each."""
+    """Adapt the settings to this machine: a shipped detector lies elsewhere on each."""
     if not task.shipped:
         return task.settings
-    return replace(task.settings, detector=default_detector(task.settings.backend))
+    return replace(task.settings, detector=FOLDER / task.settings.detector.name)
 
 
 def differences(task: WorkerTask) -> str:

@@ -20,6 +20,7 @@ from bladescan.base.records import ROTATIONS, ImageRecord, Verdict
 from bladescan.detectors.discovery_rate import least_flagged_share
 from bladescan.detectors.manifest import Manifest
 from bladescan.detectors.measured import rates_of, told
+from bladescan.detectors.shipped import is_shipped
 from bladescan.detectors.suspicion import suspicion_threshold
 from bladescan.ledger.entries import VerdictSettings
 from bladescan.outputs.run import RunInfo
@@ -90,7 +91,7 @@ class ScanOptions:
     """What the user asks of a scan, before anything is loaded.
 
     Attributes:
-        model: the detector file, None for the one that ships.
+        model: the detector: the name of a shipped one or the path of a file; None for the default.
         backend: name of a plugin, or ``auto``.
         decision: what is flagged.
         runtime: where and how the detector runs.
@@ -103,7 +104,7 @@ class ScanOptions:
         exit_rule: what makes the exit code other than 0.
     """
 
-    model: Path | None = None
+    model: str | Path | None = None
     backend: str = "auto"
     decision: Decision = Decision()
     runtime: BackendSettings = BackendSettings()
@@ -291,7 +292,7 @@ class Scanner(Closing):
         faces = self.finder if asked == "auto" else asked
         decoder = msgspec.structs.replace(self.settings.decoder, faces=faces)
         settings = replace(self.settings, decoder=decoder, runtime=replace(options.runtime, threads=1))
-        return ClusterScan(address, settings, shipped=options.model is None)
+        return ClusterScan(address, settings, shipped=is_shipped(self.settings.detector))
 
     def _records(self, sources: Iterable[Source]) -> Iterator[ImageRecord]:
         if self._cluster is not None:

@@ -22,8 +22,7 @@ def test_the_version_names_what_decides(bladescan, samples):
 
 
 def test_a_damaged_installation_still_says_its_version(tmp_path, monkeypatch):
-    monkeypatch.setattr(versions, "SAFETENSORS", tmp_path / "gone")
-    monkeypatch.setattr(versions, "ONNX", tmp_path / "gone")
+    monkeypatch.setattr(versions, "default_file", lambda: tmp_path / "gone.onnx")
     assert "detector unknown, SHA-256 unknown: No such file" in versions.versions()
 
 

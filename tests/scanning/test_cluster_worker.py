@@ -65,9 +65,9 @@ def test_another_c2pa_is_another_environment_if_files_are_read_for_what_they_say
 
 
 def test_a_worker_takes_its_own_shipped_detector_and_misses_any_other(settings, tmp_path):
-    elsewhere = replace(settings, detector=tmp_path / "elsewhere.onnx")
+    elsewhere = replace(settings, detector=tmp_path / settings.detector.name)
     shipped = WorkerTask("x", elsewhere, True, environment(settings))
     assert resolve(shipped).detector == default_detector("onnx")
     assert differences(shipped) == ""
     told = differences(replace(shipped, shipped=False))
-    assert "elsewhere.onnx: No such file" in told and "at the same path on every worker" in told
+    assert f"{settings.detector.name}: No such file" in told and "at the same path on every worker" in told
