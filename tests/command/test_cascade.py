@@ -92,7 +92,7 @@ def test_every_command_that_takes_a_detector_takes_it(in_process, own, mine, sam
     assert done.exit_code == 0 and "name: mine" in done.stdout and "clear: 0.75" in done.stdout
     done = in_process("inspect", samples / "portrait.jpg", "--model", mine[0], "--json")
     assert done.exit_code in (0, 1), done.stderr
-    assert json.loads(done.stdout)["faces"][0]["log_likelihood"] is None
+    assert json.loads(done.stdout)["image"]["faces"][0]["log_likelihood"] is None
 
 
 @pytest.mark.parametrize(
