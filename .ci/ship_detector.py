@@ -2,7 +2,7 @@
 
 Exports it, checks the export, and writes both files and the model card into this package. ``measured.json``
 beside ``measured.md``, both of `benchmarks.quality.model_card`, holds the false-alarm rates that its manifest
-gets. ``python .ci/ship_detector.py --rates NAME measured.json`` only writes those into the detector that ships.
+gets. ``python .ci/ship_detector.py --rates NAME measured.json`` only writes those into one that ships.
 """
 
 from __future__ import annotations

@@ -202,7 +202,6 @@ def _score(
                 part = score_in_batches(backend, crops, options.batch_size)
                 assert part is not None and part.p_ai_generated is not None
                 scores.append(part.p_ai_generated)
-    columns = [np.concatenate(scores) for scores in found]
     return _Scored(
         columns[0], columns[1], np.asarray(images, np.intp), folders, finder, dict(skipped), copies
     )
