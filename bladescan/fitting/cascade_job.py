@@ -202,9 +202,9 @@ def _score(
                 part = score_in_batches(backend, crops, options.batch_size)
                 assert part is not None and part.p_ai_generated is not None
                 scores.append(part.p_ai_generated)
-    return _Scored(
-        columns[0], columns[1], np.asarray(images, np.intp), folders, finder, dict(skipped), copies
-    )
+    of_first, of_second = (np.concatenate(scores) for scores in found)
+    places = np.asarray(images, np.intp)
+    return _Scored(of_first, of_second, places, folders, finder, dict(skipped), copies)
 
 
 def _check_enough(scored: _Scored, rate: float) -> None:
