@@ -24,7 +24,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.tables import table
+from benchmarks.tables import parser, table
 from bladescan.detectors.calibration import compress_calibration, p_values
 from bladescan.detectors.manifest import CalibratedHead
 from bladescan.evaluation.intervals import bootstrap_interval
@@ -137,6 +137,7 @@ def _shown(found: Mapping[str, Interval]) -> str:
 
 def main() -> None:
     """Print the comparison as Markdown."""
+    parser(__spec__, __doc__).parse_args()
     with tempfile.TemporaryDirectory(prefix="bladescan-deepsafe-") as folder:
         text = download(Path(folder))
     for line in report(*read_matrix(text)):

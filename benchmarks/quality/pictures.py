@@ -21,12 +21,13 @@ from benchmarks.tables import parser, percent
 from bladescan.base.records import Scores
 from bladescan.detectors.calibration import clopper_pearson, p_values, photographic_scores
 from bladescan.detectors.manifest import CalibratedHead, HeadName
+from bladescan.detectors.shipped import shipped_detector
 from bladescan.evaluation.degradations import match
 from bladescan.evaluation.metrics import Sample, compute_metrics
 from bladescan.evaluation.report import Interval
 from bladescan.fitting.degraded_copies import degraded_copies
 from bladescan.runtimes.backend import Backend, BackendSettings
-from bladescan.runtimes.registry import choose_plugin, default_detector
+from bladescan.runtimes.registry import choose_plugin
 from bladescan.scanning.cut_faces import Faces, cut_faces
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.decoders import decoder_pool
@@ -224,4 +225,4 @@ def open_bench(asked: argparse.Namespace) -> Bench:
         raise SystemExit(
             f"BLADESCAN_DATA must name the folder of the data, with its manifest.csv; got {data!r}"
         )
-    return Bench(Path(data), asked.detector or default_detector(), asked.at_most)
+    return Bench(Path(data), asked.detector or shipped_detector("blades"), asked.at_most)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.timing import Work, best
-from bladescan.detectors.shipped import SAFETENSORS
+from bladescan.detectors.shipped import shipped_detector
 from bladescan.heads.detector import DetectorModule, load_detector
 
 CROP_BYTES = 224 * 224 * 3
@@ -57,7 +57,7 @@ def bounds(device: str, *, side: int, megabytes: int) -> Bounds:
         "pinning": lambda: here.copy_(plain),
     }
     seconds = best(works, 8, uncounted=2)
-    gflop, mb = cost(load_detector(SAFETENSORS))
+    gflop, mb = cost(load_detector(shipped_detector("blades", (".safetensors",))))
     return Bounds(
         2e-12 * side**3 / seconds["product"],
         2e-9 * len(here) / seconds["memory"],

@@ -23,7 +23,7 @@ from bladescan.base.errors import BladescanError
 from bladescan.base.records import Scores
 from bladescan.detectors.calibration import p_values, photographic_scores
 from bladescan.detectors.manifest import HeadName
-from bladescan.detectors.shipped import ONNX, SAFETENSORS
+from bladescan.detectors.shipped import shipped_detector
 from bladescan.evaluation.degradations import VARIANTS, degrade
 from bladescan.exporting.exporter import write_export
 from bladescan.exporting.onnx import seeded_crops
@@ -33,6 +33,9 @@ from bladescan.networks.low_precision import DTYPES, lower
 from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import get_plugin
 from bladescan.scanning.scoring import score_in_batches
+
+ONNX, SAFETENSORS = (shipped_detector("blades", (form,)) for form in (".onnx", ".safetensors"))
+"""The shipped detector that has both heads."""
 
 Crops = NDArray[np.uint8]
 Score = Callable[[Crops], NDArray[np.float32]]
