@@ -4,11 +4,11 @@ ARG PYTHON_IMAGE=python:3.13-slim-trixie
 ARG VARIANT=cpu
 
 FROM ${PYTHON_IMAGE} AS variant-cpu
-ENV BLADESCAN_EXTRAS="buckets,calibrate,heif,parquet,provenance"
+ENV BLADESCAN_EXTRAS="buckets,heif,parquet,provenance"
 
 # The CUDA libraries come with torch; the driver comes from the host (docker run --gpus all).
 FROM ${PYTHON_IMAGE} AS variant-cuda
-ENV BLADESCAN_EXTRAS="buckets,calibrate,heif,parquet,provenance,train" \
+ENV BLADESCAN_EXTRAS="buckets,heif,parquet,provenance,train" \
     NVIDIA_VISIBLE_DEVICES="all" \
     NVIDIA_DRIVER_CAPABILITIES="compute,utility"
 

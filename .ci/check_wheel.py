@@ -6,7 +6,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-MOST_BYTES = 60_000_000
+MOST_BYTES = 95_000_000
 NEEDED = (
     "bladescan/command/app.py",
     "bladescan/py.typed",
@@ -16,6 +16,8 @@ NEEDED = (
     "bladescan/reviewing/page/shell.css",
     "bladescan/detectors/blades.onnx",
     "bladescan/detectors/blades.safetensors",
+    "bladescan/detectors/fast.onnx",
+    "bladescan/detectors/fast.safetensors",
     "bladescan/detectors/MODEL_CARD.md",
     "bladescan/faces/yunet.onnx",
     "bladescan/faces/NOTICE.md",

@@ -77,7 +77,12 @@ def folder(tmp_path_factory, samples):
             bright = ImageEnhance.Brightness(portrait).enhance(rng.uniform(0.6, 1.4))
             picture = bright.rotate(rng.uniform(-8, 8), Image.Resampling.BICUBIC)
             blurred = picture.filter(ImageFilter.GaussianBlur(1.5)) if name == "generated" else picture
-            blurred.save(folder / name / f"{i:02}.jpg", quality=int(rng.integers(70, 96)))
+            # Before a background of its own: near-copies would be left out.
+            ground = Image.fromarray(rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)).resize(
+                (420, 420), Image.Resampling.BICUBIC
+            )
+            ground.paste(blurred, tuple(rng.integers(0, 180, 2).tolist()))
+            ground.save(folder / name / f"{i:02}.jpg", quality=int(rng.integers(70, 96)))
     return folder
 
 

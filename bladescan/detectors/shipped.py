@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 
 from bladescan.base.errors import UnknownNameError, UsageError
 
 FOLDER = Path(__file__).parent
 MODEL_CARD = FOLDER / "MODEL_CARD.md"
+ENTRY_POINT_GROUP = "bladescan.detectors"
+"""Under which a package with detector files says so, for one that is too large for this package."""
 FORMS = (".cascade", ".onnx", ".safetensors")
 """Suffixes of detector files, first what a scan takes where nothing else is asked."""
 DETECTORS = {
@@ -30,8 +35,19 @@ def shipped_names() -> list[str]:
 
 def shipped_files(name: str, forms: Sequence[str] = FORMS) -> list[Path]:
     """List the files of a shipped detector, one for each of the forms that it has, in their order."""
-    named = [FOLDER / f"{name}{form}" for form in forms]
+    named = [folder / f"{name}{form}" for form in forms for folder in (FOLDER, *_data_folders())]
     return [path for path in named if path.is_file()]
+
+
+@cache
+def _data_folders() -> tuple[Path, ...]:
+    """Find the folders of installed data packages; none of their code is run."""
+    found = []
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        spec = find_spec(entry.module)
+        if spec is not None and spec.origin is not None:
+            found.append(Path(spec.origin).parent)
+    return tuple(dict.fromkeys(found))
 
 
 def shipped_detector(name: str, forms: Sequence[str] = FORMS) -> Path:
@@ -56,7 +72,7 @@ def shipped_detector(name: str, forms: Sequence[str] = FORMS) -> Path:
 
 def is_shipped(path: Path) -> bool:
     """Tell whether a file is one of a shipped detector."""
-    return path.parent == FOLDER and path.stem in DETECTORS
+    return path.parent in (FOLDER, *_data_folders()) and path.stem in DETECTORS
 
 
 def default_file(forms: Sequence[str] = FORMS) -> Path | None:

@@ -12,12 +12,17 @@ pytest.importorskip("onnx")
 
 from benchmarks.speed import gpu, gpu_training  # noqa: E402
 from benchmarks.speed.gpu_bounds import Bounds, cost  # noqa: E402
-from benchmarks.speed.gpu_encoder import EAGER, Rates, agreement, faces  # noqa: E402
+from benchmarks.speed.gpu_encoder import (  # noqa: E402
+    EAGER,
+    ONNX,  # noqa: E402
+    Rates,
+    agreement,
+    faces,
+)
 from benchmarks.speed.gpu_scans import scans  # noqa: E402
 from benchmarks.speed.gpu_tests import counts, run_tests, unfinished  # noqa: E402
 from benchmarks.speed.made_photographs import write_photographs  # noqa: E402
 from bladescan.base.errors import BackendError  # noqa: E402
-from bladescan.detectors.shipped import ONNX  # noqa: E402
 from bladescan.runtimes.backend import BackendSettings  # noqa: E402
 from bladescan.runtimes.registry import get_plugin  # noqa: E402
 
@@ -175,10 +180,10 @@ def test_a_short_training_is_followed_and_ended(tmp_path):
 
 
 def test_the_cost_of_a_crop_is_that_of_its_layers():
-    from bladescan.detectors.shipped import SAFETENSORS
+    from bladescan.detectors.shipped import shipped_detector
     from bladescan.heads.detector import load_detector
 
-    gflop, mb = cost(load_detector(SAFETENSORS))
+    gflop, mb = cost(load_detector(shipped_detector("blades", (".safetensors",))))
     assert 0.7 < gflop < 0.9  # EfficientNet-Lite0: 407 million multiplications, less its last convolution
     assert 20 < mb < 40
 

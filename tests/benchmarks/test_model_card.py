@@ -104,7 +104,7 @@ def test_the_card_has_every_section_and_both_reports(card):
     folder, text = card
     assert text.count("### ") == 9
     for kind in ("matched", "as-found"):
-        assert {path.suffix for path in (folder / kind).iterdir()} == {".json", ".md", ".png"}
+        assert {path.suffix for path in (folder / kind).iterdir()} == {".html", ".json", ".md", ".png"}
 
 
 def test_false_alarms_of_the_card_are_those_of_the_report(bench, card):

@@ -15,10 +15,13 @@ from PIL import Image
 from bladescan.base.errors import MissingDependencyError
 from bladescan.base.exit_codes import ExitCode
 from bladescan.command.describe import read_manifest
-from bladescan.detectors.shipped import ONNX, SAFETENSORS
+from bladescan.detectors.shipped import shipped_detector
 from bladescan.detectors.suspicion import suspicion_threshold
 from bladescan.fitting import calibrate_job
 from bladescan.fitting.calibrate_job import CalibrateOptions, calibrate
+
+# It has both heads.
+ONNX, SAFETENSORS = (shipped_detector("blades", (form,)) for form in (".onnx", ".safetensors"))
 
 
 def pictures(folder: Path, n: int, seed: int) -> Path:
@@ -39,7 +42,7 @@ def own(tmp_path_factory):
 @pytest.fixture(scope="module")
 def mine(bladescan, own, tmp_path_factory):
     path = tmp_path_factory.mktemp("calibrated") / "mine.onnx"
-    done = bladescan("calibrate", "--photos", own, "--faces", "none", "-o", path)
+    done = bladescan("calibrate", "blades", "--photos", own, "--faces", "none", "-o", path)
     assert done.returncode == 0, done.stderr.decode()
     return path, done.stdout.decode()
 
@@ -72,7 +75,7 @@ def test_what_was_learned_stays_and_only_the_calibration_is_new(bladescan, own, 
 
 
 def test_it_says_what_the_old_threshold_flagged(bladescan, own, mine):
-    before = [face["verdict"] for face in faces(bladescan, own)]
+    before = [face["verdict"] for face in faces(bladescan, own, "--model", ONNX)]
     said = read_manifest(mine[0]).provenance["calibrated"]["heads"]["binary"]
     assert said["flagged_before"] == before.count("ai-generated") / 60
     low, high = said["flagged_before_interval_95"]
@@ -89,7 +92,7 @@ def test_rates_on_other_photographs_are_measured_and_said_wherever_the_detector_
             shutil.copy(path, tmp_path / name)
     shutil.copy(own / "000.png", tmp_path / "first" / "copy.png")
     done = bladescan(
-        *("calibrate", "--photos", tmp_path / "first", "--photos", tmp_path / "second"),
+        *("calibrate", "blades", "--photos", tmp_path / "first", "--photos", tmp_path / "second"),
         *("--faces", "none", "--false-alarm", "0.05", "-o", tmp_path / "two.onnx"),
     )
     assert done.returncode == 0, done.stderr.decode()

@@ -56,7 +56,7 @@ def folders(tmp_path_factory) -> dict[str, Path]:
 
 def options_of(folders: dict[str, Path], *generators: str) -> list[str | Path]:
     named = [part for name in generators for part in ("--ai-generated", f"{name}={folders[name]}")]
-    return ["evaluate", "--photos", folders["photographs"], *named, "--faces", "none"]
+    return ["evaluate", "blades", "--photos", folders["photographs"], *named, "--faces", "none"]
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def run(folders: dict[str, Path], *generators: str, **changed) -> Evaluation:
     def sources(name: str) -> list[Source]:
         return list(list_sources(SourceQuery((str(folders[name]),)), stdin=None))
 
-    asked = EvaluateOptions(decoder=DecoderSettings(faces="none"), n_draws=20, **changed)
+    asked = EvaluateOptions(detector="blades", decoder=DecoderSettings(faces="none"), n_draws=20, **changed)
     return evaluate(sources("photographs"), {name: sources(name) for name in generators}, asked)
 
 
@@ -176,7 +176,8 @@ def test_what_is_flagged_is_what_lies_beyond_the_threshold(as_found):
 def test_the_false_alarm_rate_is_that_of_a_scan_of_the_same_photographs(bladescan, folders, as_found):
     for head, report in as_found.report.heads.items():
         done = bladescan(
-            "scan", folders["photographs"], "--faces", "none", "--head", head, "--format", "jsonl"
+            *("scan", folders["photographs"], "--model", "blades", "--faces", "none"),
+            *("--head", head, "--format", "jsonl"),
         )
         rows = [json.loads(line) for line in done.stdout.splitlines()[1:-1]]
         flagged = sum(row["verdict"] == "ai-generated" for row in rows)

@@ -58,7 +58,13 @@ def fitted(bladescan, run, tmp_path_factory):
 
 def test_a_run_says_what_it_is(bladescan, run):
     manifest = json.loads(bladescan("info", run, "--json").stdout)
-    assert manifest["encoder"] == {"name": "resnet10", "width": 8, "embedding_dim": 768, "normalise": True}
+    assert manifest["encoder"] == {
+        "name": "resnet10",
+        "width": 8,
+        "embedding_dim": 768,
+        "normalise": True,
+        "batch": 0,
+    }
     assert manifest["heads"] == {}
     assert (run / "recipe.yaml").is_file() and (run / "history.jsonl").is_file()
 

@@ -19,7 +19,7 @@ from bladescan.base.exit_codes import ExitCode
 from bladescan.command.demo import write_samples
 from bladescan.ledger.ledger import KIND
 
-FAST = ("--faces", "none")
+FAST = ("--faces", "none", "--model", "blades")
 
 
 def rows(text):

@@ -10,7 +10,7 @@ import pytest
 
 from bladescan.base.exit_codes import ExitCode
 from bladescan.command.describe import read_manifest
-from bladescan.runtimes.registry import default_detector
+from bladescan.detectors.shipped import shipped_detector
 
 pytestmark = pytest.mark.integration
 
@@ -56,11 +56,11 @@ def test_rows_are_the_same_bytes_whatever_the_setting(bladescan, mixed, mixed_ro
 
 def test_every_backend_gives_the_same_verdicts_on_faces(bladescan, data_dir):
     faces = names(sorted((data_dir / "faces").iterdir())[::48])
+    asked = ("scan", "-", "-0", "--model", "blades", "--head", "one-class")
     onnx, pytorch = (
-        rows(bladescan("scan", "-", "-0", "--backend", name, "--head", "one-class", stdin=faces).stdout)
-        for name in ("onnx", "pytorch")
+        rows(bladescan(*asked, "--backend", name, stdin=faces).stdout) for name in ("onnx", "pytorch")
     )
-    head = read_manifest(default_detector()).heads["one-class"]
+    head = read_manifest(shipped_detector("blades")).heads["one-class"]
     threshold = sorted(head.calibration)[int(0.05 * (len(head.calibration) + 1)) - 1]
     assert len([row for row in onnx if row["face_verdict"]]) > 25
     for ours, theirs in zip(onnx, pytorch, strict=True):
@@ -75,7 +75,8 @@ def test_every_backend_gives_the_same_verdicts_on_faces(bladescan, data_dir):
 def test_photographs_of_unseen_collections_are_flagged_about_as_asked(bladescan, data_dir):
     # Not a claim of 5%: the figure and its interval stand in the model card. A broken calibration fails here.
     folder = data_dir / "evaluation" / "photographic"
-    for head in ("one-class", "binary"):
-        faces = [r for r in rows(bladescan("scan", folder, "--head", head).stdout) if r["face_verdict"]]
+    for name, head in (("blades", "one-class"), ("blades", "binary"), ("fast", "binary")):
+        found = rows(bladescan("scan", folder, "--model", name, "--head", head).stdout)
+        faces = [row for row in found if row["face_verdict"]]
         flagged = sum(row["face_verdict"] == "ai-generated" for row in faces)
         assert 0 < flagged < 0.15 * len(faces)

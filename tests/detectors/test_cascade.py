@@ -1,5 +1,6 @@
 """A cascade's file and the rule that joins two scores."""
 
+import json
 import math
 
 import msgspec
@@ -115,13 +116,21 @@ SCALE = PartScale(0.0, 1.0, 1.0)
             {"manifest": manifest(heads={"binary": CalibratedHead((1.0, 0.0), 2)})},
             "finite and ascending",
         ),
-        ({"manifest": manifest(format_version=99)}, "made by a newer bladescan"),
     ],
 )
 def test_a_file_that_makes_no_sense_is_one_line(tmp_path, changes, said):
     with pytest.raises(DetectorError, match=f"^c.cascade: .*{said}") as caught:
         read_cascade(written(tmp_path, **changes))
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_a_newer_bladescan_says_so(tmp_path):
+    path = written(tmp_path)
+    newer = json.loads(path.read_bytes())
+    newer["manifest"]["format_version"] = 99
+    path.write_text(json.dumps(newer))
+    with pytest.raises(DetectorError, match="^c.cascade: made by a newer bladescan"):
+        read_cascade(path)
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"\xff\xfe", b'{"manifest": 3}', b"[" * 5000])

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from bladescan.detectors.shipped import shipped_detector
 from bladescan.faces.finders import YUNET
-from bladescan.runtimes.registry import default_detector
 from bladescan.scanning.cluster_worker import WorkerTask, differences, environment, resolve
 from bladescan.scanning.decoder_process import DecoderSettings, ProvenanceSettings
 from bladescan.scanning.pipeline import ScanSettings
@@ -17,7 +17,7 @@ from bladescan.scanning.pipeline import ScanSettings
 @pytest.fixture
 def settings():
     decoder = DecoderSettings(faces="yunet", provenance=ProvenanceSettings())
-    return ScanSettings(default_detector("onnx"), "onnx", "one-class", 0.05, decoder=decoder)
+    return ScanSettings(shipped_detector("blades", (".onnx",)), "onnx", "one-class", 0.05, decoder=decoder)
 
 
 def test_an_environment_names_what_decides_and_agrees_with_itself(settings):
@@ -67,7 +67,7 @@ def test_another_c2pa_is_another_environment_if_files_are_read_for_what_they_say
 def test_a_worker_takes_its_own_shipped_detector_and_misses_any_other(settings, tmp_path):
     elsewhere = replace(settings, detector=tmp_path / settings.detector.name)
     shipped = WorkerTask("x", elsewhere, True, environment(settings))
-    assert resolve(shipped).detector == default_detector("onnx")
+    assert resolve(shipped).detector == shipped_detector("blades", (".onnx",))
     assert differences(shipped) == ""
     told = differences(replace(shipped, shipped=False))
     assert f"{settings.detector.name}: No such file" in told and "at the same path on every worker" in told

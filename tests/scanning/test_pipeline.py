@@ -18,8 +18,8 @@ from bladescan.base.errors import ImageError, UsageError
 from bladescan.base.provenance_record import Provenance
 from bladescan.base.records import FaceVerdict, FlaggedBy, ImageRecord, Reason, Verdict
 from bladescan.detectors.manifest import CalibratedHead, EncoderSpec, Manifest
+from bladescan.detectors.shipped import shipped_detector
 from bladescan.images.limits import Limits
-from bladescan.runtimes.registry import default_detector
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.judging import Judge, choose_head, declares, judge_image
 from bladescan.scanning.pipeline import Pipeline, ScanSettings
@@ -44,7 +44,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def settings():
     return ScanSettings(
-        detector=default_detector("onnx"),
+        detector=shipped_detector("blades", (".onnx",)),
         backend="onnx",
         head="one-class",
         false_alarm=0.05,

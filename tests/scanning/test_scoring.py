@@ -13,7 +13,7 @@ from PIL import Image
 
 from bladescan.base.errors import BackendError
 from bladescan.detectors.manifest import HeadName
-from bladescan.runtimes.registry import default_detector
+from bladescan.detectors.shipped import shipped_detector
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.pipeline import Pipeline, ScanSettings
 from bladescan.scanning.scoring import CropScores, score_in_batches
@@ -103,7 +103,13 @@ def pictures(tmp_path):
 def settings(head: HeadName = "one-class") -> ScanSettings:
     decoder = DecoderSettings(faces="none")
     return ScanSettings(
-        default_detector("onnx"), "onnx", head, 0.05, decoder=decoder, batch_size=3, n_decoders=2
+        shipped_detector("blades", (".onnx",)),
+        "onnx",
+        head,
+        0.05,
+        decoder=decoder,
+        batch_size=3,
+        n_decoders=2,
     )
 
 

@@ -98,7 +98,7 @@ def folder(tmp_path_factory):
 
 
 def options(**decision):
-    return ScanOptions(decision=Decision(**decision), decoder=DecoderSettings(faces="none"))
+    return ScanOptions(model="blades", decision=Decision(**decision), decoder=DecoderSettings(faces="none"))
 
 
 def test_a_scan_looks_at_the_views_of_near_faces_alone_and_changes_no_score(folder):
