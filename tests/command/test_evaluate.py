@@ -361,7 +361,9 @@ def test_a_few_real_images_of_each_class(data_dir, bladescan, tmp_path):
             os.symlink(path, tmp_path / name / path.name)
     generator = f"stylegan2={tmp_path / 'stylegan2-tpdne'}"
     out = tmp_path / "out"
-    done = bladescan("evaluate", "--photos", tmp_path / "ffhq", "--ai-generated", generator, "-o", out)
+    done = bladescan(
+        "evaluate", "blades", "--photos", tmp_path / "ffhq", "--ai-generated", generator, "-o", out
+    )
     assert done.returncode == 0, done.stderr.decode()
     found = msgspec.json.decode((out / "report.json").read_bytes(), type=Report)
     assert found.photographs.with_face >= 10 and found.ai_generated["stylegan2"].with_face >= 10
