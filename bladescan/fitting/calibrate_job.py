@@ -32,7 +32,7 @@ from bladescan.detectors.measured import rates_by_source
 from bladescan.detectors.onnx_metadata import replace_manifest
 from bladescan.detectors.suspicion import suspicion_threshold
 from bladescan.fitting.cascade_job import save_cascade
-from bladescan.fitting.copies import CopyCount, Identity, SeenImages
+from bladescan.fitting.copies import CopyCount, without_copies
 from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import choose_plugin, find_detector
 from bladescan.scanning.cut_faces import with_faces
@@ -159,19 +159,14 @@ def _collect(
     """Find the faces of all photographs and score them; of copies only the first counts."""
     decoder = msgspec.structs.replace(options.decoder.for_detector(backend.manifest), identify=True)
     skipped: Counter[str] = Counter()
-    known, copies = SeenImages(), CopyCount()
+    copies = CopyCount()
     parts: list[Scores] = []
     folders: list[str] = []
     n_images = 0
     with decoder_pool(options.n_decoders, decoder) as pool:
         finder = pool.start().finder
-        for source, decoded in with_faces(sources, pool, skipped, seen):
-            identity = Identity(decoded.sha256, decoded.likeness)
-            if (copy := known.find(source.name, identity)) is not None:
-                copies.add(copy)
-                skipped[copy.kind] += 1
-                continue
-            known.add(source.name, identity)
+        found_faces = with_faces(sources, pool, skipped, seen)
+        for source, decoded in without_copies(found_faces, copies, skipped):
             scores = score_in_batches(backend, crops_of([decoded]), _BATCH_SIZE)
             assert scores is not None
             parts.append(scores)

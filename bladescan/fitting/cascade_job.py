@@ -35,7 +35,7 @@ from bladescan.detectors.cascade import (
 from bladescan.detectors.manifest import CalibratedHead, Manifest
 from bladescan.detectors.measured import rates_by_source
 from bladescan.detectors.suspicion import suspicion, suspicion_threshold
-from bladescan.fitting.copies import CopyCount, Identity, SeenImages
+from bladescan.fitting.copies import CopyCount, without_copies
 from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import OpenedDetector, open_detector
 from bladescan.scanning.cut_faces import listed, with_faces
@@ -184,17 +184,12 @@ def _score(
     images: list[int] = []
     folders: list[str] = []
     skipped: Counter[str] = Counter()
-    known, copies = SeenImages(), CopyCount()
+    copies = CopyCount()
     decoder = msgspec.structs.replace(options.decoder.for_detector(first.manifest), identify=True)
     with decoder_pool(options.n_decoders, decoder) as pool:
         finder = pool.start().finder
-        for source, decoded in with_faces(sources, pool, skipped, seen):
-            identity = Identity(decoded.sha256, decoded.likeness)
-            if (copy := known.find(source.name, identity)) is not None:
-                copies.add(copy)
-                skipped[copy.kind] += 1
-                continue
-            known.add(source.name, identity)
+        found_faces = with_faces(sources, pool, skipped, seen)
+        for source, decoded in without_copies(found_faces, copies, skipped):
             crops = crops_of([decoded])
             images += [images[-1] + 1 if images else 0] * len(crops)
             folders += [os.path.basename(os.path.dirname(source.name))] * len(crops)

@@ -6,13 +6,15 @@ one picture in two sizes or two qualities do.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from bladescan.base.text import counted
 from bladescan.images.likeness import N_BITS, distance
+from bladescan.scanning.decoder_process import Decoded
+from bladescan.sources.source import Source
 
 MOST_BITS = 4
 _N_BANDS = MOST_BITS + 1
@@ -109,3 +111,18 @@ class CopyCount:
         found += [f"{self.near} that look{'s' if self.near == 1 else ''} alike"] if self.near else []
         examples = "; ".join(f"{copy.name} and {copy.of}" for copy in self.first)
         return f"{' and '.join(found)} (for example {examples})"
+
+
+def without_copies(
+    found: Iterable[tuple[Source, Decoded]], copies: CopyCount, skipped: Counter[str]
+) -> Iterator[tuple[Source, Decoded]]:
+    """Yield images decoded with ``identify``; of copies only the first, the others are counted."""
+    known = SeenImages()
+    for source, decoded in found:
+        identity = Identity(decoded.sha256, decoded.likeness)
+        if (copy := known.find(source.name, identity)) is not None:
+            copies.add(copy)
+            skipped[copy.kind] += 1
+            continue
+        known.add(source.name, identity)
+        yield source, decoded
