@@ -9,6 +9,7 @@ from itertools import chain
 from typing import BinaryIO
 
 from bladescan.base.errors import UsageError
+from bladescan.images.formats import format_of
 from bladescan.sources.problems import message_of
 
 LONGEST_NAME = 1 << 20
@@ -44,15 +45,25 @@ def read_names(stream: BinaryIO, null_separated: bool) -> Iterator[bytes]:
     UTF-32, as Windows writes it) and is no part of a name; with ``null_separated`` there is none.
 
     Raises:
-        UsageError: the list cannot be read, or is something else: no separator in `LONGEST_NAME` bytes.
+        UsageError: the list cannot be read, or is something else: a picture, or no separator in
+            `LONGEST_NAME` bytes.
     """
     separator, rest = (b"\0" if null_separated else b"\n"), b""
-    for block in _blocks(stream) if null_separated else _as_utf8(_blocks(stream)):
+    for block in _blocks(stream) if null_separated else _as_utf8(_no_picture(_blocks(stream))):
         *names, rest = (rest + block).split(separator)
         if len(rest) > LONGEST_NAME:
             raise UsageError(f"not a list of names: {LONGEST_NAME} bytes without {separator!r}")
         yield from _without_blanks(names, null_separated)
     yield from _without_blanks([rest], null_separated)
+
+
+def _no_picture(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Pass blocks on, unless they begin as the bytes of a picture do: with its mark, and a zero."""
+    head = next(blocks, b"")
+    kind = format_of(head) if b"\0" in head else None
+    if kind is not None:
+        raise UsageError(f"a picture ({kind}), not a list of names: save it, and give the name of its file")
+    yield from chain([head], blocks)
 
 
 def _as_utf8(blocks: Iterator[bytes]) -> Iterator[bytes]:

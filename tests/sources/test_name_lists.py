@@ -8,6 +8,7 @@ import os
 import random
 
 import pytest
+from PIL import Image
 
 from bladescan.base.errors import UsageError
 from bladescan.sources.name_lists import read_names
@@ -80,3 +81,17 @@ def test_the_first_names_of_a_marked_list_are_usable_before_it_ends():
         assert next(names) == b"first"
         out.write("ond\n".encode("utf-16-le"))
         assert next(names) == b"second"
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP"])
+def test_a_picture_is_no_list(name):
+    file = io.BytesIO()
+    Image.new("RGB", (40, 40)).save(file, name)
+    with pytest.raises(UsageError, match=rf"a picture \({name}\), not a list of names"):
+        list(read_names(io.BytesIO(file.getvalue()), null_separated=False))
+
+
+def test_names_may_begin_as_a_picture_does():
+    names = [b"BMW.jpg", b"GIF89a notes.png", b"\xff\xd8\xff.jpg"]
+    assert list(read_names(io.BytesIO(b"\n".join(names)), null_separated=False)) == names
+    assert list(read_names(io.BytesIO(b"\0".join(names)), null_separated=True)) == names
