@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -59,12 +59,11 @@ def source_query(
     )
 
 
-def listed(paths: list[str], stdin: BinaryIO | None) -> Iterator[Source]:
-    """List what an option of folders, files or lists (``-``) names."""
-    from bladescan.sources.listing import check_paths, list_sources
+def listed(paths: Sequence[str], stdin: BinaryIO | None) -> Iterator[Source]:
+    """List what an option of folders, files or lists (``-``, ``@FILE``) names."""
+    from bladescan.sources.listing import list_option
 
-    check_paths(paths)
-    return list_sources(source_query(paths), stdin=stdin)
+    return list_option(paths, stdin=stdin)
 
 
 def counter(*groups: list[str] | None) -> Callable[[Callable[[], bool]], int | None]:
@@ -72,8 +71,10 @@ def counter(*groups: list[str] | None) -> Callable[[Callable[[], bool]], int | N
 
     def count(is_wanted: Callable[[], bool]) -> int | None:
         from bladescan.sources.counting import count_sources
+        from bladescan.sources.query import option_queries
 
-        counts = [count_sources(source_query(paths), is_wanted) for paths in groups if paths]
+        queries = [query for paths in groups if paths for query in option_queries(paths)]
+        counts = [count_sources(query, is_wanted) for query in queries]
         return None if None in counts or not counts else sum(n for n in counts if n is not None)
 
     return count

@@ -9,11 +9,17 @@ from typer import Argument, Option
 
 Photos = Annotated[
     list[str],
-    Option(metavar="DIR", help="Photographs: a folder, a file, or - to read names from stdin. Repeatable."),
+    Option(
+        metavar="DIR",
+        help="Photographs: a folder, a file, @FILE for a list of names, or - for names on stdin. Repeatable.",
+    ),
 ]
 PhotoPaths = Annotated[
     list[str],
-    Argument(metavar="PATH...", help="Photographs: folders, files, or - to read names from stdin."),
+    Argument(
+        metavar="PATH...",
+        help="Photographs: folders, files, @FILE for a list of names, or - for stdin.",
+    ),
 ]
 IndexFile = Annotated[
     Path | None,
@@ -25,7 +31,9 @@ IndexFile = Annotated[
 ]
 AiGenerated = Annotated[
     list[str] | None,
-    Option(metavar="DIR", help="AI-generated faces; they add the binary head. Repeatable."),
+    Option(
+        metavar="DIR", help="AI-generated faces, given like --photos; they add the binary head. Repeatable."
+    ),
 ]
 Generators = Annotated[
     list[str],

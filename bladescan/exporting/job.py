@@ -16,8 +16,7 @@ from bladescan.exporting.exporter import write_export
 from bladescan.exporting.kinds import EXPORTERS, ExportOptions
 from bladescan.exporting.reports import EngineReport, ParityReport, QuantisationReport
 from bladescan.processes.resources import n_cores
-from bladescan.sources.listing import list_sources
-from bladescan.sources.query import SourceQuery
+from bladescan.sources.listing import list_option
 
 Report = ParityReport | QuantisationReport | EngineReport
 
@@ -37,7 +36,7 @@ def export(
             None for the default.
         output: the file to write, replaced if it is there (.onnx or .engine).
         options: what is asked for.
-        stdin: where ``-`` among the photographs reads names from.
+        stdin: where ``-`` among the photographs reads names from; ``@FILE`` among them is a list.
         seen: called with the number of photographs just done.
 
     Returns:
@@ -52,7 +51,7 @@ def export(
     """
 
     def cut(rule: FaceRule) -> NDArray[np.uint8]:
-        sources = list_sources(SourceQuery(paths=options.photographs), stdin=stdin)
+        sources = list_option(options.photographs, stdin=stdin)
         return cut_calibration_crops(sources, rule, options.decoder, n_decoders=n_cores(), progress=seen)
 
     if options.to not in EXPORTERS:

@@ -12,7 +12,8 @@ import errno
 import os
 import stat
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import BinaryIO
 
 from bladescan.base.errors import BladescanError, ImageError, UsageError
@@ -24,7 +25,7 @@ from bladescan.sources.filters import PathFilter
 from bladescan.sources.folders import walk
 from bladescan.sources.name_lists import open_list, read_names
 from bladescan.sources.problems import problem_of, special_file
-from bladescan.sources.query import SourceQuery, in_shard
+from bladescan.sources.query import SourceQuery, in_shard, option_queries
 from bladescan.sources.retries import TransientError
 from bladescan.sources.source import Source, Stamp
 from bladescan.sources.stored_objects import StoredObject
@@ -59,6 +60,22 @@ def list_sources(query: SourceQuery, *, stdin: BinaryIO | None) -> Iterator[Sour
         return found
     shard = query.shard
     return (source for source in found if in_shard(source.name, shard) or _concerns_all_shards(source))
+
+
+def list_option(paths: Sequence[str], *, stdin: BinaryIO | None) -> Iterator[Source]:
+    """List what an option of folders, files or lists (``-``, ``@FILE``) names; the lists come last.
+
+    Args:
+        paths: as the user wrote them.
+        stdin: where ``-`` reads names from.
+
+    Raises:
+        UsageError: a path or a list is not there: at once, and not after an hour of work.
+    """
+    queries = option_queries(paths)
+    for query in queries:
+        check_paths(query.paths)
+    return chain.from_iterable([list_sources(query, stdin=stdin) for query in queries])
 
 
 def check_paths(paths: Iterable[str]) -> None:
@@ -113,7 +130,7 @@ def _list_all(query: SourceQuery, stdin: BinaryIO | None, listed: BinaryIO | Non
                 listed.close()
 
 
-def _list_names(stream: BinaryIO, null_separated: bool, path_filter: PathFilter) -> Iterator[Source]:
+def _list_names(stream: BinaryIO, null_separated: bool | None, path_filter: PathFilter) -> Iterator[Source]:
     for name in read_names(stream, null_separated):
         yield from _list_path(os.fsdecode(name), path_filter, from_list=True)
 

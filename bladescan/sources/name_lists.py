@@ -37,19 +37,27 @@ def open_list(path: str) -> BinaryIO:
         raise UsageError(f"list of names {path}: {message_of(exc)}") from exc
 
 
-def read_names(stream: BinaryIO, null_separated: bool) -> Iterator[bytes]:
+def read_names(stream: BinaryIO, null_separated: bool | None) -> Iterator[bytes]:
     """Yield the names of a list, each as soon as it arrives. Blank lines are skipped.
 
     A carriage return before a line end belongs to the line end; a name that ends with one, or contains a
     line end, needs ``null_separated``. A byte order mark says how the list is written (UTF-8, UTF-16 or
     UTF-32, as Windows writes it) and is no part of a name; with ``null_separated`` there is none.
 
+    Where ``null_separated`` is None the list says it itself: no name holds a NUL, so a list with one is
+    separated by them, unless it begins with a byte order mark.
+
     Raises:
         UsageError: the list cannot be read, or is something else: a picture, or no separator in
             `LONGEST_NAME` bytes.
     """
+    blocks = _blocks(stream)
+    if null_separated is None:
+        blocks = _no_picture(blocks)
+        first = next(blocks, b"")
+        null_separated, blocks = b"\0" in first and not _is_marked(first), chain([first], blocks)
     separator, rest = (b"\0" if null_separated else b"\n"), b""
-    for block in _blocks(stream) if null_separated else _as_utf8(_no_picture(_blocks(stream))):
+    for block in blocks if null_separated else _as_utf8(_no_picture(blocks)):
         *names, rest = (rest + block).split(separator)
         if len(rest) > LONGEST_NAME:
             raise UsageError(f"not a list of names: {LONGEST_NAME} bytes without {separator!r}")
@@ -84,6 +92,10 @@ def _as_utf8(blocks: Iterator[bytes]) -> Iterator[bytes]:
             yield decoder.decode(block, final=not block).encode() if decoder else block
         except UnicodeError as exc:
             raise UsageError(f"not a list of names: its mark says {encoding}, and it is not") from exc
+
+
+def _is_marked(head: bytes) -> bool:
+    return any(head.startswith(mark) for mark, _ in _MARKS)
 
 
 def _may_be_marked(head: bytes) -> bool:

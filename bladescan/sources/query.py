@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bladescan.base.errors import UsageError
@@ -17,7 +18,7 @@ class SourceQuery:
     Attributes:
         paths: files, folders, or ``-`` for a list of names on standard input.
         files_from: a file with a list of names, ``-`` for standard input.
-        null_separated: names in lists end with NUL, not with a line end.
+        null_separated: names in lists end with NUL, not with a line end; None: as a list itself shows.
         include: below folders, only files that match one of these globs; empty means all.
         exclude: below folders, no file and no folder that matches one of these.
         hidden: below folders, also names that begin with a dot.
@@ -29,7 +30,7 @@ class SourceQuery:
 
     paths: tuple[str, ...]
     files_from: str | None = None
-    null_separated: bool = False
+    null_separated: bool | None = False
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     hidden: bool = False
@@ -39,6 +40,22 @@ class SourceQuery:
     output: str | None = None
     ledger: str | None = None
     metrics: str | None = None
+
+
+def option_queries(paths: Sequence[str]) -> list[SourceQuery]:
+    """Make a query of what an option names, and one for each list ``@FILE``.
+
+    A list says itself whether NUL separates its names. A folder whose name begins with ``@`` is ``./@NAME``.
+
+    Raises:
+        UsageError: an ``@`` without a name.
+    """
+    plain = tuple(path for path in paths if not path.startswith("@"))
+    lists = [path.removeprefix("@") for path in paths if path.startswith("@")]
+    if "" in lists or "-" in lists:
+        raise UsageError("@ stands before the name of a list, such as @photographs.txt; - is standard input")
+    found = [SourceQuery(plain)] if plain else []
+    return [*found, *(SourceQuery((), files_from=each, null_separated=None) for each in lists)]
 
 
 def parse_shard(text: str) -> tuple[int, int]:

@@ -13,7 +13,7 @@ import pytest
 from bladescan.base.errors import UsageError
 from bladescan.base.records import Reason
 from bladescan.sources import folders
-from bladescan.sources.listing import list_sources
+from bladescan.sources.listing import list_option, list_sources
 from bladescan.sources.name_lists import read_names
 from bladescan.sources.query import SourceQuery, in_shard, parse_shard
 
@@ -208,3 +208,27 @@ def test_lists_that_cannot_be_read_are_usage_errors(tmp_path):
         list_sources(SourceQuery(("-", "-")), stdin=io.BytesIO())
     with pytest.raises(UsageError, match="not a list of names"):
         listed(files_from="/dev/zero")
+
+
+def test_an_option_names_folders_and_lists_of_either_kind(tree, tmp_path):
+    lines, zeros = tmp_path / "lines.txt", tmp_path / "zeros.txt"
+    odd = os.fsdecode(b"odd-\xff\n.jpg")
+    lines.write_bytes(b"one.jpg\r\ntwo.jpg\n")
+    zeros.write_bytes(os.fsencode(odd) + b"\0three.jpg\0")
+    given = [f"@{zeros}", "-", f"@{lines}"]
+    found = list_option(given, stdin=io.BytesIO(b"from-stdin.jpg\n"))
+    assert [source.name for source in found] == ["from-stdin.jpg", odd, "three.jpg", "one.jpg", "two.jpg"]
+    for wrong, said in (
+        (["@"], "name of a list"),
+        (["@none.txt"], "list of names none.txt"),
+        (["none"], "no such"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            list_option(wrong, stdin=None)  # at once: nothing is asked of what it returns
+
+
+def test_a_folder_that_begins_with_at_is_given_with_a_dot(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "@photos").mkdir()
+    (tmp_path / "@photos" / "a.jpg").touch()
+    assert [source.name for source in list_option(["./@photos"], stdin=None)] == ["./@photos/a.jpg"]

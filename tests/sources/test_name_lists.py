@@ -89,9 +89,26 @@ def test_a_picture_is_no_list(name):
     Image.new("RGB", (40, 40)).save(file, name)
     with pytest.raises(UsageError, match=rf"a picture \({name}\), not a list of names"):
         list(read_names(io.BytesIO(file.getvalue()), null_separated=False))
+    with pytest.raises(UsageError, match=rf"a picture \({name}\), not a list of names"):
+        list(read_names(io.BytesIO(file.getvalue()), None))
 
 
 def test_names_may_begin_as_a_picture_does():
     names = [b"BMW.jpg", b"GIF89a notes.png", b"\xff\xd8\xff.jpg"]
     assert list(read_names(io.BytesIO(b"\n".join(names)), null_separated=False)) == names
     assert list(read_names(io.BytesIO(b"\0".join(names)), null_separated=True)) == names
+
+
+@pytest.mark.parametrize("encoding", [None, *MARKED])
+@pytest.mark.parametrize("end", ["\n", "\0"], ids=["lines", "nul"])
+def test_a_list_says_itself_what_ends_its_names(encoding, end):
+    if encoding and end == "\0":
+        pytest.skip("a list with a mark is text")
+    data = MARKED.get(encoding, b"") + end.join(NAMES).encode(encoding or "utf-8")
+    assert list(read_names(io.BytesIO(data), None)) == [name.encode() for name in NAMES]
+
+
+def test_a_list_ended_by_nul_keeps_what_a_list_of_lines_cannot_hold():
+    names = [b"/a\nb.jpg", b"/carriage\r", b"/\xff\xfe"]
+    assert list(read_names(io.BytesIO(b"".join(name + b"\0" for name in names)), None)) == names
+    assert list(read_names(io.BytesIO(b""), None)) == []
