@@ -71,7 +71,7 @@ def folder(tmp_path_factory, samples):
     (folder / "samples").symlink_to(samples)
     portrait = Image.open(samples / "portrait.jpg").resize((200, 234))
     rng = np.random.default_rng(5)
-    for name, n in (("photographs", 80), ("generated", 30)):
+    for name, n in (("photographs", 66), ("generated", 12)):
         (folder / name).mkdir()
         for i in range(n):
             bright = ImageEnhance.Brightness(portrait).enhance(rng.uniform(0.6, 1.4))

@@ -173,7 +173,7 @@ def test_made_photographs_have_a_face_and_every_tag(tmp_path):
 
 @pytest.mark.integration
 def test_a_short_training_is_followed_and_ended(tmp_path):
-    found = gpu_training.short_run(asked(tmp_path, 1).__class__(device="cpu"), tmp_path, 30)
+    found = gpu_training.short_run(asked(tmp_path, 1).__class__(device="cpu"), tmp_path, 10)
     assert found["recipe"] == "blades-small"
     assert "last" in found or found["said"] == "", found["said"]
     assert gpu.show_training(found).startswith("`blades-small` with")

@@ -40,7 +40,7 @@ def fitted(bladescan, tmp_path_factory):
     return folder, command
 
 
-def test_it_scans_as_any_detector_does(bladescan, fitted):
+def test_it_scans_as_any_detector_does(bladescan, in_process, fitted):
     folder, _ = fitted
     command = ["scan", "--model", folder / "d.onnx", "--faces", "none", "--format", "csv"]
     done = bladescan(*command, folder / "photographs", folder / "generated")
@@ -54,20 +54,20 @@ def test_it_scans_as_any_detector_does(bladescan, fitted):
     assert (theirs[:, None] > ours).mean() > 0.85  # the area under the curve
     flagged = [row["path"] for row in rows if row["verdict"] == "ai-generated"]
     assert sum("photographs/" in path for path in flagged) <= 9
-    manifest = json.loads(bladescan("info", folder / "d.onnx", "--json").stdout)
+    manifest = json.loads(in_process("info", folder / "d.onnx", "--json").stdout)
     assert manifest["encoder"]["name"] == "onnx" and manifest["encoder"]["embedding_dim"] == 64
     assert manifest["heads"]["binary"]["settings"]["kind"] == "logistic"
     assert manifest["provenance"]["encoder"]["tokens"] == ["mean", "deviation"]
-    shown = bladescan("info", folder / "d.onnx")
-    assert shown.returncode == 0 and b"vit.onnx" in shown.stdout, shown.stderr.decode()
+    shown = in_process("info", folder / "d.onnx")
+    assert shown.exit_code == 0 and "vit.onnx" in shown.stdout, shown.stderr
     anew = ["--photos", folder / "photographs", "--faces", "none", "-o", folder / "c.onnx"]
     calibrated = bladescan("calibrate", folder / "d.onnx", *anew)
     assert calibrated.returncode == 0, calibrated.stderr.decode()
-    manifest = json.loads(bladescan("info", folder / "c.onnx", "--json").stdout)
+    manifest = json.loads(in_process("info", folder / "c.onnx", "--json").stdout)
     assert manifest["heads"]["binary"]["n_held_out"] == 90
 
 
-def test_a_second_fit_takes_the_embeddings_and_gives_the_same_bytes(bladescan, fitted, tmp_path):
+def test_a_second_fit_takes_the_embeddings_and_gives_the_same_bytes(bladescan, in_process, fitted, tmp_path):
     folder, command = fitted
     for name in ("photographs", "generated"):  # of the same size and time, but no pictures any more
         for picture in (folder / name).iterdir():
@@ -79,11 +79,11 @@ def test_a_second_fit_takes_the_embeddings_and_gives_the_same_bytes(bladescan, f
     assert (tmp_path / "d.onnx").read_bytes() == (folder / "d.onnx").read_bytes()
     other = bladescan(*command, "--binary-head", "perceptron", "-o", tmp_path / "p.onnx")
     assert other.returncode == 0, other.stderr.decode()
-    manifest = json.loads(bladescan("info", tmp_path / "p.onnx", "--json").stdout)
+    manifest = json.loads(in_process("info", tmp_path / "p.onnx", "--json").stdout)
     assert manifest["heads"]["binary"]["settings"]["hidden"] == 1536
 
 
-def test_it_is_put_into_integers(bladescan, fitted, tmp_path):
+def test_it_is_put_into_integers(bladescan, in_process, fitted, tmp_path):
     folder, _ = fitted
     photographs = pictures(tmp_path / "more", 90, 1)
     command = ["export", folder / "d.onnx", "--precision", "int8", "--photos", photographs, "--faces", "none"]
@@ -91,12 +91,12 @@ def test_it_is_put_into_integers(bladescan, fitted, tmp_path):
     assert done.returncode == 0, done.stderr.decode()
     operators = [node.op_type for node in onnx.load(tmp_path / "i.onnx").graph.node]
     assert operators.count("MatMulInteger") >= 8
-    manifest = json.loads(bladescan("info", tmp_path / "i.onnx", "--json").stdout)
+    manifest = json.loads(in_process("info", tmp_path / "i.onnx", "--json").stdout)
     assert manifest["encoder"]["batch"] == 1
     assert min(manifest["provenance"]["int8"]["same_verdict"].values()) >= 0.95
 
 
-def test_what_does_not_go_together_is_said_before_anything_is_read(bladescan, fitted, tmp_path):
+def test_what_does_not_go_together_is_said_before_anything_is_read(in_process, fitted, tmp_path):
     folder, command = fitted
     for arguments, message in (
         ((*command, "-o", tmp_path / "d.safetensors"), "expected a name that ends in .onnx"),
@@ -105,5 +105,5 @@ def test_what_does_not_go_together_is_said_before_anything_is_read(bladescan, fi
         ((*command, "--binary-head", "forest", "-o", tmp_path / "d.onnx"), "unknown binary head 'forest'"),
         (("fit", "--set", "encoder.input=9", "--photos", folder, "-o", tmp_path / "d.onnx"), "--set is for"),
     ):
-        done = bladescan(*arguments)
-        assert done.returncode == 2 and message in done.stderr.decode(), done.stderr.decode()
+        done = in_process(*arguments)
+        assert done.exit_code == 2 and message in done.stderr, done.stderr
