@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from bladescan.exporting.job import export
     from bladescan.exporting.kinds import ExportOptions
     from bladescan.exporting.reports import EngineReport, ParityReport, QuantisationReport
+    from bladescan.feedback.job import Feedback, FeedbackOptions, read_feedback
     from bladescan.fitting.calibrate_job import Calibrated, CalibrateOptions, calibrate, save_calibrated
     from bladescan.fitting.cascade_job import CascadeOptions, MadeCascade, make_cascade, save_cascade
     from bladescan.fitting.heads_fit import FitSettings
@@ -90,6 +91,7 @@ _ROOMS = {
     "exporting.job": "export",
     "exporting.kinds": "ExportOptions",
     "exporting.reports": "EngineReport ParityReport QuantisationReport",
+    "feedback.job": "Feedback FeedbackOptions read_feedback",
     "fitting.calibrate_job": "CalibrateOptions Calibrated calibrate save_calibrated",
     "fitting.cascade_job": "CascadeOptions MadeCascade make_cascade save_cascade",
     "fitting.heads_fit": "FitSettings",
@@ -148,6 +150,8 @@ __all__ = [
     "FaceBox",
     "FaceCrop",
     "FaceVerdict",
+    "Feedback",
+    "FeedbackOptions",
     "FitOptions",
     "FitSettings",
     "FlaggedBy",
@@ -194,6 +198,7 @@ __all__ = [
     "load_recipe",
     "make_cascade",
     "open_detector",
+    "read_feedback",
     "run_scan",
     "save_calibrated",
     "save_cascade",

@@ -20,6 +20,7 @@ from bladescan.command import (
     config,
     evaluate,
     export,
+    feedback,
     fit,
     import_checkpoint,
     info,
@@ -137,6 +138,7 @@ LEARN = "Learn"
 COMMANDS: dict[str, tuple[Callable[..., None], str | None]] = {
     "scan": (scan_command.scan, None),
     "report": (report.report, None),
+    "feedback": (feedback.feedback, None),
     "inspect": (inspect.inspect, None),
     "info": (info.info, None),
     "backends": (info.backends, None),

@@ -157,16 +157,16 @@ def check_rate(rate: float) -> float:
     return rate
 
 
-def check_new_folder(path: Path) -> None:
+def check_new_folder(path: Path, option: str = "--output") -> None:
     """Make the folder of an output, or fail now where that cannot be or would mix it with something else."""
     if not path.parent.is_dir():
-        raise UsageError(f"--output {path}: there is no folder {path.parent}; make it first")
+        raise UsageError(f"{option} {path}: there is no folder {path.parent}; make it first")
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UsageError(f"--output {path}: expected a new or empty folder")
+            raise UsageError(f"{option} {path}: expected a new or empty folder")
         path.mkdir(exist_ok=True)
     except OSError as exc:
-        raise OutputError(f"--output {path}: {exc.strerror or exc}") from exc
+        raise OutputError(f"{option} {path}: {exc.strerror or exc}") from exc
 
 
 def named_folders(pairs: list[str], option: str) -> dict[str, list[str]]:

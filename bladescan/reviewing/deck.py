@@ -28,6 +28,8 @@ _GROUPS = {verdict.value: place for verdict, place in GROUPS.items()}
 _OTHER = GROUPS[Verdict.NOT_FLAGGED]
 """The place of a verdict that this version does not know."""
 _MOST_PIXELS = 65535
+LOOKS = ("n_faces", "place", "picture_hash", "crop_hash")
+"""The fields of a card by which a decision on it is known again: on the same face, and on near-duplicates."""
 
 
 class Card(NamedTuple):
@@ -119,7 +121,10 @@ class Deck:
     ) -> None:
         verdict = _verdict(image, face)
         place = _place(face, picture)
-        told = _told(image, face, seen, verdict, place, picture)
+        likeness = picture.likeness if picture else None
+        content = (seen.sha256, -1 if face is None else face.face)
+        look = Look(likeness, crop.likeness if crop else None, place, content)
+        told = _told(image, face, seen, verdict, look, picture)
         if face is not None and face.head is not None and face.threshold is not None:
             decided = (face.head, face.threshold)
             self.thresholds[decided] = self.thresholds.get(decided, 0) + 1
@@ -139,9 +144,7 @@ class Deck:
         self._keep("told", self._spool.write(json.dumps(told).encode()))
         self._keep("crop", self._spool.write(crop.crop) if crop else NOTHING)
         self._keep("picture", picture_span)
-        likeness = picture.likeness if picture else None
-        content = (seen.sha256, -1 if face is None else face.face)
-        self._looks.append(Look(likeness, crop.likeness if crop else None, place, content))
+        self._looks.append(look)
 
     def _keep(self, name: str, span: Span) -> None:
         starts, lengths = self._spans[name]
@@ -260,12 +263,16 @@ def _place(face: ReviewedFace | None, picture: PictureThumbnail | None) -> Place
     return x0 / picture.width, y0 / picture.height, x1 / picture.width, y1 / picture.height
 
 
+def _hexadecimal(likeness: int | None) -> str | None:
+    return None if likeness is None else f"{likeness:016x}"
+
+
 def _told(
     image: ReviewedImage,
     face: ReviewedFace | None,
     seen: Thumbnails,
     verdict: str,
-    place: Place | None,
+    look: Look,
     picture: PictureThumbnail | None,
 ) -> dict[str, Any]:
     """Collect the fields of a card; what does not apply is left out."""
@@ -281,7 +288,10 @@ def _told(
         "frame": face.frame if face is not None and face.frame else None,
         "rotation": None if face is None else face.rotation or None,
         "side": _side(face) or None,
-        "place": None if place is None else [round(share, 4) for share in place],
+        "place": None if look.place is None else [round(share, 4) for share in look.place],
+        "n_faces": len(image.faces),
+        "picture_hash": _hexadecimal(look.picture),
+        "crop_hash": _hexadecimal(look.crop),
         "size": None if picture is None else [picture.width, picture.height],
         "format": image.format,
         "frames": image.n_frames if image.n_frames != 1 else None,

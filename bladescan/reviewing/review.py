@@ -19,7 +19,7 @@ from bladescan.detectors.manifest import Manifest
 from bladescan.detectors.suspicion import suspicion
 from bladescan.images.limits import Limits
 from bladescan.reviewing.byte_spool import open_byte_spool
-from bladescan.reviewing.deck import Card, Deck, Stack
+from bladescan.reviewing.deck import LOOKS, Card, Deck, Stack
 from bladescan.reviewing.score_curve import ScoreCurve, score_curve
 from bladescan.reviewing.small_pictures import thumbnail_pool, with_thumbnails
 from bladescan.reviewing.thumbnail_process import ThumbnailSettings
@@ -239,11 +239,11 @@ def _packed(values: NDArray[Any], kind: type) -> list[str]:
 
 
 def _card(card: Card) -> Mapping[str, Any]:
-    names = ("path", "sha256", "face", "verdict", "score")
+    names = ("path", "sha256", "face", "verdict", "score", *LOOKS)
     pictures = {"crop": base64.b64encode(card.crop).decode()} if card.crop else {}
     if card.picture:
         pictures["picture"] = str(card.picture_key)
-    copies = [{name: copy[name] for name in names} for copy in card.copies]
+    copies = [{name: copy[name] for name in names if name in copy} for copy in card.copies]
     return card.told | pictures | {"copies": copies}
 
 

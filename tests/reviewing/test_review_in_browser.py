@@ -149,7 +149,14 @@ def test_the_export_names_every_copy_by_its_content(few, shown):
     ]
     assert {one["schema"] for one in told} == {1} and {one["face"] for one in told} == {0}
     assert all(one["decided_at"].endswith("+00:00") for one in told)
-    assert table == [{name: str(value) for name, value in one.items()} for one in told]
+    # Only the card itself was looked at; its copies are other files.
+    assert [one["looked_at"] for one in told] == [True, False, False, True]
+    assert {one["n_faces"] for one in told} == {1} and all(len(one["crop_hash"]) == 16 for one in told)
+    assert [{**row, "place": json.loads(f"[{row['place'].replace(' ', ', ')}]")} for row in table] == [
+        {name: str(value).lower() if name == "looked_at" else str(value) for name, value in one.items()}
+        | {"place": one["place"]}
+        for one in told
+    ]
 
 
 def test_what_was_exported_is_imported_again(few, shown, tmp_path):
@@ -201,6 +208,11 @@ def test_filters_and_orders_choose_what_is_shown(few, tall):
     assert tall.texts(".card h2")[:3] == ["calm.png", "calm.png", "flagged.png"]
     tall.run(f"{choose}; e.dispatchEvent(new Event('change'))", "threshold")
     assert tall.texts(".card h2")[:3] == ["near.png", "vanished.png", "tiny.png"]
+    listed = tall.texts(".card h2")
+    tall.run(f"{choose}; e.dispatchEvent(new Event('change'))", "random")
+    drawn_at_random = tall.texts(".card h2")
+    assert sorted(drawn_at_random) == sorted(listed)
+    assert drawn_at_random not in (listed, [f"{name}.png" for name in BY_SCORE])
 
 
 def test_details_open_and_close_by_key_and_blurred_faces_are_asked_for(few, shown):

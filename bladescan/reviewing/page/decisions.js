@@ -58,7 +58,8 @@ function undo() {
   return last.card;
 }
 
-const FIELDS = ["schema", "sha256", "face", "path", "decision", "decided_at", "verdict", "score"];
+const TOLD = ["sha256", "face", "path", "verdict", "score", "n_faces", "place", "picture_hash", "crop_hash"];
+const FIELDS = ["schema", ...TOLD.slice(0, 3), "decision", "decided_at", "looked_at", ...TOLD.slice(3)];
 
 async function* decidedFaces() {
   for (const card of [...decisions.keys()].sort((a, b) => a - b)) {
@@ -66,10 +67,11 @@ async function* decidedFaces() {
     const { decision, at } = decisions.get(card);
     const decided = new Date(1000 * at).toISOString().replace(".000Z", "+00:00");
     for (const face of [details, ...details.copies]) {
-      yield {
-        schema: 1, sha256: face.sha256, face: face.face, path: face.path, decision, decided_at: decided,
-        verdict: face.verdict, score: face.score,
-      };
+      // Of the near-duplicates behind a card only those with the very same bytes were looked at as well.
+      const same = face === details || (face.sha256 !== "" && face.sha256 === details.sha256 && face.face === details.face);
+      const told = { schema: 1, decision, decided_at: decided, looked_at: same };
+      for (const name of TOLD) told[name] = face[name] ?? null;
+      yield Object.fromEntries(FIELDS.map((name) => [name, told[name]]));
     }
   }
 }
@@ -94,6 +96,7 @@ async function exportCsv() {
 // As in the CSV of a scan: odd bytes escaped, nothing that a spreadsheet would run, quotes by RFC 4180.
 function cell(name, value) {
   if (value === null || value === undefined) return "";
+  if (Array.isArray(value)) return value.join(" ");
   if (typeof value !== "string") return String(value);
   let text = value.replace(/[\ud800-\udfff]/gu, (half) => shown(half));
   if (/^[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/u.test(text)) text = (name === "path" ? "./" : "'") + text;

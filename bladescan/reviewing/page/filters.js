@@ -70,7 +70,16 @@ function passes(card, bounds) {
   return !bounds.folders || bounds.folders[columns.folder[card]];
 }
 
+// The same for the same page: whoever goes on tomorrow goes on with the same sample. (MurmurHash3's last step.)
+function shuffled(card) {
+  let mixed = card ^ parseInt(deck.id.slice(0, 8), 16);
+  mixed = Math.imul(mixed ^ (mixed >>> 16), 0x85ebca6b);
+  mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2ae35);
+  return (mixed ^ (mixed >>> 16)) >>> 0;
+}
+
 const ORDERS = {
+  random: shuffled,
   suspicious: (card) => card,
   least: (card) => (Number.isNaN(columns.score[card]) ? Infinity : columns.score[card]),
   threshold: (card) => (Number.isNaN(columns.score[card]) ? Infinity : Math.abs(columns.score[card] - deck.threshold)),
