@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bladescan.base.provenance_record import CameraEvidence, Evidence, Provenance
     from bladescan.base.records import (
         Cost,
+        Explanation,
         FaceBox,
         FaceCrop,
         FaceVerdict,
@@ -85,7 +86,8 @@ _ROOMS = {
     "UsageError",
     "base.exit_codes": "ExitCode ExitRule",
     "base.provenance_record": "CameraEvidence Evidence Provenance",
-    "base.records": "Cost FaceBox FaceCrop FaceVerdict FlaggedBy ImageRecord Reason Scores Verdict",
+    "base.records": "Cost Explanation FaceBox FaceCrop FaceVerdict FlaggedBy ImageRecord Reason Scores "
+    "Verdict",
     "detectors.cascade": "Cascade CascadePart CascadeRule PartScale",
     "evaluation.job": "EvaluateOptions Evaluation evaluate save_evaluation",
     "exporting.job": "export",
@@ -146,6 +148,7 @@ __all__ = [
     "Evidence",
     "ExitCode",
     "ExitRule",
+    "Explanation",
     "ExportOptions",
     "FaceBox",
     "FaceCrop",

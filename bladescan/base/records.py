@@ -114,6 +114,35 @@ class Scores(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Explanation:
+    """What the score of one flagged face rests on (`bladescan.scanning.explaining`). Unit: that of the score.
+
+    Attributes:
+        grid: how far the score falls where a cell of the upright crop is covered, rows from the top; what
+            raises it is negative.
+        region: corners (x0, y0, x1, y1) in pixels of the oriented frame of the window that counts most.
+        where: that window in words, for example ``middle left (left eye)``.
+        fall: how far the score falls when it is covered.
+        stability: share of the views of the face whose verdict is the same; None where there are no views.
+        flips: views whose verdict is another, of `bladescan.faces.views.VIEWS`.
+        n_photographs: photographs held out for the calibration.
+        n_as_suspicious: how many of them score as high or higher; rounded up between stored quantiles.
+        n_as_unlikely: how many of them are as unlikely or less likely by the one-class head, whichever head
+            decides; None without that head.
+    """
+
+    grid: tuple[tuple[float, ...], ...]
+    region: tuple[float, float, float, float]
+    where: str
+    fall: float
+    n_photographs: int
+    n_as_suspicious: int
+    n_as_unlikely: int | None = None
+    stability: float | None = None
+    flips: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class FaceVerdict:
     """One face and what was decided.
 
@@ -133,6 +162,7 @@ class FaceVerdict:
         stability: share of the views of the face that agree on which side of the threshold it is; None where
             none was scored.
         views: their p-values, in the order of `bladescan.faces.views.VIEWS`.
+        explanation: what the score rests on; None where none was asked for, or the face is not flagged.
     """
 
     frame: int
@@ -147,6 +177,7 @@ class FaceVerdict:
     p_smooth: float
     stability: float | None = None
     views: tuple[float, ...] = ()
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True, slots=True)

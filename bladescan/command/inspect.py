@@ -42,6 +42,7 @@ def inspect(
     false_alarm: o.FalseAlarm = None,
     stability: o.Stability = False,
     stability_limit: o.StabilityLimit = None,
+    explain: o.Explain = False,
     declared: o.Declared = "flag",
     trust_list: o.TrustList = None,
     faces: o.Faces = "auto",
@@ -69,6 +70,7 @@ def inspect(
         decision=bladescan.Decision(head, false_alarm, stability=stability_share(stability, stability_limit)),
         decoder=bladescan.DecoderSettings(faces=faces, min_face=min_face),
         provenance=bladescan.ProvenanceOptions(declared, trust_list, prompts),
+        explain=explain,
     )
     tally = bladescan.Tally(asked.exit_rule)
     with bladescan.Scanner(asked) as scanner:
@@ -126,7 +128,7 @@ def _sheet(run: RunInfo, record: ImageRecord, exif: ExifAnswer) -> dict[str, Any
         "picture": _picture(record),
         **_statements(record.provenance),
         "exif": _exif(exif),
-        "faces": {str(index): _face(face) for index, face in enumerate(record.faces)} or "none",
+        "faces": _faces(record) or "none",
         "judged by": f"{run.detector}, {run.head} head, {run.backend}, faces by {run.face_finder}, "
         f"{run.false_alarm:g} false alarms",
     }
@@ -183,6 +185,17 @@ def _exif(answer: ExifAnswer) -> dict[str, Any] | str:
     return {**{name: text for name, text in named.items() if text}, **found} or "none"
 
 
+def _faces(record: ImageRecord) -> dict[str, str]:
+    from bladescan.outputs.rows import face_row
+
+    told = {}
+    for index, face in enumerate(record.faces):
+        told[str(index)] = _face(face)
+        if face.explanation is not None:
+            told[f"{index} rests on"] = _explanation(face_row(index, face)["explanation"])
+    return told
+
+
 def _face(face: FaceVerdict) -> str:
     from bladescan.outputs.rows import face_row
 
@@ -194,6 +207,19 @@ def _face(face: FaceVerdict) -> str:
     told += [f"turned by {row['rotation']} degrees"] if row["rotation"] else []
     told += [f"frame {face.frame}"] if face.frame else []
     return ", ".join([face.verdict.value, *told])
+
+
+def _explanation(told: dict[str, Any]) -> str:
+    x0, y0, x1, y1 = told["region"]
+    said = [
+        f"the {told['where']}, from ({x0:g}, {y0:g}) to ({x1:g}, {y1:g}): covered, its score falls by "
+        f"{told['fall']:g}",
+        f"{told['n_as_suspicious']} of {told['n_photographs']} photographs score as high",
+    ]
+    if told["stability"] is not None:
+        flips = f" (not {', '.join(told['flips'])})" if told["flips"] else ""
+        said.append(f"the same verdict in {told['stability']:.0%} of changed copies{flips}")
+    return ", ".join(said)
 
 
 def _printable(value: Any) -> Any:

@@ -123,6 +123,15 @@ StabilityLimit = Annotated[
         rich_help_panel=SCORE,
     ),
 ]
+Explain = Annotated[
+    bool,
+    Option(
+        "--explain",
+        help="Say of each flagged face what its score rests on: a map, the strongest region, how it outlasts "
+        "re-shipping, its rank among photographs. 55 more runs of the detector for each.",
+        rich_help_panel=SCORE,
+    ),
+]
 Declared = Annotated[
     str,
     Option(

@@ -17,6 +17,7 @@ from bladescan.faces.pictures import (
     AnyImage,
     Corners,
     Pixels,
+    Size,
     image_size,
     upright,
     upright_box,
@@ -56,6 +57,27 @@ def crop_square(box: FaceBox, width: int, height: int, rule: FaceRule = FACE_RUL
     x0 = min(max((box.x0 + box.x1 - side) / 2, 0.0), width - side)
     y0 = min(max((box.y0 + box.y1 - side) / 2, 0.0), height - side)
     return x0, y0, min(x0 + side, float(width)), min(y0 + side, float(height))
+
+
+def part_in_picture(box: FaceBox | None, size: Size, rule: FaceRule, shares: Corners) -> Corners:
+    """Say where a part of a face's crop lies in its picture, in pixels.
+
+    Args:
+        box: the face, None for an image that is a crop.
+        size: of the picture, width and height.
+        rule: how the box became the crop.
+        shares: corners of the part as shares of the crop's side, in [0, 1].
+    """
+    turn = 0 if box is None else box.rotation
+    whole = upright_size(size, turn)
+    square: Corners = (0.0, 0.0, float(whole[0]), float(whole[1]))
+    if box is not None:
+        square = crop_square(upright_box(box, size, turn), *whole, rule)
+    x0, y0, x1, y1 = square
+    wide, high = x1 - x0, y1 - y0
+    left, top, right, bottom = shares
+    part = (x0 + left * wide, y0 + top * high, x0 + right * wide, y0 + bottom * high)
+    return upright_corners(part, whole, -turn % 360)
 
 
 def crop_side(box: FaceBox | None, width: int, height: int, rule: FaceRule = FACE_RULE) -> float:

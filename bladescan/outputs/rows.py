@@ -7,12 +7,13 @@ would move across it. What is not finite is left out.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bladescan.base.records import FaceVerdict, ImageRecord
+from bladescan.base.records import Explanation, FaceVerdict, ImageRecord
 
 DECLARED_COLUMNS = ("declared", "declared_by", "declared_tool", "declared_signer", "c2pa_status")
 IMAGE_COLUMNS = (
@@ -22,12 +23,12 @@ IMAGE_COLUMNS = (
 FACE_COLUMNS = (
     *("face", "frame", "x0", "y0", "x1", "y1", "rotation", "detection_score"),
     *("face_verdict", "head", "score", "threshold", "p_value", "p_smooth", "stability"),
-    *("log_likelihood", "p_ai_generated"),
+    *("log_likelihood", "p_ai_generated", "explanation"),
 )
 COLUMNS = (*IMAGE_COLUMNS, *FACE_COLUMNS, "path_bytes")
 TEXT_COLUMNS = (
     *("path", "verdict", "reason", "detail", "format"),
-    *("flagged_by", *DECLARED_COLUMNS, "face_verdict", "head"),
+    *("flagged_by", *DECLARED_COLUMNS, "face_verdict", "head", "explanation"),
 )
 
 
@@ -84,11 +85,31 @@ def face_row(index: int, face: FaceVerdict) -> dict[str, Any]:
         "stability": _share(face.stability),
         "log_likelihood": finite(face.log_likelihood, _six_digits),
         "p_ai_generated": _share(face.p_ai_generated),
+        "explanation": None if face.explanation is None else explanation_fields(face.explanation),
+    }
+
+
+def explanation_fields(explanation: Explanation) -> dict[str, Any]:
+    """Return what an explanation says; falls of the score to three significant digits."""
+    return {
+        "region": [_pixels(corner) for corner in explanation.region],
+        "where": explanation.where,
+        "fall": finite(explanation.fall, _three_digits),
+        "grid": [[finite(fall, _three_digits) for fall in row] for row in explanation.grid],
+        "stability": _share(explanation.stability),
+        "flips": list(explanation.flips),
+        "n_photographs": explanation.n_photographs,
+        "n_as_suspicious": explanation.n_as_suspicious,
+        "n_as_unlikely": explanation.n_as_unlikely,
     }
 
 
 def _six_digits(number: float) -> float:
     return float(f"{number:.6g}")
+
+
+def _three_digits(number: float) -> float:
+    return float(f"{number:.3g}")
 
 
 def _beside(score: float, threshold: float | None) -> float | None:
@@ -103,14 +124,17 @@ def rows(record: ImageRecord) -> Iterator[dict[str, Any]]:
     r"""Yield a row of `COLUMNS` for each face of an image, or one row without a face.
 
     All text is UTF-8: a name that is not has its odd bytes written as ``\\xNN``, and is exact in
-    ``path_bytes``, which is None for any other.
+    ``path_bytes``, which is None for any other. An explanation is JSON in a text.
     """
     image = image_row(record)
     exact = {"path_bytes": None if is_utf8(record.source) else os.fsencode(record.source)}
     for name in ("path", "detail"):
         image[name] = image[name] and escaped(image[name])
     for index, face in enumerate(record.faces):
-        yield image | face_row(index, face) | exact
+        told = face_row(index, face)
+        if told["explanation"] is not None:
+            told["explanation"] = json.dumps(told["explanation"], separators=(",", ":"))
+        yield image | told | exact
     if not record.faces:
         yield image | dict.fromkeys(FACE_COLUMNS) | exact
 

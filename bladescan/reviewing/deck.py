@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -75,6 +76,7 @@ class Deck:
         verdicts, declared, reasons, folders: the words behind the numbers of the columns.
         thresholds: faces by the head that decided and its threshold.
         n_missing: cards of files that could not be read again.
+        n_explained: cards of faces of which the verdicts say what their score rests on.
     """
 
     def __init__(self, spool: ByteSpool, scanned: datetime | None) -> None:
@@ -86,7 +88,7 @@ class Deck:
         self._spans = {name: (array("Q"), array("L")) for name in ("told", "crop", "picture")}
         self._looks: list[Look] = []
         self.thresholds: dict[tuple[str, float], int] = {}
-        self.n_missing = 0
+        self.n_missing = self.n_explained = 0
 
     def __len__(self) -> int:
         return len(self._scores)
@@ -131,6 +133,7 @@ class Deck:
         self._scores.append(float("nan") if face is None or face.score is None else face.score)
         self._groups.append(_GROUPS.get(verdict, _OTHER))
         self.n_missing += Spot.MISSING in spots
+        self.n_explained += face is not None and face.explanation is not None
         codes = {
             "verdict": self.verdicts.number(verdict),
             "declared": self.declared.number(image.declared or "not read"),
@@ -267,6 +270,10 @@ def _hexadecimal(likeness: int | None) -> str | None:
     return None if likeness is None else f"{likeness:016x}"
 
 
+def _explained(face: ReviewedFace) -> dict[str, Any] | None:
+    return None if face.explanation is None else msgspec.to_builtins(face.explanation)
+
+
 def _told(
     image: ReviewedImage,
     face: ReviewedFace | None,
@@ -285,6 +292,7 @@ def _told(
         "threshold": None if face is None else face.threshold,
         "p": None if face is None else face.p_value,
         "stability": None if face is None else face.stability,
+        "explanation": None if face is None else _explained(face),
         "frame": face.frame if face is not None and face.frame else None,
         "rotation": None if face is None else face.rotation or None,
         "side": _side(face) or None,

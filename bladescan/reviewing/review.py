@@ -35,7 +35,16 @@ CHUNK = 50
 """Cards that the page loads at once: about 1 MB."""
 PAGE_SUFFIXES = (".html", ".htm")
 _LONGEST_SCAN = timedelta(days=30)
-_SCRIPTS = ("deck.js", "elements.js", "card.js", "decisions.js", "filters.js", "feed.js", "review.js")
+_SCRIPTS = (
+    "deck.js",
+    "elements.js",
+    "explanation.js",
+    "card.js",
+    "decisions.js",
+    "filters.js",
+    "feed.js",
+    "review.js",
+)
 _KINDS = {"float32": "f4", "uint8": "u1", "uint16": "u2", "uint32": "u4"}
 _COLUMNS = {
     "score": np.float32,
@@ -219,6 +228,7 @@ class _Page:
             "faces": len(deck),
             "chunk": CHUNK,
             "folder": not is_one_file(self.options.output),
+            "explained": deck.n_explained > 0,
             "curve": None if self.curve is None else self.curve._asdict(),
             "threshold": _threshold(deck)[1] if deck.thresholds else 0.0,
             "spots": [{"bit": int(spot), **words._asdict()} for spot, words in WORDS.items()],

@@ -12,13 +12,32 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from bladescan.base.errors import DataError, MissingDependencyError, UsageError
 from bladescan.outputs.formats import SUFFIXES
 from bladescan.outputs.run import SCHEMA_VERSION
+
+MOST_CELLS = 32
+"""Along a side of a map: a file is believed in nothing."""
+_Number = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
+_Row = Annotated[tuple[_Number, ...], msgspec.Meta(max_length=MOST_CELLS)]
+
+
+class ReviewedExplanation(msgspec.Struct, frozen=True, kw_only=True):
+    """What the score of a face rests on; see `bladescan.outputs.rows.explanation_fields` for the fields."""
+
+    where: str
+    grid: Annotated[tuple[_Row, ...], msgspec.Meta(max_length=MOST_CELLS)]
+    region: tuple[_Number, _Number, _Number, _Number]
+    fall: _Number
+    stability: _Number | None = None
+    flips: tuple[str, ...] = ()
+    n_photographs: int | None = None
+    n_as_suspicious: int | None = None
+    n_as_unlikely: int | None = None
 
 
 class ReviewedFace(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +58,7 @@ class ReviewedFace(msgspec.Struct, frozen=True, kw_only=True):
     stability: float | None = None
     log_likelihood: float | None = None
     p_ai_generated: float | None = None
+    explanation: ReviewedExplanation | None = None
 
     @property
     def box(self) -> tuple[float, float, float, float] | None:
@@ -269,10 +289,17 @@ def _is_next(face: Any, place: int) -> bool:
 
 
 def _joined(rows: list[dict[str, Any]], where: str) -> ReviewedImage:
-    faces = [row | {"verdict": row.get("face_verdict")} for row in rows if row.get("face") is not None]
+    faces = [_face(row, where) for row in rows if row.get("face") is not None]
     value = _named(rows[0] | {"faces": faces}, where)
     image: ReviewedImage = _converted(value, ReviewedImage, where, strict=False)
     return image
+
+
+def _face(row: dict[str, Any], where: str) -> dict[str, Any]:
+    told = row | {"verdict": row.get("face_verdict")}
+    if isinstance(row.get("explanation"), str):
+        told["explanation"] = _object(row["explanation"].encode(), f"{where}: explanation")
+    return told
 
 
 _READERS: dict[str, Callable[[Path, list[str]], _Opened]] = {

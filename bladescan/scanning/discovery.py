@@ -59,7 +59,7 @@ def flag_by_discovery_rate(
         except BaseException as exc:
             if keeps_finished(exc):
                 decided(Discovered(judge))
-                yield from spool.read()
+                yield from map(judge.again, spool.read())
             raise
         found = _discovered(np.frombuffer(p_values), rate, judge, storey)
         decided(found)

@@ -15,6 +15,7 @@ from bladescan.detectors.manifest import CalibratedHead, HeadName, Manifest
 from bladescan.detectors.smoothing import smooth_p_values
 from bladescan.detectors.suspicion import suspicion, suspicion_threshold
 from bladescan.scanning.decoder_process import Decoded
+from bladescan.scanning.explaining import with_flips
 from bladescan.scanning.stability import Stability, agreement, is_near
 
 
@@ -90,7 +91,9 @@ class Judge:
         if not record.faces:
             return record
         threshold = self.threshold()
-        faces = tuple(self._judged(replace(face, threshold=threshold)) for face in record.faces)
+        faces = tuple(
+            with_flips(self._judged(replace(face, threshold=threshold)), self.rate) for face in record.faces
+        )
         declared = record.flagged_by in (FlaggedBy.DECLARED, FlaggedBy.BOTH)
         return judge_image(replace(record, faces=faces), declares=declared)
 

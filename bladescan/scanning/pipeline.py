@@ -26,6 +26,8 @@ from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import get_plugin
 from bladescan.scanning.decoder_process import Decoded, DecoderSettings, Request
 from bladescan.scanning.decoders import DecoderPool, decoder_pool
+from bladescan.scanning.explainer import Explainer, SeenFace
+from bladescan.scanning.explaining import Explaining, with_flips
 from bladescan.scanning.judging import Judge, declares, judge_image
 from bladescan.scanning.scoring import CropScores
 from bladescan.scanning.stability import Stability
@@ -46,6 +48,7 @@ class ScanSettings:
         n_decoders: decoder processes in front of one backend.
         flags_declared: an image is flagged as well if its file says that it is AI-generated.
         stability: how sure a verdict must be; None for no look at views.
+        explaining: which faces are explained; None for none.
     """
 
     detector: Path
@@ -58,6 +61,7 @@ class ScanSettings:
     n_decoders: int = 1
     flags_declared: bool = False
     stability: Stability | None = None
+    explaining: Explaining | None = None
 
 
 class _Batch(NamedTuple):
@@ -130,7 +134,8 @@ class Pipeline(Closing):
             judged.append(() if rows is None else self.judge.faces(decoded, rows))
             start = stop
         judged, views_s = self._look_again(batch, judged)
-        face_s = (batch.scores.seconds + views_s) / max(1, start)
+        judged, explain_s = self._explain(batch, judged)
+        face_s = (batch.scores.seconds + views_s + explain_s) / max(1, start)
         for (source, decoded), faces in zip(batch.items, judged, strict=True):
             yield self._record(source, decoded, faces, face_s * len(faces))
 
@@ -155,6 +160,27 @@ class Pipeline(Closing):
             assert rows is not None
             again[image][index] = self.judge.with_views(again[image][index], rows)
         return [tuple(faces) for faces in again], scored.seconds
+
+    def _explain(
+        self, batch: _Batch, judged: list[tuple[FaceVerdict, ...]]
+    ) -> tuple[list[tuple[FaceVerdict, ...]], float]:
+        """Explain the flagged faces one by one: their copies take megabytes; also the seconds it took."""
+        settings = self.settings
+        if settings.explaining is None:
+            return judged, 0.0
+        rule = settings.decoder.face_rule
+        explainer = Explainer(self.backend, self.judge.head, rule, settings.batch_size)
+        explained = [
+            tuple(
+                explainer.explain(face, _seen(decoded, index)) if settings.explaining.looks_at(face) else face
+                for index, face in enumerate(faces)
+            )
+            for (_, decoded), faces in zip(batch.items, judged, strict=True)
+        ]
+        if settings.explaining.highest is None:  # else the batch decides which are flagged
+            rate = settings.false_alarm
+            explained = [tuple(with_flips(face, rate) for face in faces) for faces in explained]
+        return explained, explainer.seconds
 
     def _record(
         self, source: Source, decoded: Decoded, faces: tuple[FaceVerdict, ...], score_s: float
@@ -224,6 +250,12 @@ def crops_of(decoded: Iterable[Decoded]) -> NDArray[np.uint8]:
 
 def _as_crops(pixels: bytes) -> NDArray[np.uint8]:
     return np.frombuffer(pixels, np.uint8).reshape(-1, CROP_SIZE, CROP_SIZE, 3)
+
+
+def _seen(decoded: Decoded, index: int) -> SeenFace:
+    views = decoded.views[index] if index < len(decoded.views) else b""
+    size = decoded.width or 0, decoded.height or 0
+    return SeenFace(_as_crops(decoded.crops)[index], _as_crops(views), size)
 
 
 def _rows(scores: Scores | None, start: int, stop: int) -> Scores | None:

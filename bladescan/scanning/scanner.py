@@ -30,6 +30,7 @@ from bladescan.runtimes.registry import OpenedDetector, open_detector
 from bladescan.scanning.declarations import ProvenanceOptions, described
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.discovery import Discovered, flag_by_discovery_rate
+from bladescan.scanning.explaining import Explaining
 from bladescan.scanning.judging import choose_head
 from bladescan.scanning.other_files import OtherFiles, without_others
 from bladescan.scanning.pipeline import Pipeline, ScanSettings
@@ -97,6 +98,7 @@ class ScanOptions:
         runtime: where and how the detector runs.
         decoder: limits of images, the face finder.
         provenance: what to do with what files say of themselves.
+        explain: say of each flagged face what its score rests on.
         batch_size: most crops in one model run; None for what suits the device.
         n_workers: processes that scan: 1 is this one, 0 as many as cores.
         cluster: ``dask:ADDRESS`` or ``ray:ADDRESS`` of a cluster that scans instead.
@@ -110,6 +112,7 @@ class ScanOptions:
     runtime: BackendSettings = BackendSettings()
     decoder: DecoderSettings = DecoderSettings()
     provenance: ProvenanceOptions = ProvenanceOptions()
+    explain: bool = False
     batch_size: int | None = None
     n_workers: int = 1
     cluster: str | None = None
@@ -119,6 +122,17 @@ class ScanOptions:
     def __post_init__(self) -> None:
         if self.cluster is not None and self.n_workers != 1:
             raise UsageError("--cluster and --workers exclude each other: give one")
+
+    def explaining(self) -> Explaining | None:
+        """Tell which faces are explained.
+
+        Under a discovery rate the batch decides what is flagged, never above that rate, unless the share of
+        photographs is estimated: all that may be flagged are explained.
+        """
+        if not self.explain:
+            return None
+        rate = self.decision.fdr
+        return Explaining(1.0 if self.decision.storey else rate)
 
 
 class Scanner(Closing):
@@ -255,6 +269,8 @@ class Scanner(Closing):
                 "limits": asdict(decoder.limits) | {"formats": sorted(decoder.limits.formats)},
                 "stability": settings.stability and settings.stability.limit,
                 "views_up_to": settings.stability and settings.stability.highest,
+                "explain": settings.explaining is not None,
+                "explain_up_to": settings.explaining and settings.explaining.highest,
                 "prompts": decoder.provenance is not None and decoder.provenance.prompts,
                 **described(self._declared, decoder.provenance),
             }
@@ -369,12 +385,13 @@ def _settings(options: ScanOptions, detector: OpenedDetector, n_workers: int) ->
         decoder=msgspec.structs.replace(
             options.decoder.for_detector(manifest),
             provenance=options.provenance.settings(),
-            views=decision.stability is not None,
+            views=decision.stability is not None or options.explain,
         ),
         batch_size=options.batch_size or _batch_size(options.runtime.device, backend.device),
         n_decoders=n_cores() if n_workers == 1 else 1,
         flags_declared=options.provenance.declared == "flag",
         stability=decision.stability_rule(),
+        explaining=options.explaining(),
     )
 
 

@@ -15,8 +15,13 @@ from bladescan.base.errors import (
     MissingDependencyError,
     UsageError,
 )
+from bladescan.base.records import FaceVerdict, Verdict
+from bladescan.detectors.manifest import FACE_RULE
+from bladescan.detectors.suspicion import suspicion
 from bladescan.runtimes.backend import Backend, BackendPlugin, BackendSettings
 from bladescan.runtimes.registry import get_plugin, plugin_names
+from bladescan.scanning.explainer import Explainer, SeenFace
+from bladescan.scanning.occlusion import cell_map, covered_copies
 from tests.backends.detectors import Bomb, open_or_skip, openvino_has_bf16, reference, there
 from tests.tiny import D, crops, tiny_detector
 
@@ -77,6 +82,23 @@ def test_contract_a_row_does_not_depend_on_its_batch(backend):
         parts = [backend.score(x[i : i + size]) for i in range(0, 7, size)]
         for values, rows in zip(there(whole), zip(*map(there, parts), strict=True), strict=True):
             np.testing.assert_allclose(np.concatenate(rows), values, rtol=1e-4, atol=1e-6)
+
+
+def test_contract_a_face_is_explained_alike_whatever_the_batch(backend):
+    x, head = crops(1), backend.manifest.default_head
+    copies = np.concatenate([x, covered_copies(x[0])])
+    likelihood, probability, _ = map(_numpy, reference(copies, backend.manifest))
+    scores = suspicion(likelihood if head == "one-class" else -probability, head)
+    face = FaceVerdict(0, None, None, None, 0.25, Verdict.AI_GENERATED, head, float(scores[0]), None, 0.25)
+    for batch_size in (1, 50):
+        explainer = Explainer(backend, head, FACE_RULE, batch_size)
+        found = explainer.explain(face, SeenFace(x[0], crops(0), (224, 224))).explanation
+        expected = cell_map(scores[0] - scores[1:])
+        np.testing.assert_allclose(found.grid, expected, atol=0.02 * np.abs(expected).max())
+
+
+def _numpy(values):
+    return None if values is None else np.asarray(values)
 
 
 def test_contract_crops_may_be_read_only_or_not_contiguous(backend):

@@ -54,7 +54,8 @@ IMAGE_JSON = (
     '{"n_tags":0,"word":"none","has_maker_note":false,"contradictions":[]},'
     '"faces":[{"face":0,"frame":0,"x0":1.0,"y0":2.3,"x1":3.0,"y1":4.0,"rotation":0,"detection_score":0.9,'
     '"head":"one-class","score":1234.57,"threshold":1234.5,"p_value":0.01,"p_smooth":0.0123457,'
-    '"stability":null,"log_likelihood":-1234.57,"p_ai_generated":null,"verdict":"ai-generated"}]}'
+    '"stability":null,"log_likelihood":-1234.57,"p_ai_generated":null,"explanation":null,'
+    '"verdict":"ai-generated"}]}'
 )
 BROKEN_JSON = (
     '"path":"b","verdict":"unreadable","reason":"empty","detail":"0 bytes","format":null,"width":null,'
@@ -72,7 +73,7 @@ GOLDEN = {
     "csv": ",".join(COLUMNS)
     + "\na.jpg,ai-generated,,,JPEG,10,20,1,detector+declared,ai-generated,png-text,'=a tool,,absent,"
     + "0,0,1.0,2.3,3.0,4.0,0,0.9,ai-generated,one-class,1234.57,1234.5,"
-    + "0.01,0.0123457,,-1234.57,,\nb,unreadable,empty,0 bytes" + "," * (len(COLUMNS) - 4) + "\n",
+    + "0.01,0.0123457,,-1234.57,,,\nb,unreadable,empty,0 bytes" + "," * (len(COLUMNS) - 4) + "\n",
     "jsonl": '{"type":"run",' + RUN_JSON + '\n{"type":"image",' + IMAGE_JSON + '\n{"type":"image",'
     + BROKEN_JSON + '\n{"type":"summary",' + SUMMARY_JSON + "\n",
     "json": '{"run":{' + RUN_JSON + ',\n"images":[\n{' + IMAGE_JSON + ",\n{" + BROKEN_JSON

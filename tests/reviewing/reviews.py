@@ -54,6 +54,22 @@ def face(score: float, box: tuple[float, ...] | None = (20, 20, 80, 85), index: 
     }
 
 
+def explanation(where: str = "lower left") -> dict[str, Any]:
+    """What a scan says of a face whose score rests on the cells of the third row."""
+    grid = [[1.5 - column if row == 2 else 0.01 for column in range(7)] for row in range(7)]
+    return {
+        "region": [20.0, 30.0, 50.0, 60.5],
+        "where": where,
+        "fall": 2.25,
+        "grid": grid,
+        "stability": 0.833333,
+        "flips": ["half-size"],
+        "n_photographs": 737,
+        "n_as_suspicious": 3,
+        "n_as_unlikely": None,
+    }
+
+
 def image(path: Path | str, *faces: dict[str, Any], side: int = 96, **more: Any) -> dict[str, Any]:
     verdicts = {one["verdict"] for one in faces}
     verdict = "ai-generated" if "ai-generated" in verdicts else "not-flagged" if faces else "no-face"

@@ -17,6 +17,7 @@ from tests.reviewing.reviews import (
     RUN,
     big_page,
     drawn,
+    explanation,
     face,
     hostile_file,
     hostile_names,
@@ -262,6 +263,52 @@ def test_the_page_fits_any_window(few, shown, width, height):
         )
         assert shown.value(cut_off) == 0
         assert len(shown.screenshot()) > 10_000
+
+
+def test_maps_are_shown_by_key_and_button_and_said_in_words(tmp_path, shown):
+    evil = "</script><b>left</b>\u202e"
+    files = [drawn(tmp_path / f"{name}.png", seed) for seed, name in enumerate(("told", "evil", "plain"))]
+    told = [explanation(), explanation(evil), None]
+    rows = [image(path, face(9.0 - i) | {"explanation": told[i]}) for i, path in enumerate(files)]
+    page = write_review(write_rows(tmp_path / "v.jsonl", rows), ReviewOptions(tmp_path / "v.html")).page
+    shown.show(1280, 1600, "dark")
+    shown.open(page)
+    first, second, third = shown.texts(".card .facts")
+    assert "rests on: the lower left of the face" in first
+    assert "another verdict when changed: half-size" in first
+    assert "</script><b>left</b>\\u{202e} of the face" in second and "rests on" not in third
+    cells = "document.querySelectorAll('.card:first-child svg.heat rect')"
+    display = f"getComputedStyle({cells}[0].parentNode).display"
+    assert shown.value(display) == "none"
+    shown.press("m")
+    assert shown.value(display) == "block" and shown.violations() == []
+    assert shown.texts("#said") == ["Maps of what scores rest on are shown."]
+    # Shares of the strongest: 1, 0.33 and then below zero; the cells of 0.01 are left out.
+    assert shown.value(f"[...{cells}].map(r => r.getAttribute('class'))") == [
+        *["supports"] * 2,
+        *["opposes"] * 5,
+    ]
+    assert shown.value(f"[...{cells}].every(r => r.getAttribute('y') === '2')")
+    boxes = "[...document.querySelectorAll('.card:first-child .heat.region')].map(r => r.getBBox().height)"
+    assert shown.value(boxes) == [30.5]
+    shown.press("d")
+    shown.wait("document.getElementById('detail').open")
+    said = shown.texts("#detail")[0]
+    assert "lower left of the face; covered, the score falls by 2.25" in said
+    assert "3 of 737 photographs score as high" in said
+    assert "the same verdict in 83% of changed copies" in said
+    assert shown.violations() == []
+    shown.press("\ue00c")
+    shown.click("#maps")
+    assert shown.value(display) == "none"
+    assert shown.value("document.getElementById('maps').getAttribute('aria-pressed')") == "false"
+
+
+def test_a_scan_without_explanations_offers_no_maps(few, shown):
+    shown.open(few[0])
+    shown.press("m")
+    assert shown.value("document.getElementById('maps').hidden")
+    assert not shown.value("document.documentElement.classList.contains('maps')")
 
 
 def test_hostile_names_and_metadata_are_text_and_nothing_else(tmp_path, shown):

@@ -10,16 +10,19 @@ import pytest
 
 from bladescan.base.errors import DataError, UsageError
 from bladescan.base.provenance_record import Provenance
-from bladescan.base.records import FaceBox, FaceVerdict, FlaggedBy, ImageRecord, Reason, Verdict
+from bladescan.base.records import Explanation, FaceBox, FaceVerdict, FlaggedBy, ImageRecord, Reason, Verdict
 from bladescan.outputs.formats import OUTPUT_FORMATS
 from bladescan.outputs.run import SCHEMA_VERSION, RunInfo, RunSummary
 from bladescan.reviewing.verdict_files import open_verdicts
-from tests.reviewing.reviews import END, RUN, face, image, write_rows
+from tests.reviewing.reviews import END, RUN, explanation, face, image, write_rows
 
 INFO = RunInfo("1", "detector", "ab" * 32, "onnx", "cpu", "yunet", "binary", 0.05, None, 2.25, "2026-01-02")
+GRID = ((0.5, -0.25), (0.0, 1.5))
+EXPLAINED = Explanation(GRID, (1.0, 2.0, 15.5, 20.0), "lower left", 1.75, 737, 3, None, 0.5, ("left", "up"))
 SUMMARY = RunSummary(4, 3, complete=True)
 BOX = FaceBox(1.5, 2, 30, 40, 0.9, rotation=90)
 FACE = FaceVerdict(0, BOX, -600.5, 0.98, 0.01, Verdict.AI_GENERATED, "binary", 3.89182, 2.25, 0.011)
+FACE = replace(FACE, explanation=EXPLAINED)
 ODD = os.fsdecode(b'odd-\xff, "quoted"\n.jpg')
 RECORDS = [
     ImageRecord("a.jpg", Verdict.AI_GENERATED, format="JPEG", width=60, height=50, n_frames=1,
@@ -29,6 +32,10 @@ RECORDS = [
     ImageRecord(ODD, Verdict.UNREADABLE, Reason.TRUNCATED, "cut off"),
     ImageRecord("=b.jpg", Verdict.NOT_FLAGGED, format="GIF", width=9, height=9, n_frames=3, faces=(FACE,)),
 ]  # fmt: skip
+
+
+def explained(**wrong):
+    return json.dumps(explanation() | wrong)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +61,9 @@ def test_every_format_gives_the_same_images_back(written, suffix):
     assert (one.head, one.score, one.threshold, one.p_value) == ("binary", 3.89182, 2.25, 0.01)
     assert one.verdict == "ai-generated" and other.verdict == "not-flagged"
     assert other.box is None and other.threshold is None and other.face == 1
+    told = one.explanation
+    assert (told.grid, told.region, told.where, told.fall) == (GRID, EXPLAINED.region, "lower left", 1.75)
+    assert (told.stability, told.flips, told.n_as_suspicious) == (0.5, ("left", "up"), 3)
     assert second.path == "a.jpg" and second.faces == ()  # a source listed twice is two images
     assert (odd.verdict, odd.reason, odd.detail) == ("unreadable", "truncated", "cut off")
     assert opened.run.detector == ("" if suffix == "csv" else "detector")
@@ -106,3 +116,23 @@ def test_a_newer_schema_and_a_missing_file_are_refused(tmp_path):
 def test_what_a_later_version_adds_is_left_alone(tmp_path):
     row = image("a.png", face(1.0) | {"new": 1}, new=[1])
     assert next(open_verdicts(write_rows(tmp_path / "v.jsonl", [row])).images).faces[0].score == 1.0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["{", "[]", '"x"', '{"where": 3}', explained(grid=[[1e999]]), explained(grid=[[0.0] * 33]),
+     explained(fall="x"), explained(region=[1, 2, 3])],
+)  # fmt: skip
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_an_explanation_that_is_none_is_an_error_that_names_its_place(tmp_path, wrong, suffix):
+    if suffix == "csv":
+        path = tmp_path / "v.csv"
+        quoted = wrong.replace('"', '""')
+        path.write_text(f'path,verdict,face,face_verdict,explanation\na,b,0,c,"{quoted}"\n')
+    elif wrong == "{":
+        return
+    else:
+        rows = [image("a", face(9.0) | {"explanation": json.loads(wrong)})]
+        path = write_rows(tmp_path / "v.jsonl", rows)
+    with pytest.raises(DataError, match="v.(csv: the last row|jsonl: line 2)"):
+        list(open_verdicts(path).images)

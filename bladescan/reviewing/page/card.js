@@ -30,7 +30,7 @@ function crop(details) {
   if (!details.crop) return el("p", {}, details.face === null ? "no face" : "the face cannot be shown");
   const image = el("img", { class: "see", alt: "The face as the detector saw it", decoding: "async" });
   image.src = pictureUrl(details.crop);
-  return el("div", { class: "clip", "data-reveal": true }, image);
+  return el("div", { class: "clip", "data-reveal": true }, image, heat(details));
 }
 
 function picture(details) {
@@ -46,6 +46,7 @@ function picture(details) {
     const box = { x: x0 * width, y: y0 * height, width: (x1 - x0) * width, height: (y1 - y0) * height };
     drawing.append(svg("rect", { ...box, class: "outline" }), svg("rect", { ...box, class: "box" }));
   }
+  drawing.append(...regionIn(details));
   return el("div", { class: "clip", "data-reveal": true }, drawing);
 }
 
@@ -109,6 +110,7 @@ function facts(card, details) {
   return el("ul", { class: "facts" },
     ...warnings(card, details).map((said) => el("li", { class: "warn" }, `⚠ ${said}`)),
     declared && el("li", {}, declared),
+    ...[restsOn(details), flips(details)].map((said) => said && el("li", {}, said)),
     lines.length > 0 && el("li", { class: "line" }, lines.join(", ")),
     folder && el("li", { class: "line muted", title: shown(folder) }, tail(shown(folder))));
 }
@@ -175,6 +177,7 @@ function sheet(card, details, decision) {
     ...[chart(details)].filter(Boolean),
     choices(card, decision),
     ...warnings(card, details).map((said) => el("p", { class: "beware" }, said)),
+    ...[covered(details), outlasts(details), flips(details), amongPhotographs(details)].filter(Boolean).map((said) => el("p", {}, said)),
     el("dl", {}, ...entries.flatMap(([name, title]) => [el("dt", {}, title), el("dd", {}, shown(details[name]))])),
     ...(copies.length ? [
       el("h3", {}, `${details.copies.length} near-duplicates, decided together with it`),

@@ -99,7 +99,7 @@ function reveal() {
 const KEYS = {
   j: () => step(1), n: () => step(1), ArrowRight: () => step(1),
   k: () => step(-1), ArrowLeft: () => step(-1),
-  z: takeBack, b: toggleBlur, s: reveal,
+  z: takeBack, b: toggleBlur, m: toggleMaps, s: reveal,
   d: () => view.length && (detailSheet.open ? detailSheet.close() : openDetails(view[current])),
   f: () => {
     if (detailSheet.open) return;
@@ -171,6 +171,8 @@ function begin() {
   const on = (id, what, does) => document.getElementById(id).addEventListener(what, does);
   on("undo", "click", takeBack);
   on("blur", "click", toggleBlur);
+  on("maps", "click", toggleMaps);
+  document.getElementById("maps").hidden = !deck.explained;
   on("export-lines", "click", exportLines);
   on("export-csv", "click", exportCsv);
   on("import", "click", () => document.getElementById("import-file").click());
@@ -191,7 +193,11 @@ function begin() {
   on("filter-form", "reset", () => setTimeout(refilter));
   on("page-before", "click", () => turnPage(-1));
   on("page-after", "click", () => turnPage(1));
-  detailSheet.addEventListener("close", () => elements.get(view[current])?.focus({ preventScroll: true }));
+  detailSheet.addEventListener("close", () => {
+    // The event comes late: whoever has gone on by key since stays there.
+    const has = document.activeElement;
+    if (has === document.body || feed.contains(has)) elements.get(view[current])?.focus({ preventScroll: true });
+  });
   document.addEventListener("keydown", onKey);
   document.addEventListener("click", onClick);
   feed.addEventListener("focusin", onFocus);
