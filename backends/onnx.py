@@ -17,7 +17,7 @@ from bladescan.base.errors import (
     import_failed,
 )
 from bladescan.base.records import Scores
-from bladescan.detectors.manifest import Manifest
+from bladescan.detectors.manifest import Manifest, network_heads
 from bladescan.runtimes.backend import Backend, BackendSettings, BackendStatus, check_crops
 from bladescan.runtimes.onnx_session import CPU, UnloadableGraphError, open_session
 
@@ -188,7 +188,7 @@ def _check_graph(session: Any, manifest: Manifest, *, where: str) -> None:
     inputs = [(i.name, i.type, list(i.shape[1:])) for i in session.get_inputs()]
     if inputs != [("crops", "tensor(uint8)", [size, size, 3])]:
         raise DetectorError(f"{where}: expected one input crops uint8 [n, {size}, {size}, 3], found {inputs}")
-    wanted = {HEAD_OUTPUTS[head] for head in manifest.heads} | {"embedding"}
+    wanted = {HEAD_OUTPUTS[head] for head in network_heads(manifest)} | {"embedding"}
     found = {o.name: (o.type, len(o.shape)) for o in session.get_outputs()}
     if found != {name: _TYPES[name] for name in wanted}:
         raise DetectorError(f"{where}: expected outputs {sorted(wanted)}, found {found}")

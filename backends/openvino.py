@@ -20,7 +20,7 @@ from bladescan.base.errors import (
     first_line,
     import_failed,
 )
-from bladescan.detectors.manifest import Manifest
+from bladescan.detectors.manifest import Manifest, network_heads
 from bladescan.runtimes.backend import BackendSettings, BackendStatus
 
 from ._onnx_detector import HEAD_OUTPUTS, OnnxHeads, read_onnx_detector
@@ -185,7 +185,7 @@ def _check_graph(model: Any, manifest: Manifest, *, where: str) -> None:
     inputs = [(i.any_name, i.element_type.get_type_name(), str(i.partial_shape)) for i in model.inputs]
     if inputs != [("crops", "u8", f"[?,{size},{size},3]")]:
         raise DetectorError(f"{where}: expected one input crops uint8 [n, {size}, {size}, 3], found {inputs}")
-    wanted = {HEAD_OUTPUTS[head] for head in manifest.heads} | {"embedding"}
+    wanted = {HEAD_OUTPUTS[head] for head in network_heads(manifest)} | {"embedding"}
     found = {output.any_name for output in model.outputs}
     if found != wanted:
         raise DetectorError(f"{where}: expected outputs {sorted(wanted)}, found {sorted(found)}")
@@ -197,7 +197,7 @@ def _heads_of(data: bytes, manifest: Manifest, *, where: str) -> bytes:
         return b""
     import onnx
 
-    wanted = [HEAD_OUTPUTS[head] for head in manifest.heads]
+    wanted = [HEAD_OUTPUTS[head] for head in network_heads(manifest)]
     try:
         graph = onnx.utils.Extractor(onnx.load_from_string(data)).extract_model(["embedding"], wanted)
     except Exception as exc:  # onnx raises its own unrelated classes

@@ -16,6 +16,7 @@ from bladescan.base.errors import (
     MissingDependencyError,
     UsageError,
 )
+from bladescan.detectors.manifest import network_heads
 from bladescan.runtimes.backend import BackendSettings, BackendStatus
 from bladescan.runtimes.cuda import Cuda, OutOfDeviceMemoryError, cuda_index
 from bladescan.runtimes.engine_file import SUFFIX, EngineFile, read_engine, rebuild_command, why_unusable
@@ -258,7 +259,7 @@ def _open_heads(file: EngineFile, *, where: str) -> OnnxHeads:
     if found.has_external_data or found.domains - DOMAINS:
         raise DetectorError(f"{where}: its heads need data that is not in the file")
     heads = OnnxHeads(file.heads, where=where)
-    wanted = {HEAD_OUTPUTS[head] for head in file.manifest.heads}
+    wanted = {HEAD_OUTPUTS[head] for head in network_heads(file.manifest)}
     if set(heads.outputs) != wanted:
         raise DetectorError(f"{where}: expected the heads {sorted(wanted)}")
     return heads

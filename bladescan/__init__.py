@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from bladescan.base.exit_codes import ExitCode, ExitRule
     from bladescan.base.provenance_record import CameraEvidence, Evidence, Provenance
     from bladescan.base.records import (
+        ComponentVerdict,
         Cost,
         Explanation,
         FaceBox,
@@ -40,7 +41,9 @@ if TYPE_CHECKING:
         Scores,
         Verdict,
     )
-    from bladescan.detectors.cascade import Cascade, CascadePart, CascadeRule, PartScale
+    from bladescan.detectors.cascade import Cascade, CascadeRule, PartScale
+    from bladescan.detectors.combined_file import CombinedFile
+    from bladescan.detectors.parts import DetectorPart
     from bladescan.evaluation.job import EvaluateOptions, Evaluation, evaluate, save_evaluation
     from bladescan.exporting.job import export
     from bladescan.exporting.kinds import ExportOptions
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
     from bladescan.feedback.job import Feedback, FeedbackOptions, read_feedback
     from bladescan.fitting.calibrate_job import Calibrated, CalibrateOptions, calibrate, save_calibrated
     from bladescan.fitting.cascade_job import CascadeOptions, MadeCascade, make_cascade, save_cascade
+    from bladescan.fitting.combine_job import CombineOptions, MadeCombined, combine, save_combined
     from bladescan.fitting.heads_fit import FitSettings
     from bladescan.fitting.job import FitOptions, fit, save_fitted
     from bladescan.heads.detector import Detector, load_detector, save_detector
@@ -86,9 +90,11 @@ _ROOMS = {
     "UsageError",
     "base.exit_codes": "ExitCode ExitRule",
     "base.provenance_record": "CameraEvidence Evidence Provenance",
-    "base.records": "Cost Explanation FaceBox FaceCrop FaceVerdict FlaggedBy ImageRecord Reason Scores "
-    "Verdict",
-    "detectors.cascade": "Cascade CascadePart CascadeRule PartScale",
+    "base.records": "ComponentVerdict Cost Explanation FaceBox FaceCrop FaceVerdict FlaggedBy ImageRecord "
+    "Reason Scores Verdict",
+    "detectors.cascade": "Cascade CascadeRule PartScale",
+    "detectors.combined_file": "CombinedFile",
+    "detectors.parts": "DetectorPart",
     "evaluation.job": "EvaluateOptions Evaluation evaluate save_evaluation",
     "exporting.job": "export",
     "exporting.kinds": "ExportOptions",
@@ -96,6 +102,7 @@ _ROOMS = {
     "feedback.job": "Feedback FeedbackOptions read_feedback",
     "fitting.calibrate_job": "CalibrateOptions Calibrated calibrate save_calibrated",
     "fitting.cascade_job": "CascadeOptions MadeCascade make_cascade save_cascade",
+    "fitting.combine_job": "CombineOptions MadeCombined combine save_combined",
     "fitting.heads_fit": "FitSettings",
     "fitting.job": "FitOptions fit save_fitted",
     "heads.detector": "Detector load_detector save_detector",
@@ -133,14 +140,17 @@ __all__ = [
     "CameraEvidence",
     "Cascade",
     "CascadeOptions",
-    "CascadePart",
     "CascadeRule",
+    "CombineOptions",
+    "CombinedFile",
+    "ComponentVerdict",
     "Cost",
     "DataError",
     "Decision",
     "DecoderSettings",
     "Detector",
     "DetectorError",
+    "DetectorPart",
     "DeviceUnavailableError",
     "EngineReport",
     "EvaluateOptions",
@@ -164,6 +174,7 @@ __all__ = [
     "Listener",
     "Listeners",
     "MadeCascade",
+    "MadeCombined",
     "MissingDependencyError",
     "OpenedDetector",
     "OutputError",
@@ -194,6 +205,7 @@ __all__ = [
     "Verdict",
     "__version__",
     "calibrate",
+    "combine",
     "evaluate",
     "export",
     "fit",
@@ -205,6 +217,7 @@ __all__ = [
     "run_scan",
     "save_calibrated",
     "save_cascade",
+    "save_combined",
     "save_detector",
     "save_evaluation",
     "save_fitted",

@@ -106,11 +106,30 @@ class Scores(NamedTuple):
         log_likelihood: float64 ``[n]``; higher is more photographic.
         p_ai_generated: float64 ``[n]`` in [0, 1].
         embedding: float32 ``[n, d]``.
+        components: float64 ``[n, k]``, photographic scores of what is combined, if anything is.
+        combined: float64 ``[n]``, their combination; higher is more photographic.
     """
 
     log_likelihood: NDArray[np.float64] | None
     p_ai_generated: NDArray[np.float64] | None
     embedding: NDArray[np.float32]
+    components: NDArray[np.float64] | None = None
+    combined: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentVerdict:
+    """What one of several combined scores says of a face.
+
+    Attributes:
+        name: of its columns in the output.
+        score: higher is more AI-generated (`bladescan.detectors.suspicion`).
+        p_value: conformal p-value of this score alone.
+    """
+
+    name: str
+    score: float
+    p_value: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +182,7 @@ class FaceVerdict:
             none was scored.
         views: their p-values, in the order of `bladescan.faces.views.VIEWS`.
         explanation: what the score rests on; None where none was asked for, or the face is not flagged.
+        components: what each of several combined scores says alone.
     """
 
     frame: int
@@ -178,6 +198,7 @@ class FaceVerdict:
     stability: float | None = None
     views: tuple[float, ...] = ()
     explanation: Explanation | None = None
+    components: tuple[ComponentVerdict, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from bladescan.base.logs import FORMAT_VARIABLE, LogSettings, install
 from bladescan.command import (
     calibrate,
     cascade,
+    combine,
     config,
     evaluate,
     export,
@@ -152,6 +153,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str | None]] = {
     "fit": (fit.fit, LEARN),
     "calibrate": (calibrate.calibrate, LEARN),
     "cascade": (cascade.cascade, LEARN),
+    "combine": (combine.combine, LEARN),
     "export": (export.export, LEARN),
     "evaluate": (evaluate.evaluate, LEARN),
     "import": (import_checkpoint.import_checkpoint, LEARN),

@@ -11,6 +11,8 @@ from bladescan.base.errors import DetectorError
 from bladescan.detectors.calibration import needed_photographs
 from bladescan.detectors.cascade import SUFFIX as CASCADE
 from bladescan.detectors.cascade import read_cascade
+from bladescan.detectors.combined_file import SUFFIX as COMBINED
+from bladescan.detectors.combined_file import read_combined
 from bladescan.detectors.manifest import METADATA_KEY, Manifest, decode_manifest
 from bladescan.detectors.measured import rates_of, told
 from bladescan.detectors.shipped import DETECTORS, default_file, shipped_files, shipped_names
@@ -34,6 +36,8 @@ def read_manifest(path: Path) -> Manifest:
         return read_manifest(path / ENCODER_FILE)
     if path.suffix.lower() == CASCADE:
         return read_cascade(path).manifest
+    if path.suffix.lower() == COMBINED:
+        return read_combined(path).manifest
     if path.suffix.lower() == SUFFIX:
         return read_engine(path).manifest
     if path.suffix.lower() != ".safetensors":
@@ -52,6 +56,9 @@ def describe(manifest: Manifest) -> dict[str, Any]:
         shown["heads"][name]["calibration_range"] = [curve[0], curve[-1]]
         if needed_photographs(rate) <= head.n_held_out:
             shown["heads"][name]["threshold"] = suspicion_threshold(head, name, rate)
+    for component in (shown["combination"] or {}).get("components", ()):
+        curve = component["calibration"].pop("calibration")
+        component["calibration"]["calibration_range"] = [curve[0], curve[-1]]
     del shown["measured"]
     return shown | (measured_rates(manifest) if manifest.heads else {})
 

@@ -17,7 +17,7 @@ from bladescan.base.errors import BladescanError, UsageError
 from bladescan.base.records import CROP_SIZE
 from bladescan.command import machine
 from bladescan.runtimes.backend import Backend, BackendPlugin, BackendSettings
-from bladescan.runtimes.registry import choose_plugin, find_detector, get_plugin, plugin_names
+from bladescan.runtimes.registry import choose_plugin, find_detector, get_plugin, open_file, plugin_names
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.decoders import decoder_process
 
@@ -137,7 +137,7 @@ def _face_finder(faces: str) -> tuple[bool, str]:
 
 def _detector(model: str | Path | None) -> tuple[bool, str]:
     path = find_detector(model)
-    backend = choose_plugin("auto", path).open(path, BackendSettings())
+    backend = open_file(choose_plugin("auto", path), path, BackendSettings())
     try:
         heads = ", ".join(backend.manifest.heads) or "no head"
         return _scores(backend), f"{backend.manifest.name} ({heads}) runs on {backend.device}"

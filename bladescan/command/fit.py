@@ -38,6 +38,7 @@ def fit(
     copies: lo.Copies = 2,
     pseudo_outliers: lo.PseudoOutliers = 0,
     binary_head: lo.BinaryHead = "auto",
+    combine: lo.FitCombine = None,
     embeddings: lo.Embeddings = None,
     faces: o.Faces = "auto",
     min_face: o.MinFace = 32,
@@ -78,6 +79,7 @@ def fit(
             n_outliers=pseudo_outliers,
             seed=seed,
             binary_head=binary_head,
+            combine=combine,
         ),
         n_decoders=cores,
     )

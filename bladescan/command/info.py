@@ -46,6 +46,7 @@ def info(
     """
     from bladescan.command.describe import cost, describe, read_manifest, shipped
     from bladescan.detectors.cascade import SUFFIX
+    from bladescan.detectors.combined_file import SUFFIX as COMBINED
     from bladescan.detectors.manifest import encode_manifest
     from bladescan.runtimes.registry import find_detector
 
@@ -57,7 +58,8 @@ def info(
     if as_json:
         print(encode_manifest(manifest))
         return
-    counted = {} if file.suffix.lower() == SUFFIX else cost(manifest)  # of two networks, one seldom runs
+    joined = file.suffix.lower() in (SUFFIX, COMBINED)  # of several networks
+    counted = {} if joined else cost(manifest)
     shown = describe(manifest) | ({"complexity": counted} if counted else {})
     listed = {"shipped": shipped()} if asked is None else {}
     print(printable_lines(as_text(listed | shown)))

@@ -104,11 +104,13 @@ def calibrated_detector(detector: str | None, output: Path) -> Path:
     Raises:
         UsageError: a form that no detector has, or another than the detector's; a name that is none.
     """
+    from bladescan.detectors.combined_file import SUFFIX as COMBINED
     from bladescan.detectors.shipped import FORMS, named_detector
 
     suffix = output.suffix.lower()
-    if suffix not in FORMS:
-        raise UsageError(f"--output {output}: expected a name that ends in {' or '.join(FORMS)}")
+    if suffix not in (*FORMS, COMBINED):
+        forms = " or ".join((*FORMS, COMBINED))
+        raise UsageError(f"--output {output}: expected a name that ends in {forms}")
     path = named_detector(detector, (suffix,))
     if path is None:
         raise UsageError(f"--output {output}: no detector ships as {suffix}; name one of your own")

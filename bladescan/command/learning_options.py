@@ -96,6 +96,14 @@ BinaryHead = Annotated[
         "encoder that is not ours.",
     ),
 ]
+FitCombine = Annotated[
+    str | None,
+    Option(
+        "--combine",
+        metavar="stouffer|min",
+        help="Also join the p-values of both heads into one, calibrated on the photographs; it decides.",
+    ),
+]
 Embeddings = Annotated[
     Path | None,
     Option(
@@ -164,7 +172,7 @@ CalibrateOutput = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help="Detector to write (.onnx, .safetensors or .cascade), of the form that it has.",
+        help="Detector to write (.onnx, .safetensors, .cascade or .combined), of the form that it has.",
     ),
 ]
 Detector = Annotated[
@@ -176,6 +184,25 @@ First = Annotated[
 ]
 Second = Annotated[
     str, Argument(metavar="SECOND", help="Detector that sees those that the first does not clear.")
+]
+Combined = Annotated[
+    list[str],
+    Argument(
+        metavar="DETECTOR...",
+        help="Detectors: those that ship, or files. A single one is combined of its heads.",
+    ),
+]
+CombinedOutput = Annotated[
+    Path,
+    Option("--output", "-o", metavar="FILE", help="File to write (.combined); its detectors go beside it."),
+]
+Rule = Annotated[
+    str,
+    Option(metavar="stouffer|min", help="Rule: stouffer (all count), or min (the most suspicious counts)."),
+]
+CombinedHead = Annotated[
+    str,
+    Option("--head", metavar="HEAD", help="Head of each: one-class, binary, all, or auto (its own choice)."),
 ]
 CascadeOutput = Annotated[
     Path,

@@ -67,14 +67,35 @@ Model = Annotated[
         "--detector",
         metavar="NAME",
         help="Detector: the name of one that ships (`bladescan info` lists them), or a file (.onnx, "
-        ".safetensors, .cascade or .engine). Default: the one that `bladescan info` marks.",
+        ".safetensors, .cascade, .combined or .engine). Default: the one that `bladescan info` marks.",
+        rich_help_panel=SCORE,
+    ),
+]
+Models = Annotated[
+    list[str] | None,
+    Option(
+        "--model",
+        "--detector",
+        metavar="NAME",
+        help="Detector: the name of one that ships (`bladescan info` lists them), or a file (.onnx, "
+        ".safetensors, .cascade, .combined or .engine). Default: the one that `bladescan info` marks. "
+        "Repeatable with --combine.",
+        rich_help_panel=SCORE,
+    ),
+]
+Combine = Annotated[
+    str | None,
+    Option(
+        metavar="stouffer|min",
+        help="Several --model: join their p-values into one, which decides; each also has its own columns. "
+        "With one --model: the p-values of its heads.",
         rich_help_panel=SCORE,
     ),
 ]
 Head = Annotated[
     str,
     Option(
-        help="Head that decides: one-class, binary, or auto (the detector's own choice).",
+        help="Head that decides: one-class, binary, combined, or auto (the detector's own choice).",
         metavar="HEAD",
         rich_help_panel=SCORE,
     ),

@@ -30,7 +30,8 @@ def scan(
     follow_links: o.FollowLinks = False,
     all_files: o.AllFiles = False,
     shard: o.Shard = None,
-    model: o.Model = None,
+    model: o.Models = None,
+    combine: o.Combine = None,
     head: o.Head = "auto",
     false_alarm: o.FalseAlarm = None,
     fdr: o.Fdr = None,
@@ -87,6 +88,7 @@ def scan(
         raise UsageError("--quiet and --verbose exclude each other")
     asked = bladescan.ScanOptions(
         model=model,
+        combine=combine,
         backend=backend,
         decision=bladescan.Decision(
             head, false_alarm, fdr, storey, stability_share(stability, stability_limit)
@@ -120,14 +122,15 @@ def scan(
         ledger,
         metrics,
     )
-    check_apart(model=model, output=output, ledger=ledger, metrics=metrics, report=report)
+    for one in model or (None,):
+        check_apart(model=one, output=output, ledger=ledger, metrics=metrics, report=report)
     line = ProgressLine("scanning", quiet=quiet, is_lined=False, count=partial(count_sources, query))
     rows_to = line.above(sys.stdout.buffer)
     where = bladescan.OutputOptions(output, format, resume, ledger, show, sort, top, stream=rows_to)
     listener = command_listener(output, metrics, line, verbose=verbose)
     if is_closed(1) and output in (None, "-"):
         raise OutputError("standard output is closed: use -o FILE")
-    page = None if report is None else ScanReport(report, model, output)
+    page = None if report is None else ScanReport(report, asked, output)
     with page or nullcontext():
         heard = listener if page is None else bladescan.Listeners(listener, page)
         summary = bladescan.run_scan(asked, query, where, heard, stdin=raw_stdin())

@@ -10,9 +10,12 @@ import bladescan
 from bladescan.base.records import ImageRecord
 from bladescan.command.report import calibration_of, check_page, say_written
 from bladescan.command.terminal import ProgressLine
+from bladescan.detectors.manifest import Manifest
 from bladescan.outputs.json_lines_format import JsonLinesFormat
 from bladescan.outputs.run import RunInfo, RunSummary
 from bladescan.processes.resources import n_cores
+from bladescan.runtimes.registry import find_detector
+from bladescan.runtimes.several import manifest_of_several
 from bladescan.scanning.listener import Listener
 from bladescan.scanning.tally import Tally
 
@@ -22,16 +25,16 @@ class ScanReport(Listener):
 
     Args:
         page: as ``bladescan report`` takes it.
-        model: the detector, by name or path; None for the default.
+        options: of the scan.
         output: where the verdicts go, which the page is called after.
 
     Raises:
         BladescanError: the page cannot be written, or the detector cannot be had.
     """
 
-    def __init__(self, page: Path, model: str | None, output: str | None) -> None:
+    def __init__(self, page: Path, options: bladescan.ScanOptions, output: str | None) -> None:
         check_page(page)
-        self._page, self._manifest = page, calibration_of(model)
+        self._page, self._manifest = page, _calibration(options)
         name = "a scan" if output in (None, "-") else os.path.basename(str(output))
         self._title = f"Review of {name}"
         self._folder = tempfile.TemporaryDirectory(prefix="bladescan-")
@@ -79,3 +82,12 @@ class ScanReport(Listener):
     def __exit__(self, *exc: object) -> None:
         self._file.close()
         self._folder.cleanup()
+
+
+def _calibration(options: bladescan.ScanOptions) -> Manifest:
+    """Read what the detector of a scan says of itself, several as one."""
+    names = [None if model is None else str(model) for model in options.models]
+    if options.combine is None:
+        return calibration_of(names[0])
+    named = [(find_detector(name, options.backend).stem, calibration_of(name)) for name in names]
+    return manifest_of_several(named, options.combine, options.decision.head)

@@ -26,7 +26,8 @@ def photographic_scores(scores: Scores, head: HeadName) -> NDArray[np.float64]:
 
     Args:
         scores: of ``n`` crops.
-        head: ``one-class`` decides by the log-likelihood, ``binary`` by -P(AI-generated).
+        head: ``one-class`` decides by the log-likelihood, ``binary`` by -P(AI-generated), ``combined`` by
+            minus the combined statistic.
 
     Returns:
         float64 ``[n]``; higher is more photographic.
@@ -34,10 +35,11 @@ def photographic_scores(scores: Scores, head: HeadName) -> NDArray[np.float64]:
     Raises:
         UsageError: the detector has no such head.
     """
-    found = scores.log_likelihood if head == "one-class" else scores.p_ai_generated
+    by_head = {"one-class": scores.log_likelihood, "combined": scores.combined}
+    found = by_head.get(head, scores.p_ai_generated)
     if found is None:
         raise UsageError(f"the detector has no {head} head: see bladescan info")
-    return found if head == "one-class" else -found
+    return -found if head == "binary" else found
 
 
 def compress_calibration(scores: ArrayLike, max_stored: int = MAX_STORED) -> tuple[float, ...]:

@@ -11,7 +11,6 @@ probability; the calibration of the manifest, set on photographs that went the s
 
 from __future__ import annotations
 
-import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -22,25 +21,15 @@ from numpy.typing import NDArray
 
 from bladescan.base.errors import DetectorError
 from bladescan.detectors.calibration import check_calibration
+from bladescan.detectors.combined_file import SUFFIX as COMBINED
 from bladescan.detectors.files import read_whole
 from bladescan.detectors.manifest import Manifest, decode_manifest, encode_manifest
+from bladescan.detectors.parts import DetectorPart, check_part, find_part
 
 SUFFIX = ".cascade"
 _LEAST, _MOST = np.finfo(np.float64).tiny, 1.0 - np.finfo(np.float64).epsneg
 _LOWEST, _HIGHEST = -700.0, 36.0
 """Log-odds beyond these would be a P of 0 or 1."""
-
-
-class CascadePart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A detector file beside the cascade's.
-
-    Attributes:
-        file: its name, without a folder.
-        sha256: of its bytes, in hexadecimal.
-    """
-
-    file: str
-    sha256: str
 
 
 class PartScale(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -107,8 +96,8 @@ class Cascade(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     manifest: Manifest
-    first: CascadePart
-    second: CascadePart
+    first: DetectorPart
+    second: DetectorPart
     rule: CascadeRule
 
 
@@ -116,8 +105,8 @@ class _Written(msgspec.Struct, forbid_unknown_fields=True):
     """A cascade file whose manifest is not read yet: a newer one is then told from a broken one."""
 
     manifest: msgspec.Raw
-    first: CascadePart
-    second: CascadePart
+    first: DetectorPart
+    second: DetectorPart
     rule: CascadeRule
 
 
@@ -154,29 +143,7 @@ def part_files(path: Path, cascade: Cascade) -> tuple[Path, Path]:
     Raises:
         DetectorError: one is not there, or has another content.
     """
-    for part in (cascade.first, cascade.second):
-        try:
-            found = file_digest(path.parent / part.file)
-        except OSError as exc:
-            raise DetectorError(
-                f"{path.name}: its part {part.file} cannot be read: {exc.strerror}; it must lie beside it"
-            ) from exc
-        if found != part.sha256:
-            raise DetectorError(
-                f"{path.name}: its part {part.file} is another file than it was made of "
-                f"(SHA-256 {found[:12]}, expected {part.sha256[:12]})"
-            )
-    return path.parent / cascade.first.file, path.parent / cascade.second.file
-
-
-def file_digest(path: Path) -> str:
-    """Compute the SHA-256 of a file, in hexadecimal.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return find_part(path, cascade.first), find_part(path, cascade.second)
 
 
 def check_alike(first: Manifest, second: Manifest, *, where: str) -> None:
@@ -199,8 +166,7 @@ def check_alike(first: Manifest, second: Manifest, *, where: str) -> None:
 def _check(cascade: Cascade, where: str) -> None:
     rule, parts = cascade.rule, (cascade.first, cascade.second)
     for part in parts:
-        if part.file != Path(part.file).name or Path(part.file).suffix.lower() == SUFFIX:
-            raise DetectorError(f"{where}: {part.file!r} is no name of a detector file beside it")
+        check_part(part, SUFFIX, COMBINED, where=where)
     scales = (rule.first, rule.second)
     numbers = [rule.clear_below, rule.offset, *(x for s in scales for x in (s.shift, s.scale, s.weight))]
     if not np.isfinite(numbers).all() or min(s.scale for s in scales) <= 0:

@@ -19,7 +19,10 @@ GRAPH_ENCODER = "onnx"
 """Name of the architecture of a stranger's encoder, an ONNX graph; only an exported detector has one."""
 
 Subject = Literal["face", "image"]
-HeadName = Literal["one-class", "binary"]
+HeadName = Literal["one-class", "binary", "combined"]
+NetworkHead = Literal["one-class", "binary"]
+"""The heads that a detector's graph computes; what is combined is computed from their scores."""
+CombinationRule = Literal["stouffer", "min"]
 Resize = Literal["antialias", "bilinear"]
 
 
@@ -102,6 +105,39 @@ class CalibratedHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     paper_threshold: float | None = None
 
 
+class Component(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One of several scores whose p-values are combined.
+
+    Attributes:
+        name: of its columns in the output.
+        head: that gives the score.
+        calibration: of that score.
+        part: which detector gives it, counted from 0.
+    """
+
+    name: str
+    head: NetworkHead
+    calibration: CalibratedHead
+    part: int = 0
+
+
+class Combination(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the p-values of several scores become the score of the head ``combined``.
+
+    Attributes:
+        rule: see `bladescan.detectors.combination`.
+        components: the scores, two or more.
+        face_rules: of each detector where there are several, empty for the heads of one.
+        seen_together: the same photographs were scored by all components, and calibrate the combined score;
+            otherwise its calibration is a bound that holds however the components depend on each other.
+    """
+
+    rule: CombinationRule
+    components: tuple[Component, ...]
+    face_rules: tuple[FaceRule, ...] = ()
+    seen_together: bool = True
+
+
 class MeasuredRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many photographs were flagged that are unlike those of the calibration.
 
@@ -128,6 +164,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         heads: what the detector can decide with; empty for a bare encoder.
         default_head: the head of ``--head auto``.
         default_false_alarm: the false-alarm rate of a scan that names none.
+        combination: how the head ``combined`` is made of others; None without that head.
         measured: false alarms among photographs unlike those of the calibration; empty if not measured.
         subject: what it was made to judge: a face, or a whole picture.
         provenance: recipe digest, data counts, versions, measured rates; read by people, never by code.
@@ -141,11 +178,28 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     heads: dict[HeadName, CalibratedHead] = {}
     default_head: HeadName | None = None
     default_false_alarm: float = 0.05
+    combination: Combination | None = None
     measured: tuple[MeasuredRate, ...] = ()
     licence: str = ""
     subject: Subject = "face"
     provenance: dict[str, Any] = {}
     format_version: int = FORMAT_VERSION
+
+
+def network_heads(manifest: Manifest) -> list[NetworkHead]:
+    """List the heads of a detector that its own graph computes."""
+    both: tuple[NetworkHead, ...] = ("one-class", "binary")
+    return [head for head in both if head in manifest.heads]
+
+
+def crop_rules(manifest: Manifest) -> tuple[FaceRule, ...]:
+    """List the ways in which a face is cut out for a detector, each once; the first is the manifest's own."""
+    combination = manifest.combination
+    rules = (manifest.face_rule, *(combination.face_rules if combination else ()))
+    found: dict[tuple[float, str], FaceRule] = {}
+    for rule in rules:
+        found.setdefault((rule.scale, rule.resize), rule)
+    return tuple(found.values())
 
 
 def encode_manifest(manifest: Manifest) -> str:

@@ -5,7 +5,8 @@ minus the log-likelihood, the binary head's the log-odds of P(AI-generated),
 
 .. math:: \log \frac{P}{1 - P}
 
-whose digits still tell faces apart where P is 0.999999 for all of them. 0 is P = 0.5.
+whose digits still tell faces apart where P is 0.999999 for all of them. 0 is P = 0.5. What is combined is in
+standard deviations of the normal distribution that photographs would have if its parts were independent.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ def suspicion(photographic: ArrayLike, head: HeadName) -> NDArray[np.float64]:
     """Turn photographic scores of any shape into scores that are higher for what is more AI-generated.
 
     Args:
-        photographic: log-likelihoods, or -P(AI-generated).
+        photographic: log-likelihoods, -P(AI-generated), or minus combined statistics.
         head: the one that gave them.
     """
     given = np.asarray(photographic, np.float64)
-    if head == "one-class":
+    if head != "binary":
         return -given
     p = np.clip(-given, _LEAST, _MOST)
     odds: NDArray[np.float64] = np.log(p) - np.log1p(-p)

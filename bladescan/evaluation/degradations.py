@@ -82,8 +82,9 @@ def compressed_sizes(crops: Crops, quality: int = MATCH_QUALITY) -> NDArray[np.i
 
 def _each(crops: Crops, change: Callable[[Image.Image], Image.Image], out: Crops | None = None) -> Crops:
     changed = np.empty_like(crops) if out is None else out
-    for index, crop in enumerate(crops):
-        changed[index] = np.asarray(change(Image.fromarray(crop)))
+    pictures, places = (stack.reshape(-1, *stack.shape[-3:]) for stack in (crops, changed))
+    for place, crop in zip(places, pictures, strict=True):
+        place[:] = np.asarray(change(Image.fromarray(crop)))
     return changed
 
 

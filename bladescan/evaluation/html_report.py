@@ -11,6 +11,7 @@ from PIL import Image
 from bladescan.base.text import printable
 from bladescan.evaluation.degradations import VARIANT_WORDS
 from bladescan.evaluation.markdown_report import PICTURES
+from bladescan.evaluation.metrics import SCORE_NAMES
 from bladescan.evaluation.mistakes import Mistake
 from bladescan.evaluation.report import METRIC_TITLES, NO_VARIANT, Interval, Report, Stratum, VariantReport
 from bladescan.images.jpeg import encode_jpeg
@@ -67,13 +68,12 @@ _WRONG = {"missed": "are missed", "false alarm": "are flagged"}
 
 def _shown(mistake: Mistake) -> dict[str, Any]:
     picture = encode_jpeg(Image.fromarray(mistake.crop), _QUALITY)
-    what = "log-likelihood" if mistake.head == "one-class" else "P(AI-generated)"
     return {
         "head": mistake.head,
         "kind": mistake.kind,
         "group": _named(mistake.group),
         "name": _named(Path(mistake.name).name),
-        "said": f"{what} {mistake.score:.4g}",
+        "said": f"{SCORE_NAMES[mistake.head]} {mistake.score:.4g}",
         "share": f"{mistake.n_wrong} of {mistake.n_faces} faces {_WRONG[mistake.kind]}",
         "picture": data_url(picture, "image/jpeg"),
     }

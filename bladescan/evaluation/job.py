@@ -171,7 +171,7 @@ def _thresholds(manifest: Manifest, rate: float) -> dict[HeadName, float]:
     if not manifest.heads:
         raise DetectorError(f"the detector {manifest.name!r} has no head to evaluate: run bladescan fit")
     found = {name: false_alarm_threshold(head, rate) for name, head in manifest.heads.items()}
-    order: tuple[HeadName, ...] = ("one-class", "binary")
+    order: tuple[HeadName, ...] = ("one-class", "binary", "combined")
     return {name: found[name] if name == "one-class" else -found[name] for name in order if name in found}
 
 
@@ -263,7 +263,9 @@ def _baselines(images: ImageSets, options: EvaluateOptions) -> dict[str, Baselin
         name: BaselineFeatures(file_features(part), file_codes(part)) for name, part in images.facts.items()
     }
     sizes = {
-        name: BaselineFeatures(compressed_sizes(faces.crops)[:, None].astype(np.float64), images.files[name])
+        name: BaselineFeatures(
+            compressed_sizes(faces.first_cuts)[:, None].astype(np.float64), images.files[name]
+        )
         for name, faces in images.sets.items()
     }
     return {

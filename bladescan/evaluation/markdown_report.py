@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from bladescan.base.text import printable
 from bladescan.detectors.manifest import HeadName
+from bladescan.evaluation.metrics import SCORE_NAMES
 from bladescan.evaluation.report import (
     METRIC_TITLES,
     NO_VARIANT,
@@ -110,7 +111,7 @@ def _counted(name: str, counts: SetCounts) -> list[str]:
 
 
 def _head(name: HeadName, head: HeadReport) -> Iterable[str]:
-    score = "log-likelihood below" if name == "one-class" else "P(AI-generated) above"
+    score = f"{SCORE_NAMES[name]} {'below' if name == 'one-class' else 'above'}"
     variant = head.variants[NO_VARIANT]
     yield f"## The {name} head\n\nA face is flagged at a {score} {head.threshold:.6g}."
     yield _by_generator(variant)

@@ -12,6 +12,13 @@ from bladescan.detectors.manifest import HeadName
 from bladescan.evaluation.intervals import bootstrap_interval, redraw_files, wilson_interval
 from bladescan.evaluation.report import PHOTOGRAPHS, Interval, Metrics, VariantReport
 
+SCORE_NAMES: dict[HeadName, str] = {
+    "one-class": "log-likelihood",
+    "binary": "P(AI-generated)",
+    "combined": "combined statistic",
+}
+"""The raw scores of the heads in words."""
+
 
 def anomaly_scores(head: HeadName, raw: NDArray[np.float64]) -> NDArray[np.float64]:
     """Turn the raw scores of a head so that higher is more AI-generated; the shape stays."""

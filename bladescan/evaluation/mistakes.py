@@ -82,5 +82,5 @@ def _of_set(
                 float(scores[worst]),
                 len(mistaken),
                 len(places),
-                faces.crops[worst],
+                faces.first_cuts[worst],
             )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bladescan.base.figures import GREY, as_png, new_figure, nothing_to_draw
 from bladescan.base.output_files import write_file
 from bladescan.detectors.manifest import HeadName
-from bladescan.evaluation.metrics import anomaly_scores
+from bladescan.evaluation.metrics import SCORE_NAMES, anomaly_scores
 from bladescan.evaluation.report import PHOTOGRAPHS, Report, Scored
 
 if TYPE_CHECKING:
@@ -99,9 +99,10 @@ class _ScoreAxis:
 
     def __init__(self, head: HeadName) -> None:
         self.log_odds = head == "binary"
-        self.label = (
-            "P(AI-generated) by log-odds → suspicious" if self.log_odds else "suspicious ← log-likelihood"
-        )
+        name = SCORE_NAMES[head]
+        self.label = f"suspicious ← {name}" if head == "one-class" else f"{name} → suspicious"
+        if self.log_odds:
+            self.label = f"{name} by log-odds → suspicious"
 
     def place(self, scores: Numbers) -> Numbers:
         if not self.log_odds:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from bladescan.evaluation.metrics import Sample, anomaly_scores
 from bladescan.evaluation.report import NO_VARIANT, Scored
 from bladescan.runtimes.backend import Backend
 from bladescan.scanning.cut_faces import Faces
-from bladescan.scanning.scoring import score_in_batches
+from bladescan.scanning.scoring import joined_scores, score_in_batches
 
 
 def score_variant(
@@ -37,7 +36,7 @@ def score_variant(
     found = {name: _scores(faces.crops, variant, backend, batch_size) for name, faces in sets.items()}
     raw: dict[HeadName, dict[str, NDArray[np.float64]]] = {}
     for head in heads:
-        sign = 1.0 if head == "one-class" else -1.0
+        sign = 1.0 if head == "one-class" else -1.0  # of the others, higher is more AI-generated
         raw[head] = {name: sign * photographic_scores(scores, head) for name, scores in found.items()}
     plain = variant == NO_VARIANT
     return Scored(raw, {name: scores.embedding for name, scores in found.items()} if plain else {})
@@ -49,10 +48,9 @@ def _scores(crops: NDArray[np.uint8], variant: str, backend: Backend, batch_size
         part = score_in_batches(backend, degrade(crops[start : start + batch_size], variant), batch_size)
         assert part is not None
         parts.append(part)
-    joined: list[Any] = [
-        None if columns[0] is None else np.concatenate(columns) for columns in zip(*parts, strict=True)
-    ]
-    return Scores(*joined)
+    joined = joined_scores(parts)
+    assert joined is not None
+    return joined
 
 
 def samples_of(

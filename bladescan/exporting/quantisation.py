@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from bladescan.base.errors import DetectorError
 from bladescan.base.records import Scores
 from bladescan.detectors.calibration import p_values, photographic_scores
-from bladescan.detectors.manifest import GRAPH_ENCODER, FaceRule, HeadName, Manifest
+from bladescan.detectors.manifest import GRAPH_ENCODER, FaceRule, HeadName, Manifest, network_heads
 from bladescan.detectors.onnx_metadata import import_onnx, manifest_of, with_manifest
 from bladescan.exporting.reports import QuantisationReport
 from bladescan.foreign.onnx_graph import PREFIX
@@ -252,14 +252,17 @@ def _trunk(model: Any) -> list[str]:
 def compare(old: Scores, new: Scores, manifest: Manifest, n_calibrating: int) -> QuantisationReport:
     """Measure what has changed on the same crops."""
     flags = [_flagged(scores, manifest) for scores in (old, new)]
+    heads = network_heads(manifest)
     error = np.square(new.embedding - old.embedding).mean() / np.square(old.embedding).mean()
     return QuantisationReport(
         n_calibrating=n_calibrating,
         n_compared=len(old.embedding),
         embedding=float(np.sqrt(error)),
-        same_verdict={head: float((flags[0][head] == flags[1][head]).mean()) for head in manifest.heads},
-        flagged_before={head: float(flags[0][head].mean()) for head in manifest.heads},
-        flagged_after={head: float(flags[1][head].mean()) for head in manifest.heads},
+        same_verdict={
+            head: float((flags[0][head] == flags[1][head]).mean()) for head in network_heads(manifest)
+        },
+        flagged_before={head: float(flags[0][head].mean()) for head in heads},
+        flagged_after={head: float(flags[1][head].mean()) for head in heads},
     )
 
 
@@ -273,8 +276,9 @@ def _scores(data: bytes, crops: NDArray[np.uint8], most: int) -> Scores:
 
 def _flagged(scores: Scores, manifest: Manifest) -> dict[HeadName, NDArray[np.bool_]]:
     return {
-        name: p_values(head, photographic_scores(scores, name)) <= manifest.default_false_alarm
-        for name, head in manifest.heads.items()
+        name: p_values(manifest.heads[name], photographic_scores(scores, name))
+        <= manifest.default_false_alarm
+        for name in network_heads(manifest)
     }
 
 

@@ -17,7 +17,7 @@ from bladescan.base.records import FaceBox, FaceCrop
 from bladescan.detectors.manifest import FACE_RULE, FaceRule
 from bladescan.faces.crops import crop_face, whole_crop
 from bladescan.faces.mtcnn import Mtcnn, mtcnn_files
-from bladescan.faces.pictures import AnyImage, image_size
+from bladescan.faces.pictures import AnyImage, Pixels, image_size
 from bladescan.faces.scrfd import INSIGHTFACE_PACK, InsightFace, insightface_files
 from bladescan.faces.yunet import YUNET, YuNet
 
@@ -149,3 +149,8 @@ def face_crops(image: AnyImage, finder: FaceFinder, frame: int, rule: FaceRule =
     if isinstance(finder, WholeImage):
         return [FaceCrop(frame, None, whole_crop(image, rule))]
     return [FaceCrop(frame, box, crop_face(image, box, rule)) for box in finder.find(image)]
+
+
+def cut_again(image: AnyImage, crop: FaceCrop, rule: FaceRule) -> Pixels:
+    """Cut a face that was found out of the same frame by another rule, uint8 ``[224, 224, 3]``."""
+    return whole_crop(image, rule) if crop.box is None else crop_face(image, crop.box, rule)

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from bladescan.base.errors import DataError, MissingDependencyError
 from bladescan.base.output_files import write_file
@@ -26,20 +25,24 @@ from bladescan.detectors.calibration import (
     photographic_scores,
 )
 from bladescan.detectors.cascade import SUFFIX, part_files, read_cascade
+from bladescan.detectors.combined_file import SUFFIX as COMBINED
+from bladescan.detectors.combined_file import CombinedFile, combined_parts, encode_combined, read_combined
 from bladescan.detectors.files import read_whole
 from bladescan.detectors.manifest import CalibratedHead, HeadName, Manifest, MeasuredRate
 from bladescan.detectors.measured import rates_by_source
 from bladescan.detectors.onnx_metadata import replace_manifest
 from bladescan.detectors.suspicion import suspicion_threshold
 from bladescan.fitting.cascade_job import save_cascade
+from bladescan.fitting.combining import Combined, calibrated
 from bladescan.fitting.copies import CopyCount, without_copies
+from bladescan.fitting.part_files import copy_beside
 from bladescan.runtimes.backend import Backend, BackendSettings
-from bladescan.runtimes.registry import choose_plugin, find_detector
+from bladescan.runtimes.registry import choose_plugin, find_detector, open_file
 from bladescan.scanning.cut_faces import with_faces
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.decoders import decoder_pool
 from bladescan.scanning.pipeline import crops_of
-from bladescan.scanning.scoring import score_in_batches
+from bladescan.scanning.scoring import joined_scores, score_in_batches
 from bladescan.sources.given import Given, sources_of
 from bladescan.sources.source import Source
 
@@ -93,18 +96,36 @@ def calibrate(
     """
     path = find_detector(options.detector, options.backend)
     _check_installed(path)
-    backend = choose_plugin(options.backend, path).open(path, options.runtime)
+    backend = open_file(choose_plugin(options.backend, path), path, options.runtime)
     try:
-        faces = _collect(sources_of(photographs), backend, options, seen)
-        return Calibrated(path, *_calibrated(backend.manifest, faces, options))
+        return Calibrated(path, *calibrate_backend(backend, photographs, options, seen=seen))
     finally:
         backend.close()
+
+
+def calibrate_backend(
+    backend: Backend,
+    photographs: Given,
+    options: CalibrateOptions,
+    *,
+    seen: Callable[[int], None] = lambda n: None,
+) -> tuple[Manifest, dict[str, Any]]:
+    """Make photographs the calibration of a detector that is loaded.
+
+    Returns:
+        Its new manifest, and the report of `Calibrated`.
+
+    Raises:
+        BladescanError: the photographs are of no use.
+    """
+    faces = _collect(sources_of(photographs), backend, options, seen)
+    return _calibrated(backend.manifest, faces, options)
 
 
 def _check_installed(detector: Path) -> None:
     """Raise MissingDependencyError before the photographs are read, not after."""
     suffix = detector.suffix.lower()
-    if suffix not in (".onnx", SUFFIX) and find_spec("torch") is None:
+    if suffix not in (".onnx", SUFFIX, COMBINED) and find_spec("torch") is None:
         what = f"calibrating a detector in {suffix}"
         raise MissingDependencyError(what, "torch", "pip install 'bladescan[train]'")
 
@@ -121,6 +142,12 @@ def save_calibrated(found: Calibrated, output: Path) -> None:
         cascade = read_cascade(found.detector)
         parts = part_files(found.detector, cascade)
         save_cascade(msgspec.structs.replace(cascade, manifest=found.manifest), parts, output)
+        return
+    if found.detector.suffix.lower() == COMBINED:
+        combined = read_combined(found.detector)
+        files = combined_parts(found.detector, combined)
+        copy_beside(files, output)
+        write_file(output, encode_combined(CombinedFile(found.manifest, combined.parts)))
         return
     if found.detector.suffix.lower() == ".onnx":
         model = read_whole(found.detector, "an ONNX detector")
@@ -172,15 +199,8 @@ def _collect(
             parts.append(scores)
             folders += [os.path.basename(os.path.dirname(source.name))] * len(decoded.faces)
             n_images += 1
-    return _Faces(_joined(parts), folders, n_images, finder, dict(skipped), copies)
-
-
-def _joined(parts: list[Scores]) -> Scores:
-    """Join scores; those of a head that the detector lacks are None."""
-    columns = zip(*parts, strict=True) if parts else iter(((), (), ()))
-    joined = [None if not column or column[0] is None else np.concatenate(column) for column in columns]
-    empty = np.empty((0, 0), np.float32)
-    return Scores(joined[0], joined[1], empty if joined[2] is None else joined[2])
+    scores = joined_scores(parts) or Scores(None, None, np.empty((0, 0), np.float32))
+    return _Faces(scores, folders, n_images, finder, dict(skipped), copies)
 
 
 def _calibrated(old: Manifest, faces: _Faces, options: CalibrateOptions) -> tuple[Manifest, dict[str, Any]]:
@@ -194,24 +214,32 @@ def _calibrated(old: Manifest, faces: _Faces, options: CalibrateOptions) -> tupl
     heads: dict[HeadName, CalibratedHead] = {}
     compared: dict[str, Any] = {}
     measured: list[MeasuredRate] = []
+    combined, about = _combined(old, faces)
     for name, head in old.heads.items():
         scores = photographic_scores(faces.scores, name)
+        flagged = int((p_values(head, scores) <= rate).sum())
         heads[name] = msgspec.structs.replace(head, calibration=compress_calibration(scores), n_held_out=n)
-        compared[name] = _compared(name, head, heads[name], scores, rate)
+        if name == "combined" and combined is not None:  # in p-values of the new calibrations
+            heads[name], scores = combined.head, combined.scores
+        compared[name] = _compared(name, heads[name], flagged, n, rate)
         measured += rates_by_source(name, scores, faces.folders, rate)
+    notices = [f"copies are left out: {faces.copies.told()}"] if faces.copies else []
+    notices += about.pop("notices", [])
     report = {
         "n_images": faces.n_images,
         "n_faces": n,
         "skipped": faces.skipped,
-        **({"notices": [f"copies are left out: {faces.copies.told()}"]} if faces.copies else {}),
+        **({"notices": notices} if notices else {}),
         "false_alarm": rate,
         "false_alarm_interval_95": list(false_alarm_interval(n, rate)),
         "heads": compared,
+        **({"combined": about} if about else {}),
     }
     manifest = msgspec.structs.replace(
         old,
         name=options.name or old.name,
         heads=heads,
+        combination=old.combination if combined is None else combined.combination,
         default_false_alarm=rate,
         measured=tuple(measured),
         face_rule=msgspec.structs.replace(old.face_rule, finder=faces.finder),
@@ -220,13 +248,18 @@ def _calibrated(old: Manifest, faces: _Faces, options: CalibrateOptions) -> tupl
     return manifest, report
 
 
-def _compared(
-    name: HeadName, old: CalibratedHead, new: CalibratedHead, scores: NDArray[np.float64], rate: float
-) -> dict[str, Any]:
-    """Give the new threshold, in the unit of a scan's scores, and what the old one flags of these."""
-    flagged = int((p_values(old, scores) <= rate).sum())
+def _combined(old: Manifest, faces: _Faces) -> tuple[Combined | None, dict[str, Any]]:
+    """Calibrate what a detector combines, if it does, and what is told of it."""
+    if old.combination is None or faces.scores.components is None:
+        return None, {}
+    found = calibrated(old.combination, faces.scores.components)
+    return found, dict(found.report)
+
+
+def _compared(name: HeadName, new: CalibratedHead, flagged: int, n: int, rate: float) -> dict[str, Any]:
+    """Give the new threshold, in the unit of a scan's scores, and what the old one flagged of these."""
     return {
         "threshold": suspicion_threshold(new, name, rate),
-        "flagged_before": flagged / len(scores),
-        "flagged_before_interval_95": list(clopper_pearson(flagged, len(scores))),
+        "flagged_before": flagged / n,
+        "flagged_before_interval_95": list(clopper_pearson(flagged, n)),
     }

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bladescan.base.errors import DataError, OutputError, UsageError
+from bladescan.base.errors import DataError, UsageError
 from bladescan.base.output_files import write_file
 from bladescan.detectors.calibration import (
     check_rate,
@@ -25,17 +25,18 @@ from bladescan.detectors.calibration import (
 from bladescan.detectors.cascade import (
     SUFFIX,
     Cascade,
-    CascadePart,
     CascadeRule,
     PartScale,
     check_alike,
     encode_cascade,
-    file_digest,
 )
+from bladescan.detectors.combined_file import SUFFIX as COMBINED
 from bladescan.detectors.manifest import CalibratedHead, Manifest
 from bladescan.detectors.measured import rates_by_source
+from bladescan.detectors.parts import part_of
 from bladescan.detectors.suspicion import suspicion, suspicion_threshold
 from bladescan.fitting.copies import CopyCount, without_copies
+from bladescan.fitting.part_files import copy_beside
 from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import OpenedDetector, open_detector
 from bladescan.scanning.cut_faces import listed, with_faces
@@ -119,7 +120,7 @@ def make_cascade(
     rule = _rule(scored, options)
     report = _report(scored, rule, options)
     manifest = _manifest(first.backend.manifest, second.backend.manifest, scored, rule, report, options)
-    cascade = Cascade(manifest, _part(first.path), _part(second.path), rule)
+    cascade = Cascade(manifest, part_of(first.path), part_of(second.path), rule)
     return MadeCascade(cascade, (first.path, second.path), report)
 
 
@@ -134,12 +135,7 @@ def save_cascade(cascade: Cascade, parts: Iterable[Path], output: Path) -> None:
     Raises:
         OutputError: another file of a part's name lies there, or one cannot be written.
     """
-    for part in parts:
-        copy = output.parent / part.name
-        if not copy.exists():
-            write_file(copy, part.read_bytes())
-        elif file_digest(copy) != file_digest(part):
-            raise OutputError(f"{copy}: another detector has the name of the cascade's part; move one away")
+    copy_beside(parts, output)
     write_file(output, encode_cascade(cascade))
 
 
@@ -162,15 +158,11 @@ class _Scored:
 
 def _check_parts(first: OpenedDetector, second: OpenedDetector) -> None:
     names = [first.path.name, second.path.name]
-    if SUFFIX in (first.path.suffix.lower(), second.path.suffix.lower()):
-        raise UsageError("a cascade's parts are detectors, no cascades")
+    if {SUFFIX, COMBINED} & {first.path.suffix.lower(), second.path.suffix.lower()}:
+        raise UsageError("a cascade's parts are detectors, no cascades and nothing combined")
     if names[0] == names[1]:
         raise UsageError(f"both parts are called {names[0]}, and lie beside the cascade: rename one")
     check_alike(first.backend.manifest, second.backend.manifest, where=" and ".join(names))
-
-
-def _part(path: Path) -> CascadePart:
-    return CascadePart(path.name, file_digest(path))
 
 
 def _score(
@@ -264,6 +256,7 @@ def _manifest(
         name=options.name,
         heads={"binary": head},
         default_head="binary",
+        combination=None,
         default_false_alarm=options.false_alarm,
         measured=tuple(measured),
         face_rule=msgspec.structs.replace(first.face_rule, finder=scored.finder),

@@ -23,9 +23,11 @@ from bladescan.detectors.calibration import (
     hold_out,
     needed_photographs,
 )
-from bladescan.detectors.manifest import CalibratedHead, HeadName
+from bladescan.detectors.combination import check_rule
+from bladescan.detectors.manifest import CalibratedHead, Combination, HeadName
 from bladescan.detectors.measured import rates_by_source
 from bladescan.fitting.binary_fit import BINARY_HEADS, BinaryFit, binary_scores, fit_binary
+from bladescan.fitting.combining import combine_heads
 from bladescan.heads.classifier import FEWEST, ClassifierSettings, Grouped
 from bladescan.heads.detector import Detector, validate_detector
 from bladescan.heads.mixture import Mixture
@@ -51,6 +53,8 @@ class FitSettings:
         seed: of every draw.
         binary_head: one of `BINARY_HEADS`; ``auto`` is logistic regression over a stranger's encoder, whose
             embeddings are long and were learned for something else, and the paper's perceptron over ours.
+        combine: rule by which a third head combines both (`bladescan.detectors.combination`), and decides;
+            None for no such head.
     """
 
     covariance: str = "full"
@@ -62,6 +66,7 @@ class FitSettings:
     max_epochs: int = 100
     seed: int = 0
     binary_head: str = "auto"
+    combine: str | None = None
 
 
 def check_settings(settings: FitSettings) -> None:
@@ -72,6 +77,8 @@ def check_settings(settings: FitSettings) -> None:
         raise UnknownNameError("binary head", settings.binary_head, BINARY_HEADS)
     if settings.n_outliers and settings.binary_head == "logistic":
         raise UsageError("pseudo-outliers are for the perceptron: they teach logistic regression nothing")
+    if settings.combine is not None:
+        check_rule(settings.combine)
     for what, share in (("held-out share", settings.held_out), ("false-alarm rate", settings.false_alarm)):
         if not 0.0 < share < 1.0:
             raise UsageError(f"the {what} must lie between 0 and 1, got {share:g}")
@@ -135,6 +142,8 @@ def fit_detector(
         UsageError: settings out of range.
     """
     check_settings(settings)
+    if settings.combine is not None and faces.ai_generated is None:
+        raise UsageError("--combine joins both heads: give AI-generated faces too, for the binary one")
     _check(encoder, faces)
     held = _drawn_out(faces, settings) if faces.held_out is None else faces.held_out
     _check_enough(faces, held, settings)
@@ -156,7 +165,14 @@ def fit_detector(
         by_head["binary"] = binary_scores(state, faces.photographic[held])
         heads["binary"] = _binary_head(by_head["binary"], about)
     provenance = {**(provenance or {}), "fit": report}
-    detector = _assembled(encoder, heads, mixture.mixture, state, settings.false_alarm, provenance)
+    combination = None
+    if settings.combine is not None:
+        combined = combine_heads(settings.combine, heads, by_head)
+        combination, by_head["combined"] = combined.combination, combined.scores
+        report["combined"] = dict(combined.report)
+        report["notices"] += report["combined"].pop("notices")
+    parts = (heads, combination, mixture.mixture, state)
+    detector = _assembled(encoder, *parts, settings.false_alarm, provenance)
     return _measured(detector, by_head, faces, held)
 
 
@@ -183,15 +199,18 @@ def _drawn_out(faces: FitFaces, settings: FitSettings) -> NDArray[np.bool_]:
 def _assembled(
     encoder: Detector,
     heads: dict[HeadName, CalibratedHead],
+    combination: Combination | None,
     mixture: Mixture,
     classifier: dict[str, torch.Tensor] | None,
     false_alarm: float,
     about: dict[str, Any],
 ) -> Detector:
+    default: HeadName = "one-class" if classifier is None else "binary"
     manifest = msgspec.structs.replace(
         encoder.manifest,
         heads=heads,
-        default_head="one-class" if classifier is None else "binary",
+        default_head=default if combination is None else "combined",
+        combination=combination,
         default_false_alarm=false_alarm,
         measured=(),
         provenance={**encoder.manifest.provenance, **about},

@@ -249,7 +249,7 @@ def _fitted(options: FitOptions, encoder: Detector, features: _FitFeatures, prog
 
 
 def _bare(manifest: Manifest) -> Manifest:
-    return msgspec.structs.replace(manifest, heads={}, default_head=None, text=None)
+    return msgspec.structs.replace(manifest, heads={}, default_head=None, combination=None, text=None)
 
 
 def _joined(fitted: Features, held: Features) -> Features:

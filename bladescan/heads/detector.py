@@ -289,6 +289,8 @@ def _check_heads(detector: Detector, *, where: str) -> None:
         if present != (name in manifest.heads):
             state = "has no tensors" if name in manifest.heads else "has no calibration"
             raise DetectorError(f"{where}: the head {name!r} {state}")
+    if (manifest.combination is not None) != ("combined" in manifest.heads):
+        raise DetectorError(f"{where}: the head 'combined' goes with a combination, and one is missing")
     default = manifest.default_head
     if (default is None) == bool(manifest.heads) or (default is not None and default not in manifest.heads):
         raise DetectorError(f"{where}: the default head {default!r} is not one of {sorted(manifest.heads)}")

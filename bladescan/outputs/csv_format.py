@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from bladescan.base.records import ImageRecord
-from bladescan.outputs.rows import COLUMNS, rows
+from bladescan.outputs.rows import columns, rows
 from bladescan.outputs.run import RunInfo, RunSummary
 
 # The last four are the full-width forms, which spreadsheets in some locales take for the same.
@@ -27,15 +27,17 @@ class CsvFormat:
     """RFC 4180 quoting, UTF-8, lines that end with LF: in a pipe a CR would stick to the last field."""
 
     def __init__(self, run: RunInfo, terminal: bool) -> None:
-        pass  # a CSV file has no place for the run
+        self._columns, self._components = columns(run), run.components
 
     def begin(self) -> bytes:
         """Return the line of column names."""
-        return _csv_line(COLUMNS)
+        return _csv_line(self._columns)
 
     def record(self, record: ImageRecord) -> bytes:
         """Return a line for each face, or one for an image without a face."""
-        return b"".join(_csv_line([_cell(*item) for item in row.items()]) for row in rows(record))
+        return b"".join(
+            _csv_line([_cell(*item) for item in row.items()]) for row in rows(record, self._components)
+        )
 
     def end(self, summary: RunSummary) -> bytes:
         """Return nothing: a CSV file has no place for a summary."""

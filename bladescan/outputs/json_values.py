@@ -10,7 +10,7 @@ from typing import Any
 
 from bladescan.base.provenance_record import Provenance
 from bladescan.base.records import ImageRecord
-from bladescan.outputs.rows import face_row, finite, image_row, is_utf8
+from bladescan.outputs.rows import component_row, face_row, finite, image_row, is_utf8
 from bladescan.outputs.run import RunInfo
 
 
@@ -34,6 +34,9 @@ def image_fields(record: ImageRecord) -> dict[str, Any]:
     faces = [face_row(index, face) for index, face in enumerate(record.faces)]
     for face in faces:  # nested in its face, the name is clear without the prefix
         face["verdict"] = face.pop("face_verdict")
+    for face, judged in zip(faces, record.faces, strict=True):
+        if judged.components:
+            face["components"] = {one.name: component_row(one) for one in judged.components}
     return image | _statements(record.provenance) | {"faces": faces}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from bladescan.base.errors import import_failed
 from bladescan.base.records import ImageRecord
 from bladescan.outputs.json_values import as_json, run_fields
-from bladescan.outputs.rows import COLUMNS, TEXT_COLUMNS, rows
+from bladescan.outputs.rows import TEXT_COLUMNS, columns, rows
 from bladescan.outputs.run import RunInfo, RunSummary
 
 ROW_GROUP = 8192
@@ -30,11 +30,12 @@ class ParquetFormat:
         except ImportError as exc:
             raise import_failed(exc, "parquet", "pyarrow", "pip install 'bladescan[parquet]'") from exc
         types = {
-            **dict.fromkeys(COLUMNS, pyarrow.float64()),
+            **dict.fromkeys(columns(run), pyarrow.float64()),
             **dict.fromkeys(("width", "height", "n_frames", "face", "frame", "rotation"), pyarrow.int32()),
             **dict.fromkeys(TEXT_COLUMNS, pyarrow.string()),
             "path_bytes": pyarrow.binary(),
         }
+        self._components = run.components
         self._table = pyarrow.Table
         self._schema = pyarrow.schema(types, metadata={"bladescan.run": as_json(run_fields(run))})
         self._buffer = io.BytesIO()
@@ -48,7 +49,7 @@ class ParquetFormat:
 
     def record(self, record: ImageRecord) -> bytes:
         """Hold an image back, and return a row group when there are enough rows for one."""
-        self._held += rows(record)
+        self._held += rows(record, self._components)
         if len(self._held) >= ROW_GROUP:
             self._write_group()
         return self._drained()

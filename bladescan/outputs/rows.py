@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from bladescan.base.records import Explanation, FaceVerdict, ImageRecord
+from bladescan.base.records import ComponentVerdict, Explanation, FaceVerdict, ImageRecord
+from bladescan.outputs.run import RunInfo
 
 DECLARED_COLUMNS = ("declared", "declared_by", "declared_tool", "declared_signer", "c2pa_status")
 IMAGE_COLUMNS = (
@@ -26,6 +27,8 @@ FACE_COLUMNS = (
     *("log_likelihood", "p_ai_generated", "explanation"),
 )
 COLUMNS = (*IMAGE_COLUMNS, *FACE_COLUMNS, "path_bytes")
+COMPONENT_NUMBERS = ("score", "p_value")
+"""What is said of each of several combined scores."""
 TEXT_COLUMNS = (
     *("path", "verdict", "reason", "detail", "format"),
     *("flagged_by", *DECLARED_COLUMNS, "face_verdict", "head", "explanation"),
@@ -104,6 +107,21 @@ def explanation_fields(explanation: Explanation) -> dict[str, Any]:
     }
 
 
+def component_row(one: ComponentVerdict) -> dict[str, Any]:
+    """Return what one of several combined scores says of a face, by `COMPONENT_NUMBERS`."""
+    return {"score": finite(one.score, _six_digits), "p_value": _share(one.p_value)}
+
+
+def component_columns(names: Iterable[str]) -> tuple[str, ...]:
+    """Name the columns of combined scores, for example ``fast_score`` and ``fast_p_value``."""
+    return tuple(f"{name}_{number}" for name in names for number in COMPONENT_NUMBERS)
+
+
+def columns(run: RunInfo) -> tuple[str, ...]:
+    """List the columns of a run: `COLUMNS`, and before the last those of each combined score."""
+    return (*COLUMNS[:-1], *component_columns(run.components), COLUMNS[-1])
+
+
 def _six_digits(number: float) -> float:
     return float(f"{number:.6g}")
 
@@ -120,8 +138,10 @@ def _beside(score: float, threshold: float | None) -> float | None:
     return score
 
 
-def rows(record: ImageRecord) -> Iterator[dict[str, Any]]:
-    r"""Yield a row of `COLUMNS` for each face of an image, or one row without a face.
+def rows(record: ImageRecord, components: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    r"""Yield a row of `columns` for each face of an image, or one row without a face.
+
+    ``components`` are the names of the run's combined scores.
 
     All text is UTF-8: a name that is not has its odd bytes written as ``\\xNN``, and is exact in
     ``path_bytes``, which is None for any other. An explanation is JSON in a text.
@@ -134,9 +154,15 @@ def rows(record: ImageRecord) -> Iterator[dict[str, Any]]:
         told = face_row(index, face)
         if told["explanation"] is not None:
             told["explanation"] = json.dumps(told["explanation"], separators=(",", ":"))
-        yield image | told | exact
+        yield image | told | _components(face, components) | exact
     if not record.faces:
-        yield image | dict.fromkeys(FACE_COLUMNS) | exact
+        yield image | dict.fromkeys((*FACE_COLUMNS, *component_columns(components))) | exact
+
+
+def _components(face: FaceVerdict, names: Sequence[str]) -> dict[str, Any]:
+    found = {one.name: component_row(one) for one in face.components}
+    nothing = dict.fromkeys(COMPONENT_NUMBERS)
+    return {f"{name}_{number}": value for name in names for number, value in found.get(name, nothing).items()}
 
 
 def escaped(text: str) -> str:

@@ -28,6 +28,8 @@ class RunInfo:
         trust_list: SHA-256 of the trust list, None without one.
         storey: under ``fdr``, the share of photographs was estimated.
         stability: share of views below which a verdict near the threshold is ``unsure``; None without.
+        components: names of the scores that are combined, in the order of their columns; none without.
+        combined_by: the rule by which they are combined; empty without.
         measured: what false-alarm rates were measured, in words; empty if none were.
     """
 
@@ -47,6 +49,8 @@ class RunInfo:
     trust_list: str | None = None
     storey: bool = False
     stability: float | None = None
+    components: tuple[str, ...] = ()
+    combined_by: str = ""
     measured: str = ""
     schema_version: int = SCHEMA_VERSION
 

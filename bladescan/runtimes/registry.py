@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bladescan.base.errors import BackendError, DetectorError, UnknownNameError, UsageError
+from bladescan.detectors.combination import check_combination
 from bladescan.detectors.shipped import FORMS, SAFETENSORS, named_detector
 from bladescan.runtimes.backend import Backend, BackendPlugin, BackendSettings
+from bladescan.runtimes.combined import CombinedBackend
 
 ENTRY_POINT_GROUP = "bladescan.backends"
 DISABLE_VARIABLE = "BLADESCAN_NO_PLUGINS"
@@ -99,7 +101,9 @@ def choose_plugin(name: str, path: Path) -> BackendPlugin:
         plugin = get_plugin(candidate)
         if suffix in plugin.suffixes:
             return plugin
-    raise UsageError(f"no backend opens {path.name!r}: expected .cascade, .onnx, .safetensors or .engine")
+    raise UsageError(
+        f"no backend opens {path.name!r}: expected .cascade, .combined, .onnx, .safetensors or .engine"
+    )
 
 
 def _opening(suffix: str) -> list[str]:
@@ -140,11 +144,30 @@ def open_detector(
     """
     path = find_detector(detector, name)
     if path.is_dir():
-        raise DetectorError(f"{path}: is a folder; expected a detector file (.onnx, .safetensors, .cascade)")
+        raise DetectorError(
+            f"{path}: is a folder; expected a detector file (.onnx, .safetensors, .cascade, .combined)"
+        )
     if not path.is_file():
         raise DetectorError(f"{path}: no such detector file; leave it out for the default one")
     plugin = choose_plugin(name, path)
-    return OpenedDetector(path, plugin.name, plugin.open(path, settings))
+    return OpenedDetector(path, plugin.name, open_file(plugin, path, settings))
+
+
+def open_file(plugin: BackendPlugin, path: Path, settings: BackendSettings) -> Backend:
+    """Load a detector file by a plugin; the head ``combined``, where it has one, is computed from the others.
+
+    Raises:
+        BladescanError: as `bladescan.runtimes.backend.BackendPlugin.open`.
+    """
+    backend = plugin.open(path, settings)
+    if backend.manifest.combination is None or isinstance(backend, CombinedBackend):
+        return backend
+    try:
+        check_combination(backend.manifest, 1, where=path.name)
+    except BaseException:
+        backend.close()
+        raise
+    return CombinedBackend(backend.manifest, [backend])
 
 
 def _registered() -> dict[str, EntryPoint]:

@@ -37,7 +37,7 @@ class ClusterScan:
     Args:
         address: ``dask:ADDRESS`` or ``ray:ADDRESS``.
         settings: of the scan, with the face finder by its own name.
-        shipped: the detector ships with the package; else every worker must find it under the same path.
+        shipped: by detector: it ships with the package; else every worker must find it under the same path.
 
     Raises:
         UsageError: an address of another form.
@@ -45,9 +45,9 @@ class ClusterScan:
         BackendError: the cluster cannot be reached, has no workers, or workers that differ from this machine.
     """
 
-    def __init__(self, address: str, settings: ScanSettings, *, shipped: bool) -> None:
-        detector = Path(os.path.abspath(settings.detector))
-        settings = replace(settings, detector=detector, n_decoders=1)
+    def __init__(self, address: str, settings: ScanSettings, *, shipped: tuple[bool, ...]) -> None:
+        files = [Path(os.path.abspath(file)) for file in settings.files]
+        settings = replace(settings.with_files(files), n_decoders=1)
         self._task = WorkerTask(uuid.uuid4().hex, settings, shipped, environment(settings))
         self._cluster = _open(address)
         self._deaths = 0

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,7 +25,7 @@ import bladescan
 from bladescan import __version__
 from bladescan.base.errors import BackendError, BladescanError
 from bladescan.base.records import ImageRecord
-from bladescan.detectors.shipped import FOLDER
+from bladescan.detectors.shipped import shipped_detector
 from bladescan.faces.finders import finder_packages, weight_files
 from bladescan.provenance.credentials import library_version
 from bladescan.provenance.reading import reader_digest
@@ -49,13 +49,13 @@ class WorkerTask:
     Attributes:
         scan: tells this scan from any other on the same cluster.
         settings: of the scan; its face finder is named, never ``auto``.
-        shipped: each machine takes the detector of this file name that ships with its own package.
+        shipped: by detector: each machine takes the one of this file name that ships with its own package.
         expected: the environment of the machine that asked, see `environment`.
     """
 
     scan: str
     settings: ScanSettings
-    shipped: bool
+    shipped: tuple[bool, ...]
     expected: tuple[tuple[str, str], ...]
 
 
@@ -80,18 +80,22 @@ def environment(settings: ScanSettings) -> tuple[tuple[str, str], ...]:
     Raises:
         BladescanError: the backend or the face finder is not installed.
     """
-    backend, faces = settings.backend, settings.decoder.faces
-    runtime = get_plugin(backend).status().version or "none"
+    faces = settings.decoder.faces
     packages = DECIDING + finder_packages(faces)
     return (
         ("bladescan", f"{__version__} (code {_code()})"),
         ("Python", ".".join(platform.python_version_tuple()[:2])),
-        ("detector", _digest([settings.detector])),
-        (f"backend {backend}", f"{runtime} (code {_digest(plugin_files(backend))})"),
+        ("detector", _digest(settings.files)),
+        *((f"backend {name}", _backend(name)) for name in settings.backends),
         (f"face finder {faces}", _digest(weight_files(faces))),
         *_reading(settings.decoder.provenance),
         *((name, _version(name)) for name in packages),
     )
+
+
+def _backend(name: str) -> str:
+    runtime = get_plugin(name).status().version or "none"
+    return f"{runtime} (code {_digest(plugin_files(name))})"
 
 
 def _reading(settings: ProvenanceSettings | None) -> tuple[tuple[str, str], ...]:
@@ -129,9 +133,14 @@ def _digest(paths: Sequence[Path]) -> str:
 
 def resolve(task: WorkerTask) -> ScanSettings:
     """Adapt the settings to this machine: a shipped detector lies elsewhere on each."""
-    if not task.shipped:
+    if not any(task.shipped):
         return task.settings
-    return replace(task.settings, detector=FOLDER / task.settings.detector.name)
+    named = zip(task.settings.files, task.shipped, strict=True)
+    return task.settings.with_files([_shipped(file) if here else file for file, here in named])
+
+
+def _shipped(file: Path) -> Path:
+    return shipped_detector(file.stem, (file.suffix,))
 
 
 def differences(task: WorkerTask) -> str:
@@ -139,7 +148,7 @@ def differences(task: WorkerTask) -> str:
     here = dict(environment(resolve(task)))
     found = [(name, here.get(name, "none"), wanted) for name, wanted in task.expected]
     told = [f"{name} {have}, expected {wanted}" for name, have, wanted in found if have != wanted]
-    if any(name == "detector" and have != wanted for name, have, wanted in found) and not task.shipped:
+    if any(name == "detector" and have != wanted for name, have, wanted in found) and not all(task.shipped):
         told.append("--model must be at the same path on every worker: a shared folder or the same image")
     return "; ".join(told)
 

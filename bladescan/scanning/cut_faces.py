@@ -10,12 +10,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bladescan.base.records import CROP_SIZE, Verdict
+from bladescan.base.records import Verdict
 from bladescan.detectors.manifest import FaceRule
 from bladescan.faces.crops import crop_side
 from bladescan.scanning.decoder_process import Decoded, Face
 from bladescan.scanning.decoders import DecoderPool
-from bladescan.scanning.pipeline import decode_in_order
+from bladescan.scanning.pipeline import as_crops, decode_in_order
 from bladescan.sources.source import Source
 
 
@@ -24,7 +24,8 @@ class Faces:
     """The faces of some images, cut out.
 
     Attributes:
-        crops: uint8 RGB ``[n_faces, 224, 224, 3]``; about 150 kB each, all in memory.
+        crops: uint8 RGB ``[n_faces, 224, 224, 3]``; about 150 kB each, all in memory. Detectors that are
+            combined may have faces cut out in m ways, ``[n_faces, m, 224, 224, 3]``.
         crop_sides: ``[n_faces]``, side in pixels of the image of the square that became the crop.
         images: ``[n_faces]``, index into ``names`` and ``decoded``.
         names: of the images with a face.
@@ -38,6 +39,11 @@ class Faces:
     names: list[str]
     decoded: list[Decoded]
     skipped: dict[str, int]
+
+    @property
+    def first_cuts(self) -> NDArray[np.uint8]:
+        """The crops ``[n_faces, 224, 224, 3]`` of the first way in which faces are cut out."""
+        return self.crops if self.crops.ndim == 4 else self.crops[:, 0]
 
 
 def cut_faces(
@@ -67,7 +73,7 @@ def cut_faces(
         found.append(msgspec.structs.replace(decoded, crops=b""))
         if enough is not None and len(sides) >= enough:
             break
-    crops = np.frombuffer(pixels, np.uint8).reshape(-1, CROP_SIZE, CROP_SIZE, 3)
+    crops = as_crops(pixels, len(sides))
     images = np.repeat(np.arange(len(found)), [len(decoded.faces) for decoded in found])
     return Faces(crops, np.asarray(sides, np.float64), images, names, found, dict(skipped))
 

@@ -19,7 +19,7 @@ import msgspec
 from bladescan.base.errors import ImageError
 from bladescan.base.provenance_record import Provenance
 from bladescan.base.records import Cost, FaceBox, FaceCrop, Reason
-from bladescan.detectors.manifest import FACE_RULE, FaceRule, Manifest
+from bladescan.detectors.manifest import FACE_RULE, FaceRule, Manifest, crop_rules
 from bladescan.images.decoding import decode_image
 from bladescan.images.files import read_file
 from bladescan.images.formats import is_text, names_picture
@@ -43,6 +43,7 @@ class DecoderSettings(msgspec.Struct, frozen=True):
     Attributes:
         faces, min_face: see `bladescan.faces.finders.open_face_finder`.
         face_rule: how a box becomes a crop; its finder says nothing here.
+        more_rules: further ways to cut each face out, for detectors that are combined.
         limits: of images.
         timeout_s: longest time for one image.
         provenance: how what a file says of itself is read; None to leave it unread. A scan sets it.
@@ -53,6 +54,7 @@ class DecoderSettings(msgspec.Struct, frozen=True):
     faces: str = "auto"
     min_face: int = 32
     face_rule: FaceRule = FACE_RULE
+    more_rules: tuple[FaceRule, ...] = ()
     limits: Limits = Limits()
     timeout_s: float = 30.0
     provenance: ProvenanceSettings | None = None
@@ -62,7 +64,8 @@ class DecoderSettings(msgspec.Struct, frozen=True):
     def for_detector(self, manifest: Manifest) -> DecoderSettings:
         """Cut faces out as the detector's own were cut; one made for whole pictures gets those."""
         faces = "none" if manifest.subject == "image" else self.faces
-        return msgspec.structs.replace(self, face_rule=manifest.face_rule, faces=faces)
+        rules = crop_rules(manifest)
+        return msgspec.structs.replace(self, face_rule=rules[0], more_rules=rules[1:], faces=faces)
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -90,8 +93,10 @@ class Decoded(msgspec.Struct, frozen=True):
     """One image decoded, or the reason why not.
 
     Attributes:
-        crops: uint8 RGB ``[n_faces, 224, 224, 3]`` as bytes.
-        views: of each of the first `MOST_VIEWED` faces, uint8 ``[n_views, 224, 224, 3]`` as bytes.
+        crops: uint8 RGB ``[n_faces, 224, 224, 3]`` as bytes; ``[n_faces, m, 224, 224, 3]`` where faces are
+            cut out in m ways.
+        views: of each of the first `MOST_VIEWED` faces, uint8 ``[n_views, 224, 224, 3]`` as bytes, or
+            ``[n_views, m, 224, 224, 3]``.
         sha256: of the file, if it was to be identified.
         likeness: perceptual hash of the first frame, if it was to be identified.
         provenance: what the file says of itself, also if it could not be decoded; None if unread.
@@ -185,30 +190,40 @@ def _utf8(text: str) -> str:
 
 
 def _decode(data: bytes, settings: DecoderSettings, finder: FaceFinder) -> Decoded:
-    from bladescan.faces.finders import face_crops
+    import numpy as np
+
+    from bladescan.faces.finders import cut_again, face_crops
     from bladescan.faces.pictures import as_pillow
     from bladescan.faces.views import face_views
     from bladescan.images.likeness import perceptual_hash
 
     image = decode_image(data, settings.limits)
     crops: list[FaceCrop] = []
+    pixels: list[bytes] = []
     views: list[bytes] = []
+    rules = (settings.face_rule, *settings.more_rules)
     likeness: int | None = None
     for index, picture in image.pictures:
         if settings.identify and likeness is None:
             likeness = perceptual_hash(as_pillow(picture))
         found = face_crops(picture, finder, index, settings.face_rule)
         crops += found
+        for crop in found:
+            pixels += [crop.pixels.tobytes()]
+            pixels += [cut_again(picture, crop, rule).tobytes() for rule in settings.more_rules]
         if settings.views:
             viewed = found[: MOST_VIEWED - len(views)]
-            views += [face_views(picture, crop.box, settings.face_rule).tobytes() for crop in viewed]
+            views += [
+                np.stack([face_views(picture, crop.box, rule) for rule in rules], 1).tobytes()
+                for crop in viewed
+            ]
     return Decoded(
         format=image.format,
         width=image.width,
         height=image.height,
         n_frames=image.n_frames,
         faces=tuple(Face(crop.frame, crop.box) for crop in crops),
-        crops=b"".join(crop.pixels.tobytes() for crop in crops),
+        crops=b"".join(pixels),
         views=tuple(views),
         likeness=likeness,
     )

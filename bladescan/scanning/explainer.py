@@ -40,8 +40,8 @@ class SeenFace:
     """A face as it was decoded.
 
     Attributes:
-        crop: uint8 ``[224, 224, 3]``.
-        views: of it, uint8 ``[n, 224, 224, 3]``; n may be 0.
+        crop: uint8 ``[224, 224, 3]``, or ``[m, 224, 224, 3]`` where it is cut out in m ways.
+        views: of it, uint8 ``[n, 224, 224, 3]`` or ``[n, m, 224, 224, 3]``; n may be 0.
         size: width and height of its picture in pixels.
     """
 
@@ -76,7 +76,7 @@ class Explainer:
             BackendError: the runtime failed.
         """
         started = time.perf_counter()
-        falls = face.score - self._scores(covered_copies(seen.crop))
+        falls = face.score - self._scores(_covered(seen.crop))
         views = face.views or self._ranks(seen.views)
         self.seconds += time.perf_counter() - started
         if not np.isfinite(falls).all():
@@ -116,6 +116,13 @@ class Explainer:
         calibration = self._backend.manifest.heads[self._head]
         ranks = p_values(calibration, photographic_scores(found, self._head))
         return tuple(ranks.tolist())
+
+
+def _covered(crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Cover each cell; of a face that is cut out in several ways the same cell of each."""
+    if crop.ndim == 3:
+        return covered_copies(crop)
+    return np.stack([covered_copies(cut) for cut in crop], 1)
 
 
 def _n_as_unlikely(face: FaceVerdict, manifest: Manifest) -> int | None:

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from bladescan.base.errors import UsageError
 from bladescan.base.provenance_record import Provenance
-from bladescan.base.records import FaceVerdict, FlaggedBy, ImageRecord, Scores, Verdict
+from bladescan.base.records import ComponentVerdict, FaceVerdict, FlaggedBy, ImageRecord, Scores, Verdict
 from bladescan.detectors.calibration import needed_photographs, p_values, photographic_scores
-from bladescan.detectors.manifest import CalibratedHead, HeadName, Manifest
+from bladescan.detectors.manifest import CalibratedHead, Component, HeadName, Manifest
 from bladescan.detectors.smoothing import smooth_p_values
 from bladescan.detectors.suspicion import suspicion, suspicion_threshold
 from bladescan.scanning.decoder_process import Decoded
@@ -32,6 +32,11 @@ def choose_head(manifest: Manifest, asked: str) -> HeadName:
     raise UsageError(f"the detector {manifest.name!r} has no {asked} head. Available: {have}.")
 
 
+def combined_components(manifest: Manifest, head: HeadName) -> tuple[Component, ...]:
+    """List the scores that a head combines; none for a head that does not."""
+    return manifest.combination.components if head == "combined" and manifest.combination else ()
+
+
 @dataclass(frozen=True, slots=True)
 class Judge:
     """One head of a detector and how small a p-value must be.
@@ -41,12 +46,14 @@ class Judge:
         calibration: of that head.
         rate: a face is flagged if its p-value is at most this.
         stability: how sure a verdict must be; None for no look at views.
+        components: the scores that are combined, if the head combines any.
     """
 
     head: HeadName
     calibration: CalibratedHead
     rate: float
     stability: Stability | None = None
+    components: tuple[Component, ...] = ()
 
     def threshold(self) -> float | None:
         """Find the score above which a face is flagged; None where no score is high enough."""
@@ -60,7 +67,7 @@ class Judge:
         suspicious = suspicion(photographic, self.head)
         ranks = p_values(self.calibration, photographic)
         smooth = smooth_p_values(self.calibration, self.head, suspicious)
-        threshold = self.threshold()
+        threshold, components = self.threshold(), self._components(scores)
         return tuple(
             FaceVerdict(
                 frame=face.frame,
@@ -73,9 +80,22 @@ class Judge:
                 score=float(suspicious[index]),
                 threshold=threshold,
                 p_smooth=float(smooth[index]),
+                components=tuple(column[index] for column in components),
             )
             for index, face in enumerate(decoded.faces)
         )
+
+    def _components(self, scores: Scores) -> list[list[ComponentVerdict]]:
+        """Say what each of the combined scores says alone, by component and face."""
+        if scores.components is None:
+            return []
+        found = []
+        for component, photographic in zip(self.components, scores.components.T, strict=False):
+            suspicious = suspicion(photographic, component.head)
+            alone = p_values(component.calibration, photographic)
+            pairs = zip(suspicious.tolist(), alone.tolist(), strict=True)
+            found.append([ComponentVerdict(component.name, score, p) for score, p in pairs])
+        return found
 
     def looks_at(self, face: FaceVerdict) -> bool:
         """Tell whether the views of a face decide as well."""

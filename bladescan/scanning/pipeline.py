@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,13 +22,15 @@ from bladescan.base.closing import Closing
 from bladescan.base.errors import ImageError
 from bladescan.base.records import CROP_SIZE, FaceVerdict, ImageRecord, Scores, Verdict
 from bladescan.detectors.manifest import HeadName
+from bladescan.faces.views import VIEWS
 from bladescan.runtimes.backend import Backend, BackendSettings
-from bladescan.runtimes.registry import get_plugin
+from bladescan.runtimes.registry import get_plugin, open_file
+from bladescan.runtimes.several import SeveralDetectors, open_several
 from bladescan.scanning.decoder_process import Decoded, DecoderSettings, Request
 from bladescan.scanning.decoders import DecoderPool, decoder_pool
 from bladescan.scanning.explainer import Explainer, SeenFace
 from bladescan.scanning.explaining import Explaining, with_flips
-from bladescan.scanning.judging import Judge, declares, judge_image
+from bladescan.scanning.judging import Judge, combined_components, declares, judge_image
 from bladescan.scanning.scoring import CropScores
 from bladescan.scanning.stability import Stability
 from bladescan.scanning.stalls import with_stalls
@@ -49,6 +51,8 @@ class ScanSettings:
         flags_declared: an image is flagged as well if its file says that it is AI-generated.
         stability: how sure a verdict must be; None for no look at views.
         explaining: which faces are explained; None for none.
+        several: detectors that are combined, of which ``detector`` and ``backend`` are the first; None for
+            one.
     """
 
     detector: Path
@@ -62,6 +66,22 @@ class ScanSettings:
     flags_declared: bool = False
     stability: Stability | None = None
     explaining: Explaining | None = None
+    several: SeveralDetectors | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files of all detectors."""
+        return (self.detector,) if self.several is None else self.several.files
+
+    def with_files(self, files: Sequence[Path]) -> ScanSettings:
+        """Return the same settings with the detectors at other places."""
+        several = self.several and replace(self.several, files=tuple(files))
+        return replace(self, detector=files[0], several=several)
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """Names of the plugins that run them, each once."""
+        return tuple(dict.fromkeys((self.backend,) if self.several is None else self.several.plugins))
 
 
 class _Batch(NamedTuple):
@@ -87,7 +107,7 @@ class Pipeline(Closing):
     def __init__(self, settings: ScanSettings, backend: Backend | None = None) -> None:
         self.settings = settings
         if backend is None:
-            backend = get_plugin(settings.backend).open(settings.detector, settings.runtime)
+            backend = _opened(settings)
         self.backend = backend
         self._pool = decoder_pool(settings.n_decoders, settings.decoder)
         try:
@@ -95,8 +115,14 @@ class Pipeline(Closing):
         except BaseException:
             self._pool.close()
             raise
-        calibration = self.backend.manifest.heads[settings.head]
-        self.judge = Judge(settings.head, calibration, settings.false_alarm, settings.stability)
+        manifest, head = self.backend.manifest, settings.head
+        self.judge = Judge(
+            head,
+            manifest.heads[head],
+            settings.false_alarm,
+            settings.stability,
+            combined_components(manifest, head),
+        )
 
     def scan(self, sources: Iterable[Source]) -> Iterator[ImageRecord]:
         """Yield one record for each source, in order."""
@@ -151,9 +177,10 @@ class Pipeline(Closing):
         ]
         if not near:
             return judged, 0.0
-        crops = _as_crops(b"".join(views for *_, views in near))
+        n_views = len(VIEWS)
+        crops = as_crops(b"".join(views for *_, views in near), len(near) * n_views)
         scored = CropScores(self.backend, crops, self.settings.batch_size)
-        scores, n_views = scored.result(), len(crops) // len(near)
+        scores = scored.result()
         again = [list(faces) for faces in judged]
         for place, (image, index, _) in enumerate(near):
             rows = _rows(scores, place * n_views, (place + 1) * n_views)
@@ -244,18 +271,28 @@ def decode_in_order(
 
 
 def crops_of(decoded: Iterable[Decoded]) -> NDArray[np.uint8]:
-    """Stack all crops of some images, uint8 ``[n, 224, 224, 3]``."""
-    return _as_crops(b"".join(image.crops for image in decoded))
+    """Stack all crops of some images, uint8 ``[n, 224, 224, 3]``; ``[n, m, 224, 224, 3]`` cut in m ways."""
+    images = list(decoded)
+    return as_crops(b"".join(image.crops for image in images), sum(len(image.faces) for image in images))
 
 
-def _as_crops(pixels: bytes) -> NDArray[np.uint8]:
-    return np.frombuffer(pixels, np.uint8).reshape(-1, CROP_SIZE, CROP_SIZE, 3)
+def as_crops(pixels: bytes | bytearray, n: int) -> NDArray[np.uint8]:
+    """View the pixels of n faces as crops, as `crops_of` stacks them."""
+    crops = np.frombuffer(pixels, np.uint8).reshape(-1, CROP_SIZE, CROP_SIZE, 3)
+    return crops if len(crops) == n else crops.reshape(n, -1, CROP_SIZE, CROP_SIZE, 3)
+
+
+def _opened(settings: ScanSettings) -> Backend:
+    if settings.several is not None:
+        return open_several(settings.several, settings.runtime)
+    return open_file(get_plugin(settings.backend), settings.detector, settings.runtime)
 
 
 def _seen(decoded: Decoded, index: int) -> SeenFace:
     views = decoded.views[index] if index < len(decoded.views) else b""
     size = decoded.width or 0, decoded.height or 0
-    return SeenFace(_as_crops(decoded.crops)[index], _as_crops(views), size)
+    n_views = len(VIEWS) if views else 0
+    return SeenFace(as_crops(decoded.crops, len(decoded.faces))[index], as_crops(views, n_views), size)
 
 
 def _rows(scores: Scores | None, start: int, stop: int) -> Scores | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +17,11 @@ from bladescan.base.closing import Closing
 from bladescan.base.errors import BackendError, TooManyErrorsError, UsageError
 from bladescan.base.exit_codes import ExitRule
 from bladescan.base.records import ROTATIONS, ImageRecord, Verdict
+from bladescan.detectors.combination import check_rule
 from bladescan.detectors.discovery_rate import least_flagged_share
 from bladescan.detectors.manifest import Manifest
 from bladescan.detectors.measured import rates_of, told
+from bladescan.detectors.parts import file_digest
 from bladescan.detectors.shipped import is_shipped
 from bladescan.detectors.suspicion import suspicion_threshold
 from bladescan.ledger.entries import VerdictSettings
@@ -27,6 +29,7 @@ from bladescan.outputs.run import RunInfo
 from bladescan.processes.resources import check_semaphores, check_threads, n_cores, threads_needed
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.registry import OpenedDetector, open_detector
+from bladescan.runtimes.several import SeveralDetectors, choose_several
 from bladescan.scanning.declarations import ProvenanceOptions, described
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.discovery import Discovered, flag_by_discovery_rate
@@ -92,7 +95,10 @@ class ScanOptions:
     """What the user asks of a scan, before anything is loaded.
 
     Attributes:
-        model: the detector: the name of a shipped one or the path of a file; None for the default.
+        model: the detector: the name of a shipped one or the path of a file; None for the default; several
+            to be combined.
+        combine: rule by which the p-values of several detectors, or of the heads of one, become one
+            (`bladescan.detectors.combination`); None where one score decides.
         backend: name of a plugin, or ``auto``.
         decision: what is flagged.
         runtime: where and how the detector runs.
@@ -106,7 +112,8 @@ class ScanOptions:
         exit_rule: what makes the exit code other than 0.
     """
 
-    model: str | Path | None = None
+    model: str | Path | Sequence[str | Path] | None = None
+    combine: str | None = None
     backend: str = "auto"
     decision: Decision = Decision()
     runtime: BackendSettings = BackendSettings()
@@ -122,6 +129,17 @@ class ScanOptions:
     def __post_init__(self) -> None:
         if self.cluster is not None and self.n_workers != 1:
             raise UsageError("--cluster and --workers exclude each other: give one")
+        if self.combine is not None:
+            check_rule(self.combine)
+        elif len(self.models) > 1:
+            raise UsageError("several detectors need --combine stouffer or --combine min")
+
+    @property
+    def models(self) -> tuple[str | Path | None, ...]:
+        """The detectors one by one; (None,) for the default."""
+        if self.model is None or isinstance(self.model, str | Path):
+            return (self.model,)
+        return tuple(self.model) or (None,)
 
     def explaining(self) -> Explaining | None:
         """Tell which faces are explained.
@@ -162,17 +180,22 @@ class Scanner(Closing):
         self._max_errors = options.max_errors
         self._declared = options.provenance.declared
         _check_room(self._n_workers)
-        detector = _open_detector(options, self._n_workers)
+        detector, several = _open_detector(options, self._n_workers)
         backend = detector.backend
         try:
-            self.settings = _settings(options, detector, self._n_workers)
+            self.settings = _settings(options, detector, several, self._n_workers)
             self.threshold = _threshold(self.settings, backend.manifest, self._fdr)
             self._pipeline = Pipeline(self.settings, backend)
         except BaseException:
             backend.close()
             raise
         self.finder = self._pipeline.ready.finder
-        said = (self._pipeline.ready.notice, self._finder_warning(), self._discovery_notice())
+        said = (
+            self._pipeline.ready.notice,
+            self._finder_warning(),
+            self._bound_notice(),
+            self._discovery_notice(),
+        )
         self.notices = [line for line in said if line]
         if options.cluster is not None:
             self._cluster = self._join(options.cluster, options)
@@ -230,11 +253,12 @@ class Scanner(Closing):
     def run_info(self) -> RunInfo:
         """Describe what scans: the head of the output."""
         manifest, settings = self._pipeline.backend.manifest, self.settings
+        components = tuple(one.name for one in self._pipeline.judge.components)
         return RunInfo(
             version=__version__,
             detector=manifest.name,
             detector_sha256=self._detector_sha256,
-            backend=settings.backend,
+            backend="+".join(settings.backends),
             device=self.device,
             face_finder=self.finder,
             head=settings.head,
@@ -242,6 +266,8 @@ class Scanner(Closing):
             fdr=self._fdr,
             threshold=self.threshold,  # under a false-discovery rate the summary has it
             started=clock.now().isoformat(timespec="seconds"),
+            components=components,
+            combined_by=manifest.combination.rule if manifest.combination and components else "",
             measured=told(rates_of(manifest, settings.head)),
             storey=self._storey,
             stability=None if settings.stability is None else settings.stability.limit,
@@ -259,7 +285,7 @@ class Scanner(Closing):
                 "version": __version__,
                 "detector": self._pipeline.backend.manifest.name,
                 "detector_sha256": self._detector_sha256,
-                "backend": settings.backend,
+                "backend": "+".join(settings.backends),
                 "precision": settings.runtime.precision,
                 "head": settings.head,
                 "false_alarm": settings.false_alarm,
@@ -284,7 +310,7 @@ class Scanner(Closing):
             rule += f", photographs estimated at {self._discovered.share:.0%}"
         return (
             f"{manifest.name}, {settings.head} head, {_shown(self.threshold)} ({rule}), "
-            f"{settings.backend} on {self.device}, faces by {self.finder}"
+            f"{'+'.join(settings.backends)} on {self.device}, faces by {self.finder}"
         )
 
     def close(self) -> None:
@@ -308,7 +334,7 @@ class Scanner(Closing):
         faces = self.finder if asked == "auto" else asked
         decoder = msgspec.structs.replace(self.settings.decoder, faces=faces)
         settings = replace(self.settings, decoder=decoder, runtime=replace(options.runtime, threads=1))
-        return ClusterScan(address, settings, shipped=is_shipped(self.settings.detector))
+        return ClusterScan(address, settings, shipped=tuple(map(is_shipped, settings.files)))
 
     def _records(self, sources: Iterable[Source]) -> Iterator[ImageRecord]:
         if self._cluster is not None:
@@ -320,7 +346,11 @@ class Scanner(Closing):
 
     @cached_property
     def _detector_sha256(self) -> str:
-        return hashlib.sha256(self.settings.detector.read_bytes()).hexdigest()
+        several = self.settings.several
+        if several is None:
+            return file_digest(self.settings.detector)
+        told = [*map(file_digest, several.files), several.described]
+        return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
     def _finder_warning(self) -> str:
         fitted = self._pipeline.backend.manifest.face_rule.finder
@@ -329,6 +359,16 @@ class Scanner(Closing):
         return (
             f"the detector was fitted on faces found by {fitted}, this scan uses {self.finder}: "
             "false-alarm rates may differ"
+        )
+
+    def _bound_notice(self) -> str:
+        manifest = self._pipeline.backend.manifest
+        combination = manifest.combination
+        if combination is None or combination.seen_together or self.settings.head != "combined":
+            return ""
+        return (
+            "how much these scores depend on each other on photographs is not known: their combined p-value "
+            "holds whatever it is, and finds less; bladescan combine learns it from photographs"
         )
 
     def _discovery_notice(self) -> str:
@@ -361,11 +401,15 @@ def _check_room(n_workers: int) -> None:
             raise BackendError(f"--workers {n_workers}: {exc}; {hint}") from exc
 
 
-def _open_detector(options: ScanOptions, n_workers: int) -> OpenedDetector:
+def _open_detector(options: ScanOptions, n_workers: int) -> tuple[OpenedDetector, SeveralDetectors | None]:
     # A cluster's workers have the device; here the detector only says what it is.
     device = options.runtime.device if options.cluster is None else "auto"
     runtime = replace(options.runtime, device=device, threads=_n_threads(n_workers))
-    return open_detector(options.model, options.backend, runtime)
+    if options.combine is None:
+        return open_detector(options.models[0], options.backend, runtime), None
+    asked = options.decision.head
+    several, backend = choose_several(options.models, options.combine, asked, options.backend, runtime)
+    return OpenedDetector(several.files[0], several.plugins[0], backend), several
 
 
 def _n_threads(n_workers: int) -> int:
@@ -373,13 +417,15 @@ def _n_threads(n_workers: int) -> int:
     return max(1, n_cores() // n_workers)
 
 
-def _settings(options: ScanOptions, detector: OpenedDetector, n_workers: int) -> ScanSettings:
+def _settings(
+    options: ScanOptions, detector: OpenedDetector, several: SeveralDetectors | None, n_workers: int
+) -> ScanSettings:
     decision, backend = options.decision, detector.backend
     manifest = backend.manifest
     return ScanSettings(
         detector=detector.path,
         backend=detector.plugin,
-        head=choose_head(manifest, decision.head),
+        head=choose_head(manifest, decision.head if several is None else "combined"),
         false_alarm=manifest.default_false_alarm if decision.false_alarm is None else decision.false_alarm,
         runtime=replace(options.runtime, threads=_n_threads(n_workers)),
         decoder=msgspec.structs.replace(
@@ -392,6 +438,7 @@ def _settings(options: ScanOptions, detector: OpenedDetector, n_workers: int) ->
         flags_declared=options.provenance.declared == "flag",
         stability=decision.stability_rule(),
         explaining=options.explaining(),
+        several=several,
     )
 
 

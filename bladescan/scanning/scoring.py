@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +58,7 @@ class CropScores:
             started = time.perf_counter()
             self._found.append(self._under_way.popleft().result())
             self.seconds += time.perf_counter() - started
-        return _joined(self._found)
+        return joined_scores(self._found)
 
 
 def score_in_batches(backend: Backend, crops: NDArray[np.uint8], batch_size: int) -> Scores | None:
@@ -65,13 +66,11 @@ def score_in_batches(backend: Backend, crops: NDArray[np.uint8], batch_size: int
     return CropScores(backend, crops, batch_size).result()
 
 
-def _joined(parts: Sequence[Scores]) -> Scores | None:
+def joined_scores(parts: Sequence[Scores]) -> Scores | None:
+    """Join scores of one detector's batches; None without a batch."""
     if not parts:
         return None
-    log_likelihoods = [part.log_likelihood for part in parts if part.log_likelihood is not None]
-    probabilities = [part.p_ai_generated for part in parts if part.p_ai_generated is not None]
-    return Scores(
-        np.concatenate(log_likelihoods) if log_likelihoods else None,
-        np.concatenate(probabilities) if probabilities else None,
-        np.concatenate([part.embedding for part in parts]),
-    )
+    columns: list[Any] = [
+        None if column[0] is None else np.concatenate(column) for column in zip(*parts, strict=True)
+    ]
+    return Scores(*columns)

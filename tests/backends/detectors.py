@@ -10,18 +10,20 @@ import torch
 
 from bladescan.detectors.cascade import (
     Cascade,
-    CascadePart,
     CascadeRule,
     PartScale,
     encode_cascade,
-    file_digest,
 )
+from bladescan.detectors.combination import calibrate_together, combined_scores
+from bladescan.detectors.combined_file import CombinedFile, encode_combined
+from bladescan.detectors.parts import DetectorPart, file_digest, part_of
 from bladescan.exporting.onnx import export_onnx
 from bladescan.heads.classifier import Classifier
 from bladescan.heads.detector import DetectorModule, save_detector
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.registry import get_plugin
-from tests.tiny import D, bare_encoder, crops, tiny_detector
+from bladescan.runtimes.several import manifest_of_several
+from tests.tiny import D, bare_encoder, crops, faces_like, tiny_detector
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +36,7 @@ def files(tmp_path_factory):
     export_onnx(bare_encoder(), folder / "bare.onnx")
     export_onnx(second_detector(), folder / "second.onnx")
     (folder / "d.cascade").write_bytes(encode_cascade(tiny_cascade(folder)))
+    (folder / "d.combined").write_bytes(encode_combined(tiny_combined(folder)))
     return folder
 
 
@@ -53,8 +56,29 @@ def tiny_rule():
 def tiny_cascade(folder, parts=("d.onnx", "second.onnx")):
     manifest = tiny_detector(heads=("binary",)).manifest
     manifest = msgspec.structs.replace(manifest, name="tiny cascade")
-    first, second = (CascadePart(name, file_digest(folder / name)) for name in parts)
+    first, second = (DetectorPart(name, file_digest(folder / name)) for name in parts)
     return Cascade(manifest, first, second, tiny_rule())
+
+
+@cache
+def combined_manifest():
+    """The one-class head of the tiny detector and the binary head of the second, on thirty pictures."""
+    x = faces_like(30)
+    table = np.stack([likelihoods(tiny_detector(), x), -probabilities(second_detector(), x)], 1)
+    named = [("d", tiny_detector().manifest), ("second", second_detector().manifest)]
+    manifest = manifest_of_several(named, "stouffer")
+    components, head = calibrate_together("stouffer", manifest.combination.components, table)
+    combination = msgspec.structs.replace(manifest.combination, components=components, seen_together=True)
+    return msgspec.structs.replace(manifest, heads={"combined": head}, combination=combination)
+
+
+def tiny_combined(folder, parts=("d.onnx", "second.onnx")):
+    return CombinedFile(combined_manifest(), tuple(part_of(folder / name) for name in parts))
+
+
+def likelihoods(detector, x):
+    with torch.inference_mode():
+        return DetectorModule(detector)(torch.from_numpy(x))[0].numpy()
 
 
 def probabilities(detector, x):
@@ -63,8 +87,9 @@ def probabilities(detector, x):
 
 
 def there(scores):
-    """The scores of the heads that a detector has, and the embedding."""
-    return [values for values in scores if values is not None]
+    """The scores of the heads that a detector has, and last the embedding."""
+    *heads, embedding = scores.log_likelihood, scores.p_ai_generated, scores.combined, scores.embedding
+    return [values for values in (*heads, embedding) if values is not None]
 
 
 def open_or_skip(name, files, stem="d", **settings):
@@ -99,6 +124,9 @@ def reference(x, manifest=None):
         likelihood, first, embedding = DetectorModule(tiny_detector())(torch.from_numpy(x))
     if manifest is None or "one-class" in manifest.heads:
         return likelihood, first, embedding
+    if "combined" in manifest.heads:
+        columns = np.stack([likelihood.numpy(), -probabilities(second_detector(), x)], 1)
+        return combined_scores(manifest.combination, columns), None, embedding
     rule, first = tiny_rule(), first.numpy()
     second = probabilities(second_detector(), x)[rule.goes_on(first)]
     return None, rule.joined(first, second), embedding

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from bladescan.base.errors import DetectorError, UsageError
-from bladescan.detectors.cascade import CascadePart, encode_cascade, read_cascade
+from bladescan.detectors.cascade import encode_cascade, read_cascade
+from bladescan.detectors.parts import DetectorPart
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.registry import choose_plugin, get_plugin
 from tests.backends.detectors import tiny_cascade, tiny_rule
@@ -84,7 +85,7 @@ def test_parts_that_are_no_cascades_parts_are_one_line(folder):
     (folder / "second.onnx").write_bytes(b"x")
     with pytest.raises(DetectorError, match="second.onnx is another file"):
         opened(path)
-    broken = msgspec.structs.replace(cascade, second=CascadePart("second.onnx", _digest_of_x()))
+    broken = msgspec.structs.replace(cascade, second=DetectorPart("second.onnx", _digest_of_x()))
     path.write_bytes(encode_cascade(broken))
     with pytest.raises(DetectorError, match="^second.onnx: not a complete ONNX model"):
         opened(path)

@@ -22,7 +22,14 @@ from bladescan.runtimes.backend import Backend, BackendPlugin, BackendSettings
 from bladescan.runtimes.registry import get_plugin, plugin_names
 from bladescan.scanning.explainer import Explainer, SeenFace
 from bladescan.scanning.occlusion import cell_map, covered_copies
-from tests.backends.detectors import Bomb, open_or_skip, openvino_has_bf16, reference, there
+from tests.backends.detectors import (
+    Bomb,
+    combined_manifest,
+    open_or_skip,
+    openvino_has_bf16,
+    reference,
+    there,
+)
 from tests.tiny import D, crops, tiny_detector
 
 onnx = pytest.importorskip("onnx")
@@ -39,7 +46,9 @@ def test_contract_it_is_a_backend(backend):
     assert isinstance(backend, Backend)
     assert backend.device in ("cpu", "cuda:0")
     tiny = tiny_detector().manifest
-    if "one-class" not in backend.manifest.heads:  # a cascade
+    if "combined" in backend.manifest.heads:
+        tiny = combined_manifest()
+    elif "one-class" not in backend.manifest.heads:  # a cascade
         tiny = msgspec.structs.replace(
             tiny, name="tiny cascade", heads={"binary": tiny.heads["binary"]}, default_head="binary"
         )
@@ -48,11 +57,16 @@ def test_contract_it_is_a_backend(backend):
 
 def test_contract_scores_have_the_promised_types(backend):
     scores = backend.score(crops(3))
-    if "one-class" in backend.manifest.heads:
-        assert (scores.log_likelihood.dtype, scores.log_likelihood.shape) == (np.float64, (3,))
-    else:
-        assert scores.log_likelihood is None
-    assert (scores.p_ai_generated.dtype, scores.p_ai_generated.shape) == (np.float64, (3,))
+    by_head = {
+        "one-class": scores.log_likelihood,
+        "binary": scores.p_ai_generated,
+        "combined": scores.combined,
+    }
+    for head, values in by_head.items():
+        if head in backend.manifest.heads:
+            assert (values.dtype, values.shape) == (np.float64, (3,))
+        else:
+            assert values is None
     assert (scores.embedding.dtype, scores.embedding.shape) == (np.float32, (3, D))
     np.testing.assert_array_equal(backend.embed(crops(3)), scores.embedding)
 
@@ -69,9 +83,12 @@ def test_contract_it_agrees_with_the_torch_reference(backend):
     x = crops(6)
     likelihood, probability, embedding = reference(x, backend.manifest)
     scores = backend.score(x)
-    if likelihood is not None:
+    if "combined" in backend.manifest.heads:
+        np.testing.assert_allclose(scores.combined, likelihood, atol=1e-3)
+    elif likelihood is not None:
         np.testing.assert_allclose(scores.log_likelihood, likelihood, rtol=1e-3)
-    np.testing.assert_allclose(scores.p_ai_generated, probability, atol=1e-3)
+    if probability is not None:
+        np.testing.assert_allclose(scores.p_ai_generated, probability, atol=1e-3)
     np.testing.assert_allclose(scores.embedding, embedding, atol=1e-4)
 
 
@@ -190,7 +207,7 @@ def test_contract_a_device_that_cannot_be_had_is_refused(name, files):
 
 @pytest.mark.parametrize(
     "name,precision",
-    [("cascade", "fp32"), ("onnx", "fp32"), ("openvino", "fp32"), ("openvino", "bf16")],
+    [("cascade", "fp32"), ("combined", "fp32"), ("onnx", "fp32"), ("openvino", "fp32"), ("openvino", "bf16")],
 )
 def test_rows_are_the_same_bits_whatever_batch_and_threads(name, precision, files):
     if precision == "bf16" and not openvino_has_bf16():
@@ -205,7 +222,7 @@ def test_rows_are_the_same_bits_whatever_batch_and_threads(name, precision, file
                 np.testing.assert_array_equal(np.concatenate(rows), values)
 
 
-@pytest.mark.parametrize("name", ["cascade", "onnx", "openvino", "pytorch"])
+@pytest.mark.parametrize("name", ["cascade", "combined", "onnx", "openvino", "pytorch"])
 def test_importing_a_plugin_imports_no_runtime(name):
     runtimes = "{'torch', 'onnx', 'onnxruntime', 'openvino'} & set(sys.modules)"
     code = f"import sys, bladescan_backends.{name}; sys.exit(bool({runtimes}))"

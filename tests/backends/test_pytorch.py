@@ -56,7 +56,7 @@ def test_pytorch_halves_a_batch_that_the_device_has_no_room_for(cramped):
     x = crops(11)
     module = cramped(tiny_detector())
     scores = PyTorchBackend(module, tiny_detector().manifest, "cpu").score(x)
-    for values, wanted in zip(scores, reference(x), strict=True):
+    for values, wanted in zip(scores[:3], reference(x), strict=True):
         np.testing.assert_allclose(values, wanted, rtol=1e-4, atol=1e-6)
     module.room = 0
     with pytest.raises(BackendError, match="pytorch on cpu: out of memory with one crop") as caught:
@@ -119,7 +119,7 @@ def test_pytorch_has_one_graph_for_each_power_of_two_and_no_row_of_another_batch
     backend._runner = pytorch_backend._Graphs(DetectorModule(tiny_detector()), "cpu")
     backend._most = 4
     first, second = backend.score(x), backend.score(x[::-1])
-    for values, wanted in zip(first, reference(x), strict=True):
+    for values, wanted in zip(first[:3], reference(x), strict=True):
         np.testing.assert_allclose(values, wanted, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(second.embedding, first.embedding[::-1], atol=1e-6)
     assert backend.score(x[:3]).embedding.shape == (3, D)

@@ -121,7 +121,10 @@ def test_both_forms_of_a_detector_are_calibrated_alike(bladescan, own, mine, tmp
 @pytest.mark.parametrize(
     "arguments,said",
     [
-        (["-o", "{tmp}/x.txt"], "expected a name that ends in .cascade or .onnx or .safetensors"),
+        (
+            ["-o", "{tmp}/x.txt"],
+            "expected a name that ends in .cascade or .onnx or .safetensors or .combined",
+        ),
         ([str(SAFETENSORS), "-o", "{tmp}/x.onnx"], "expected a name that ends in .safetensors"),
         (["-o", "{tmp}/none/x.onnx"], "no folder"),
         (["-o", "{tmp}/x.onnx", "--false-alarm", "0.01"], "needs at least 99"),

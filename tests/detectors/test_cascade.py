@@ -12,16 +12,15 @@ from hypothesis import strategies as st
 from bladescan.base.errors import DetectorError
 from bladescan.detectors.cascade import (
     Cascade,
-    CascadePart,
     CascadeRule,
     PartScale,
     check_alike,
     encode_cascade,
-    file_digest,
     part_files,
     read_cascade,
 )
 from bladescan.detectors.manifest import CalibratedHead, EncoderSpec, FaceRule, Manifest
+from bladescan.detectors.parts import DetectorPart, file_digest
 
 RULE = CascadeRule(PartScale(1.0, 2.0, 0.25), PartScale(-1.0, 4.0, 0.75), 0.5, 3.0)
 P = st.floats(0.0, 1.0)
@@ -36,7 +35,7 @@ def manifest(**changes):
 def cascade(folder, **changes):
     for name in ("a.onnx", "b.onnx"):
         (folder / name).write_bytes(name.encode())
-    first, second = (CascadePart(name, file_digest(folder / name)) for name in ("a.onnx", "b.onnx"))
+    first, second = (DetectorPart(name, file_digest(folder / name)) for name in ("a.onnx", "b.onnx"))
     return msgspec.structs.replace(Cascade(manifest(), first, second, RULE), **changes)
 
 
@@ -97,7 +96,7 @@ def test_a_part_that_is_gone_or_another_is_an_error(tmp_path):
 
 def test_another_part_is_another_digest_of_the_cascade_file(tmp_path):
     before = file_digest(written(tmp_path))
-    other = CascadePart("b.onnx", "0" * 64)
+    other = DetectorPart("b.onnx", "0" * 64)
     assert file_digest(written(tmp_path, second=other)) != before
 
 
@@ -107,8 +106,8 @@ SCALE = PartScale(0.0, 1.0, 1.0)
 @pytest.mark.parametrize(
     "changes,said",
     [
-        ({"first": CascadePart("../a.onnx", "")}, "no name of a detector file"),
-        ({"first": CascadePart("a.cascade", "")}, "no name of a detector file"),
+        ({"first": DetectorPart("../a.onnx", "")}, "no name of a detector file"),
+        ({"first": DetectorPart("a.cascade", "")}, "no name of a detector file"),
         ({"rule": CascadeRule(SCALE, PartScale(0.0, 0.0, 1.0), 0.5, 0.0)}, "scales above 0"),
         ({"rule": CascadeRule(SCALE, PartScale(0.0, 1.0, -1.0), 0.5, 0.0)}, "weights must be 0 or more"),
         ({"manifest": manifest(heads={})}, "one head, the binary one"),

@@ -44,7 +44,7 @@ RUN_JSON = (
     '"schema_version":3,"version":"1.0","detector":"d","detector_sha256":"ab","backend":"onnx","device":"cpu",'
     '"face_finder":"yunet","head":"one-class","false_alarm":0.05,"fdr":null,"threshold":-1.5,'
     '"started":"2026-01-01T00:00:00Z","declared":"flag","provenance_reader":"12","trust_list":null,'
-    '"storey":false,"stability":null,"measured":""}'
+    '"storey":false,"stability":null,"components":[],"combined_by":"","measured":""}'
 )
 IMAGE_JSON = (
     '"path":"a.jpg","verdict":"ai-generated","reason":null,"detail":null,"format":"JPEG","width":10,"height":20,'
