@@ -82,15 +82,14 @@ class Head(NamedTuple):
         return sample(binary_scores(self.state, embeddings), files)
 
 
-def train_heads(bench: Bench) -> list[Head]:
-    """One head for each generator alone, one for all but each."""
+def train_heads(bench: Bench, wanted: Sequence[tuple[str, ...]] = ()) -> list[Head]:
+    """A head for each of some sets of generators; without, for each alone and for all but each."""
     photographs = rows_to_fit(bench, bench.collection.fitted)
     generated = rows_to_fit(bench, bench.collection.trained)
     mixture = mixture_like_shipped(bench, photographs)
     names = list(bench.collection.trained)
-    wanted: list[tuple[str, ...]] = [(name,) for name in names]
-    wanted += [tuple(other for other in names if other != name) for name in names]
-    wanted = list(dict.fromkeys(wanted))
+    without = [tuple(other for other in names if other != name) for name in names]
+    wanted = list(dict.fromkeys(wanted or [*((name,) for name in names), *without]))
     given = fit_settings(bench)
     settings = ClassifierSettings(
         normalise=bench.manifest.encoder.normalise,
