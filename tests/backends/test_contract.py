@@ -105,7 +105,7 @@ def test_contract_a_face_is_explained_alike_whatever_the_batch(backend):
     x, head = crops(1), backend.manifest.default_head
     copies = np.concatenate([x, covered_copies(x[0])])
     likelihood, probability, _ = map(_numpy, reference(copies, backend.manifest))
-    scores = suspicion(likelihood if head == "one-class" else -probability, head)
+    scores = suspicion(-probability if head == "binary" else likelihood, head)
     face = FaceVerdict(0, None, None, None, 0.25, Verdict.AI_GENERATED, head, float(scores[0]), None, 0.25)
     for batch_size in (1, 50):
         explainer = Explainer(backend, head, FACE_RULE, batch_size)
