@@ -163,10 +163,10 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class FaceVerdict:
-    """One face and what was decided.
+    """One face, or the picture as a whole, and what was decided.
 
     Attributes:
-        frame: index of the frame.
+        frame: index of the frame; of a whole picture the first that was seen.
         box: None for an image that is itself a crop.
         log_likelihood: one-class score, None without that head.
         p_ai_generated: binary score, None without that head.
@@ -183,6 +183,9 @@ class FaceVerdict:
         views: their p-values, in the order of `bladescan.faces.views.VIEWS`.
         explanation: what the score rests on; None where none was asked for, or the face is not flagged.
         components: what each of several combined scores says alone.
+        subject: ``face``, or ``image`` for the picture as a whole, which has no box.
+        tiles: crops whose scores were joined, of a whole picture.
+        coverage: pixels of them over those of the picture (`bladescan.faces.tiles`), of a whole picture.
     """
 
     frame: int
@@ -199,6 +202,9 @@ class FaceVerdict:
     views: tuple[float, ...] = ()
     explanation: Explanation | None = None
     components: tuple[ComponentVerdict, ...] = ()
+    subject: str = "face"
+    tiles: int | None = None
+    coverage: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +235,8 @@ class ImageRecord:
         format: container format as decoded (``"JPEG"``), None if unknown.
         width, height: oriented size in pixels, None if unknown.
         n_frames: frames in the file, None if unknown.
-        faces: in order of frame, then of detection score, highest first.
+        faces: in order of frame, then of detection score, highest first; then the whole picture, if it was
+            judged.
         flagged_by: why it is ai-generated, else None.
         provenance: what the file says of itself, also of an unreadable one; None if it was not read.
         cost: what this run spent on it, None if nothing; it is no part of the verdict.

@@ -13,7 +13,7 @@ from bladescan.base.text import as_text, printable_lines
 from bladescan.command import learning_options as lo
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
-from bladescan.command.inputs import counter, listed, raw_stdin
+from bladescan.command.inputs import counter, listed, picture_rule, raw_stdin
 from bladescan.command.terminal import ProgressLine
 from bladescan.processes.resources import n_cores
 
@@ -40,6 +40,11 @@ def fit(
     binary_head: lo.BinaryHead = "auto",
     combine: lo.FitCombine = None,
     embeddings: lo.Embeddings = None,
+    subject: lo.FitSubject = "face",
+    view: lo.ViewChoice = "tiles",
+    tile: lo.TileSide = 224,
+    tiles: lo.MostTiles = 9,
+    join: lo.JoinChoice = "mean",
     faces: o.Faces = "auto",
     min_face: o.MinFace = 32,
     backend: lo.EmbeddingBackend = "auto",
@@ -53,12 +58,13 @@ def fit(
     A Gaussian mixture learns your photographs (one-class head). Photographs kept out of it set the
     thresholds.
 
-    With --ai-generated, a binary head learns both classes as well. Needs the extra `train`.
+    With --ai-generated, a binary head learns both classes as well. With --subject image the detector judges
+    whole pictures. Needs the extra `train`.
 
     Example: `bladescan fit --photos photographs/ --ai-generated generated/ -o mine.safetensors`
     """
     need_learning_side("fit")
-
+    rule = picture_rule(subject, view, tile, tiles, join)
     cores = n_cores()
     asked = bladescan.FitOptions(
         encoder=encoder,
@@ -82,6 +88,8 @@ def fit(
             combine=combine,
         ),
         n_decoders=cores,
+        subject=subject,
+        picture_rule=rule,
     )
     foreign = encoder.startswith(("onnx:", "torch:"))
     check_output(output, ".onnx" if foreign or output.suffix.lower() == ".onnx" else ".safetensors")

@@ -13,6 +13,7 @@ from bladescan.base.text import printable
 from bladescan.command.guard import is_closed
 
 if TYPE_CHECKING:
+    from bladescan.detectors.manifest import PictureRule, Subject, TileJoin, View
     from bladescan.images.limits import Limits
     from bladescan.sources.query import SourceQuery
     from bladescan.sources.source import Source
@@ -180,6 +181,23 @@ def named_folders(pairs: list[str], option: str) -> dict[str, list[str]]:
             raise UsageError(f"{option} {pair!r}: expected NAME=DIR, for example sdxl=images/sdxl")
         found.setdefault(printable(name.strip()), []).append(folder)
     return found
+
+
+def picture_rule(subject: Subject, view: View, tile: int, tiles: int, join: TileJoin) -> PictureRule:
+    """Tell how whole pictures are viewed.
+
+    Raises:
+        UsageError: numbers out of range, or given for a detector of faces.
+    """
+    from bladescan.detectors.manifest import PICTURE_RULE, PictureRule
+
+    try:
+        rule = PictureRule(view, tile, tiles, join)
+    except ValueError as exc:
+        raise UsageError(str(exc)) from exc
+    if subject == "face" and rule != PICTURE_RULE:
+        raise UsageError("--view, --tile, --tiles and --join are for --subject image")
+    return rule
 
 
 def stability_share(asked: bool, limit: float | None) -> float | None:

@@ -10,7 +10,7 @@ import typer
 
 import bladescan
 from bladescan.base.errors import UsageError
-from bladescan.base.text import as_text, printable
+from bladescan.base.text import as_text, counted, printable
 from bladescan.command import options as o
 from bladescan.command.guard import guarded
 from bladescan.command.inputs import stability_share
@@ -122,15 +122,18 @@ def _document(run: RunInfo, record: ImageRecord, exif: ExifAnswer) -> dict[str, 
 
 def _sheet(run: RunInfo, record: ImageRecord, exif: ExifAnswer) -> dict[str, Any]:
     """Collect what is known for a person."""
+    whole = [face for face in record.faces if face.subject == "image"]
     return {
         "file": record.source,
         "verdict": _verdict(record),
         "picture": _picture(record),
         **_statements(record.provenance),
         "exif": _exif(exif),
-        "faces": _faces(record) or "none",
-        "judged by": f"{run.detector}, {run.head} head, {run.backend}, faces by {run.face_finder}, "
-        f"{run.false_alarm:g} false alarms",
+        **({} if run.subject == "image" else {"faces": _faces(record) or "none"}),
+        **({"whole picture": _face(whole[0])} if whole else {}),
+        "judged by": f"{run.detector}, {run.head} head, {run.backend}, "
+        + ("" if run.subject == "image" else f"faces by {run.face_finder}, ")
+        + f"{run.false_alarm:g} false alarms",
     }
 
 
@@ -190,6 +193,8 @@ def _faces(record: ImageRecord) -> dict[str, str]:
 
     told = {}
     for index, face in enumerate(record.faces):
+        if face.subject != "face":
+            continue
         told[str(index)] = _face(face)
         if face.explanation is not None:
             told[f"{index} rests on"] = _explanation(face_row(index, face)["explanation"])
@@ -205,6 +210,8 @@ def _face(face: FaceVerdict) -> str:
         told.append(f"at ({row['x0']:g}, {row['y0']:g}) to ({row['x1']:g}, {row['y1']:g})")
         told.append(f"found with {row['detection_score']:g}")
     told += [f"turned by {row['rotation']} degrees"] if row["rotation"] else []
+    if face.tiles is not None:
+        told.append(f"{counted(face.tiles, 'tile')} over {row['coverage']:.0%} of it")
     told += [f"frame {face.frame}"] if face.frame else []
     return ", ".join([face.verdict.value, *told])
 

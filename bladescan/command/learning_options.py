@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from typer import Argument, Option
 
@@ -102,6 +102,41 @@ FitCombine = Annotated[
         "--combine",
         metavar="stouffer|min",
         help="Also join the p-values of both heads into one, calibrated on the photographs; it decides.",
+    ),
+]
+FitSubject = Annotated[
+    Literal["face", "image"],
+    Option(
+        "--subject",
+        metavar="face|image",
+        help="What the detector is to judge: faces, or whole pictures, with or without a face.",
+    ),
+]
+ViewChoice = Annotated[
+    Literal["tiles", "centre", "square"],
+    Option(
+        "--view",
+        metavar="tiles|centre|square",
+        help="With --subject image: what is seen of a picture: tiles spread over it, the one in its centre, "
+        "or its middle square made small.",
+    ),
+]
+TileSide = Annotated[
+    int,
+    Option(
+        metavar="PX",
+        help="With --subject image: side of a tile in pixels of the picture; other than 224 it is resized.",
+    ),
+]
+MostTiles = Annotated[
+    int, Option(metavar="N", help="With --subject image: tiles of one picture at most, 1 to 64.")
+]
+JoinChoice = Annotated[
+    Literal["mean", "top"],
+    Option(
+        metavar="mean|top",
+        help="With --subject image: the score of a picture is the mean over its tiles, or over the most "
+        "suspicious quarter of them.",
     ),
 ]
 Embeddings = Annotated[

@@ -95,6 +95,7 @@ def _gauges(summary: RunSummary, run: RunInfo | None, ended: float) -> Iterator[
     yield _Gauge("unchanged_images", "Images that the ledger knew.", one(summary.n_unchanged))
     yield _Gauge("other_files", "Files below folders that are no pictures.", one(summary.n_other_files))
     yield _Gauge("faces", "Faces of the last scan.", one(summary.n_faces))
+    yield _Gauge("whole_pictures", "Images that the last scan judged as a whole.", one(summary.n_pictures))
     yield _Gauge("read_bytes", "Bytes of files that the last scan read.", one(summary.bytes_read))
     stages = _by("stage", summary.stage_seconds)
     yield _Gauge("stage_seconds", "Seconds spent by stage, over all processes.", stages)

@@ -92,6 +92,26 @@ Combine = Annotated[
         rich_help_panel=SCORE,
     ),
 ]
+SubjectChoice = Annotated[
+    str,
+    Option(
+        "--subject",
+        metavar="auto|face|image|both",
+        help="What is judged: faces, each picture as a whole, or both. auto is what the detectors were made "
+        "for.",
+        rich_help_panel=SCORE,
+    ),
+]
+ImageModel = Annotated[
+    str | None,
+    Option(
+        "--image-model",
+        metavar="FILE",
+        help="Detector made for whole pictures (`bladescan fit --subject image`), beside that of faces, or "
+        "alone with --subject image.",
+        rich_help_panel=SCORE,
+    ),
+]
 Head = Annotated[
     str,
     Option(

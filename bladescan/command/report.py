@@ -101,7 +101,7 @@ def check_page(output: Path) -> None:
         check_new_folder(output)
 
 
-def calibration_of(model: str | None) -> Manifest:
+def calibration_of(model: str | Path | None) -> Manifest:
     """Read what a detector says of itself; None is the default one.
 
     Raises:

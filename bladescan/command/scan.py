@@ -32,6 +32,8 @@ def scan(
     shard: o.Shard = None,
     model: o.Models = None,
     combine: o.Combine = None,
+    subject: o.SubjectChoice = "auto",
+    image_model: o.ImageModel = None,
     head: o.Head = "auto",
     false_alarm: o.FalseAlarm = None,
     fdr: o.Fdr = None,
@@ -72,7 +74,7 @@ def scan(
     metrics: o.MetricsPath = None,
     debug: o.Debug = False,
 ) -> None:
-    """Say which faces in images are AI-generated.
+    """Say which faces or images are AI-generated.
 
     Every picture gets a row: not-flagged, ai-generated, no-face, or unreadable with a reason; with
     --stability also unsure. Files in
@@ -107,6 +109,8 @@ def scan(
         cluster=cluster,
         max_errors=max_errors,
         exit_rule=_exit_rule(fail_on, allow_empty),
+        subject=subject,
+        image_model=image_model,
     )
     query = source_query(
         paths,
@@ -122,8 +126,9 @@ def scan(
         ledger,
         metrics,
     )
+    files = {"output": output, "ledger": ledger, "metrics": metrics, "report": report}
     for one in model or (None,):
-        check_apart(model=one, output=output, ledger=ledger, metrics=metrics, report=report)
+        check_apart(**{"model": one, "image-model": image_model}, **files)
     line = ProgressLine("scanning", quiet=quiet, is_lined=False, count=partial(count_sources, query))
     rows_to = line.above(sys.stdout.buffer)
     where = bladescan.OutputOptions(output, format, resume, ledger, show, sort, top, stream=rows_to)

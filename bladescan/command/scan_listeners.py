@@ -166,6 +166,7 @@ class JsonLog(Listener):
             "n_images",
             "n_other_files",
             "n_faces",
+            "n_pictures",
             "verdicts",
             "seconds",
             "images_per_second",
@@ -197,6 +198,15 @@ def _say_broken_off(how: BrokenOff, facts: dict[str, Any]) -> None:
     _logger.error("%s%s", how.why, what, extra={"event": how.event, "fields": fields})
 
 
+def _judged(summary: RunSummary) -> str:
+    """Count the faces, the whole pictures, or both."""
+    pictures = counted(summary.n_pictures, "whole picture")
+    faces = counted(summary.n_faces, "face")
+    if not summary.n_pictures:
+        return faces
+    return f"{faces}, {pictures}" if summary.n_faces else pictures
+
+
 def _line(summary: RunSummary, scanned_by: str) -> str:
     from rich.filesize import decimal
 
@@ -205,6 +215,6 @@ def _line(summary: RunSummary, scanned_by: str) -> str:
     others = f", {counted(summary.n_other_files, 'other file')}" if summary.n_other_files else ""
     return (
         f"{counted(summary.n_images, 'image')} ({counts or none}){others}, "
-        f"{counted(summary.n_faces, 'face')}, {decimal(summary.bytes_read)} in {summary.seconds:.1f} s, "
+        f"{_judged(summary)}, {decimal(summary.bytes_read)} in {summary.seconds:.1f} s, "
         f"{summary.images_per_second:.1f} images/s; {scanned_by}"
     )

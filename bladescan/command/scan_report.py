@@ -86,7 +86,7 @@ class ScanReport(Listener):
 
 def _calibration(options: bladescan.ScanOptions) -> Manifest:
     """Read what the detector of a scan says of itself, several as one."""
-    names = [None if model is None else str(model) for model in options.models]
+    names = [None if model is None else str(model) for model in options.chosen_models().main]
     if options.combine is None:
         return calibration_of(names[0])
     named = [(find_detector(name, options.backend).stem, calibration_of(name)) for name in names]

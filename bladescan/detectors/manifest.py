@@ -24,6 +24,8 @@ NetworkHead = Literal["one-class", "binary"]
 """The heads that a detector's graph computes; what is combined is computed from their scores."""
 CombinationRule = Literal["stouffer", "min"]
 Resize = Literal["antialias", "bilinear"]
+View = Literal["tiles", "centre", "square"]
+TileJoin = Literal["mean", "top"]
 
 
 class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,6 +53,37 @@ class FaceRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 FACE_RULE = FaceRule()
+"""The rule for a detector of one's own."""
+
+
+class PictureRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a whole picture becomes crops, and their scores one; for a detector of whole pictures.
+
+    Attributes:
+        view: ``tiles`` spread over the picture, the one tile in its ``centre``, or its middle ``square``,
+            which is resized. See `bladescan.faces.tiles`.
+        tile: side of a tile in pixels of the picture. One of the crop's own size is not resized, which would
+            destroy the traces of generators; of another size it is.
+        most: tiles of one picture at most.
+        join: how the scores of the tiles become one, see `bladescan.detectors.tile_scores`.
+    """
+
+    view: View = "tiles"
+    tile: int = 224
+    most: int = 9
+    join: TileJoin = "mean"
+
+    def __post_init__(self) -> None:
+        if not 16 <= self.tile <= 4096 or self.tile % 8 or not 1 <= self.most <= MOST_TILES:
+            raise ValueError(
+                f"tiles of {self.tile} pixels, at most {self.most}: expected a multiple of 8 from 16 to 4096 "
+                f"pixels, and 1 to {MOST_TILES} tiles"
+            )
+
+
+MOST_TILES = 64
+"""Of one picture: 10 MB of crops, of which a scan holds those of some pictures at once."""
+PICTURE_RULE = PictureRule()
 """The rule for a detector of one's own."""
 
 
@@ -167,6 +200,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         combination: how the head ``combined`` is made of others; None without that head.
         measured: false alarms among photographs unlike those of the calibration; empty if not measured.
         subject: what it was made to judge: a face, or a whole picture.
+        picture_rule: how a whole picture is viewed; it says nothing of a detector of faces.
         provenance: recipe digest, data counts, versions, measured rates; read by people, never by code.
     """
 
@@ -182,6 +216,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     measured: tuple[MeasuredRate, ...] = ()
     licence: str = ""
     subject: Subject = "face"
+    picture_rule: PictureRule = PICTURE_RULE
     provenance: dict[str, Any] = {}
     format_version: int = FORMAT_VERSION
 

@@ -29,7 +29,7 @@ from bladescan.exif.tags import read_exif
 from bladescan.images.files import read_file
 from bladescan.images.limits import Limits
 from bladescan.scanning.cut_faces import Faces, cut_faces, listed
-from bladescan.scanning.decoder_process import Decoded, DecoderSettings, Ready
+from bladescan.scanning.decoder_process import Decoded, DecoderSettings, Face, Ready
 from bladescan.scanning.decoders import decoder_pool
 from bladescan.sources.source import Source
 
@@ -105,11 +105,15 @@ def _check_enough(name: str, faces: Faces, facts: Iterable[FileFacts]) -> None:
 
 
 def _face_sides(faces: Faces) -> NDArray[np.float64]:
-    """Measure the side of every face; of the crop, where no finder said where the face is."""
-    boxes = [face.box for decoded in faces.decoded for face in decoded.faces]
-    return np.asarray(
-        [side if box is None else box.side for box, side in zip(boxes, faces.crop_sides, strict=True)]
-    )
+    """Measure the side of every face, of the crop where no finder said where it is, and of whole pictures."""
+    found = [(face, decoded) for decoded in faces.decoded for face in decoded.faces]
+    return np.asarray([_side(*one, crop) for one, crop in zip(found, faces.crop_sides.tolist(), strict=True)])
+
+
+def _side(face: Face, decoded: Decoded, crop_side: float) -> float:
+    if face.subject == "image":
+        return float(min(decoded.width or 0, decoded.height or 0))
+    return crop_side if face.box is None else face.box.side
 
 
 def file_codes(facts: Iterable[FileFacts]) -> NDArray[np.intp]:

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from bladescan import __version__
 from bladescan.base.errors import DetectorError, OutputError, UsageError
@@ -203,6 +204,7 @@ def _report(
         backend=detector.plugin,
         device=detector.backend.device,
         face_finder=images.ready.finder,
+        subject=manifest.subject,
         false_alarm=rate,
         match=images.match,
         photographs=counts.pop(PHOTOGRAPHS),
@@ -255,7 +257,13 @@ def _head_report(
 
 def _counts(faces: Faces) -> SetCounts:
     with_face = len(faces.names)
-    return SetCounts(with_face + sum(faces.skipped.values()), with_face, len(faces.crops), faces.skipped)
+    return SetCounts(with_face + sum(faces.skipped.values()), with_face, len(faces.counts), faces.skipped)
+
+
+def _detail(faces: Faces) -> NDArray[np.float64]:
+    """Measure how much detail each face has, or each picture in its tiles on average, ``[n_faces]``."""
+    sizes = compressed_sizes(faces.crops).astype(np.float64)
+    return np.asarray(np.add.reduceat(sizes, faces.first_crops) / faces.counts)
 
 
 def _baselines(images: ImageSets, options: EvaluateOptions) -> dict[str, Baseline]:
@@ -263,9 +271,7 @@ def _baselines(images: ImageSets, options: EvaluateOptions) -> dict[str, Baselin
         name: BaselineFeatures(file_features(part), file_codes(part)) for name, part in images.facts.items()
     }
     sizes = {
-        name: BaselineFeatures(
-            compressed_sizes(faces.first_cuts)[:, None].astype(np.float64), images.files[name]
-        )
+        name: BaselineFeatures(_detail(faces)[:, None], images.files[name])
         for name, faces in images.sets.items()
     }
     return {

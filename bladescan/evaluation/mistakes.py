@@ -82,5 +82,5 @@ def _of_set(
                 float(scores[worst]),
                 len(mistaken),
                 len(places),
-                faces.first_cuts[worst],
+                faces.first_cuts[faces.first_crops[worst]],
             )

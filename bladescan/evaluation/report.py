@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bladescan.detectors.manifest import HeadName
+from bladescan.detectors.manifest import HeadName, Subject
 
 PHOTOGRAPHS = "photographs"
 """Name of the photographic set beside the names of the generators."""
@@ -181,6 +181,7 @@ class Report:
         baselines: by name: ``files`` (size, dimensions, format and JPEG quantisation of the file),
             ``compressed-size`` (bytes of a JPEG of the crop that was scored).
         warnings: one line each.
+        subject: what was judged, ``face`` or ``image``: then a face stands for a picture as a whole.
     """
 
     version: str
@@ -196,6 +197,7 @@ class Report:
     heads: dict[HeadName, HeadReport]
     baselines: dict[str, Baseline]
     warnings: list[str]
+    subject: Subject = "face"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from bladescan.base.records import Scores
 from bladescan.detectors.calibration import p_values, photographic_scores
 from bladescan.detectors.manifest import CalibratedHead, HeadName
+from bladescan.detectors.tile_scores import join_scores
 from bladescan.evaluation.degradations import degrade
 from bladescan.evaluation.metrics import Sample, anomaly_scores
 from bladescan.evaluation.report import NO_VARIANT, Scored
@@ -33,7 +34,7 @@ def score_variant(
     Returns:
         Raw scores; embeddings as well for `NO_VARIANT`.
     """
-    found = {name: _scores(faces.crops, variant, backend, batch_size) for name, faces in sets.items()}
+    found = {name: _scores(faces, variant, backend, batch_size) for name, faces in sets.items()}
     raw: dict[HeadName, dict[str, NDArray[np.float64]]] = {}
     for head in heads:
         sign = 1.0 if head == "one-class" else -1.0  # of the others, higher is more AI-generated
@@ -42,15 +43,16 @@ def score_variant(
     return Scored(raw, {name: scores.embedding for name, scores in found.items()} if plain else {})
 
 
-def _scores(crops: NDArray[np.uint8], variant: str, backend: Backend, batch_size: int) -> Scores:
+def _scores(faces: Faces, variant: str, backend: Backend, batch_size: int) -> Scores:
     parts = []
+    crops = faces.crops
     for start in range(0, len(crops), batch_size):
         part = score_in_batches(backend, degrade(crops[start : start + batch_size], variant), batch_size)
         assert part is not None
         parts.append(part)
     joined = joined_scores(parts)
     assert joined is not None
-    return joined
+    return join_scores(joined, faces.counts.tolist(), backend.manifest.picture_rule.join)
 
 
 def samples_of(

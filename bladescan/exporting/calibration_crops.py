@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from bladescan.base.errors import DataError
-from bladescan.detectors.manifest import FaceRule
+from bladescan.detectors.manifest import Manifest
 from bladescan.exporting.quantisation import FEWEST_CROPS
 from bladescan.scanning.cut_faces import cut_faces, listed
 from bladescan.scanning.decoder_process import DecoderSettings
@@ -22,18 +21,18 @@ MOST_FACES = 2_000
 
 def cut_calibration_crops(
     photographs: Iterable[Source],
-    rule: FaceRule,
+    manifest: Manifest,
     decoder: DecoderSettings,
     *,
     n_decoders: int = 1,
     progress: Callable[[int], None] = lambda n: None,
 ) -> NDArray[np.uint8]:
-    """Cut the faces of photographs out by a detector's rule, uint8 ``[n, 224, 224, 3]``.
+    """Cut out of photographs what a detector judges, by its rule, uint8 ``[n, 224, 224, 3]``.
 
     Raises:
         DataError: there are too few.
     """
-    settings = msgspec.structs.replace(decoder, face_rule=rule)
+    settings = decoder.for_detector(manifest)
     with decoder_pool(n_decoders, settings) as pool:
         pool.start()
         faces = cut_faces(photographs, pool, enough=MOST_FACES, progress=progress)

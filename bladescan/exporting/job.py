@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bladescan.base.errors import UnknownNameError
-from bladescan.detectors.manifest import FaceRule
+from bladescan.detectors.manifest import Manifest
 from bladescan.exporting.calibration_crops import cut_calibration_crops
 from bladescan.exporting.exporter import write_export
 from bladescan.exporting.kinds import EXPORTERS, ExportOptions
@@ -50,9 +50,9 @@ def export(
         OutputError: the file cannot be written.
     """
 
-    def cut(rule: FaceRule) -> NDArray[np.uint8]:
+    def cut(manifest: Manifest) -> NDArray[np.uint8]:
         sources = list_option(options.photographs, stdin=stdin)
-        return cut_calibration_crops(sources, rule, options.decoder, n_decoders=n_cores(), progress=seen)
+        return cut_calibration_crops(sources, manifest, options.decoder, n_decoders=n_cores(), progress=seen)
 
     if options.to not in EXPORTERS:
         raise UnknownNameError("export", options.to, EXPORTERS)

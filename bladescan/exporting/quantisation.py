@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from bladescan.base.errors import DetectorError
 from bladescan.base.records import Scores
 from bladescan.detectors.calibration import p_values, photographic_scores
-from bladescan.detectors.manifest import GRAPH_ENCODER, FaceRule, HeadName, Manifest, network_heads
+from bladescan.detectors.manifest import GRAPH_ENCODER, HeadName, Manifest, network_heads
 from bladescan.detectors.onnx_metadata import import_onnx, manifest_of, with_manifest
 from bladescan.exporting.reports import QuantisationReport
 from bladescan.foreign.onnx_graph import PREFIX
@@ -37,7 +37,7 @@ FEWEST_CROPS = 32
 LEAST_SAME = 0.95
 """Share of verdicts that have to stay, with each head, unless another is asked for."""
 
-CropCutter = Callable[[FaceRule], NDArray[np.uint8]]
+CropCutter = Callable[[Manifest], NDArray[np.uint8]]
 """From the rule of a detector to face crops of photographs."""
 
 _WHAT = "--precision int8"
@@ -92,7 +92,7 @@ class Int8Exporter:
             MissingDependencyError: onnx is not installed.
         """
         manifest = quantisable(self._data, where=self._where)
-        crops = self._cut(manifest.face_rule)
+        crops = self._cut(manifest)
         calibrating, compared = split(len(crops))
         with _quiet():
             if products := _products(self._data, manifest):

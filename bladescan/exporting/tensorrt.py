@@ -155,7 +155,7 @@ class EngineExporter:
         if self._cut is None:
             crops = seeded_crops(N_CROPS, detector.manifest.preprocessing.size)
             return embedding_graph(detector, self._precision), crops
-        crops = self._cut(detector.manifest.face_rule)
+        crops = self._cut(detector.manifest)
         calibrating, compared = split(len(crops))
         return symmetric(embedding_graph(detector, "fp32"), crops[calibrating]), crops[compared]
 

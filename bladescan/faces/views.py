@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from bladescan.base.records import CROP_SIZE, FaceBox
-from bladescan.detectors.manifest import FACE_RULE, FaceRule
+from bladescan.detectors.manifest import FACE_RULE, FaceRule, Resize
 from bladescan.faces.crops import crop_square, part_of, resample
 from bladescan.faces.pictures import AnyImage, Corners, Pixels, image_size, upright_box, upright_size
 
@@ -43,13 +43,25 @@ def face_views(image: AnyImage, box: FaceBox | None, rule: FaceRule = FACE_RULE)
     square: Corners = (0.0, 0.0, float(size[0]), float(size[1]))
     if box is not None:
         square = crop_square(upright_box(box, image_size(image), turn), *size, rule)
-    region = _around(square, size)
+    return square_views(image, square, turn, rule.resize)
+
+
+def square_views(image: AnyImage, square: Corners, turn: int, resize: Resize) -> Pixels:
+    """Make the views of one square of the upright picture, uint8 ``[len(VIEWS), 224, 224, 3]``.
+
+    Args:
+        image: RGB, oriented.
+        square: in the picture turned upright.
+        turn: degrees clockwise by which it lies.
+        resize: how a square becomes a crop.
+    """
+    region = _around(square, upright_size(image_size(image), turn))
     part, _ = part_of(image, region, turn)
     x, y = region[:2]
     part, square = _at_most(part, (square[0] - x, square[1] - y, square[2] - x, square[3] - y))
     pictures = [(_jpeg(part), square), (_halved(part), square)]
     pictures += [(part, shifted) for shifted in _shifted(square, part.size)]
-    return np.stack([resample(picture, corners, CROP_SIZE, 0, rule.resize) for picture, corners in pictures])
+    return np.stack([resample(picture, corners, CROP_SIZE, 0, resize) for picture, corners in pictures])
 
 
 def _around(square: Corners, size: tuple[int, int]) -> Corners:

@@ -16,6 +16,7 @@ import numpy as np
 from bladescan.base.errors import DataError, MissingDependencyError
 from bladescan.base.output_files import write_file
 from bladescan.base.records import Scores
+from bladescan.base.text import counted
 from bladescan.detectors.calibration import (
     clopper_pearson,
     compress_calibration,
@@ -42,7 +43,7 @@ from bladescan.scanning.cut_faces import with_faces
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.decoders import decoder_pool
 from bladescan.scanning.pipeline import crops_of
-from bladescan.scanning.scoring import joined_scores, score_in_batches
+from bladescan.scanning.scoring import joined_scores, score_whole
 from bladescan.sources.given import Given, sources_of
 from bladescan.sources.source import Source
 
@@ -194,7 +195,8 @@ def _collect(
         finder = pool.start().finder
         found_faces = with_faces(sources, pool, skipped, seen)
         for source, decoded in without_copies(found_faces, copies, skipped):
-            scores = score_in_batches(backend, crops_of([decoded]), _BATCH_SIZE)
+            counts = [face.n_crops for face in decoded.faces]
+            scores = score_whole(backend, crops_of([decoded]), counts, _BATCH_SIZE)
             assert scores is not None
             parts.append(scores)
             folders += [os.path.basename(os.path.dirname(source.name))] * len(decoded.faces)
@@ -208,8 +210,8 @@ def _calibrated(old: Manifest, faces: _Faces, options: CalibrateOptions) -> tupl
     needed = needed_photographs(rate)
     if n < needed:
         raise DataError(
-            f"{n} faces in {faces.n_images} photographs, but a false-alarm rate of {rate:g} needs at least "
-            f"{needed}: give more photographs"
+            f"{_judged(old, n)} in {faces.n_images} photographs, but a false-alarm rate of {rate:g} needs at "
+            f"least {needed}: give more photographs"
         )
     heads: dict[HeadName, CalibratedHead] = {}
     compared: dict[str, Any] = {}
@@ -254,6 +256,10 @@ def _combined(old: Manifest, faces: _Faces) -> tuple[Combined | None, dict[str, 
         return None, {}
     found = calibrated(old.combination, faces.scores.components)
     return found, dict(found.report)
+
+
+def _judged(manifest: Manifest, n: int) -> str:
+    return counted(n, "face" if manifest.subject == "face" else "whole picture")
 
 
 def _compared(name: HeadName, new: CalibratedHead, flagged: int, n: int, rate: float) -> dict[str, Any]:

@@ -162,6 +162,8 @@ def _check_parts(first: OpenedDetector, second: OpenedDetector) -> None:
         raise UsageError("a cascade's parts are detectors, no cascades and nothing combined")
     if names[0] == names[1]:
         raise UsageError(f"both parts are called {names[0]}, and lie beside the cascade: rename one")
+    if "image" in (first.backend.manifest.subject, second.backend.manifest.subject):
+        raise UsageError("a cascade joins detectors of faces; one of whole pictures scans alone")
     check_alike(first.backend.manifest, second.backend.manifest, where=" and ".join(names))
 
 

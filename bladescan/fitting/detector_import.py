@@ -34,7 +34,7 @@ from bladescan.runtimes.registry import choose_plugin
 from bladescan.scanning.cut_faces import Faces, cut_faces, listed
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.decoders import decoder_pool
-from bladescan.scanning.scoring import score_in_batches
+from bladescan.scanning.scoring import score_whole
 from bladescan.sources.given import Given, sources_of
 
 _BATCH = 8
@@ -121,6 +121,7 @@ def _answering(options: DetectorImportOptions) -> _Uncalibrated:
         FaceRule(finder="none") if layout.subject == "image" else FaceRule(),
         licence=options.licence or layout.licence,
         subject=layout.subject,
+        picture_rule=layout.picture_rule(),
         provenance={"imported": built.about},
     )
     return _Uncalibrated(manifest, lambda manifest: with_manifest(built.model, manifest))
@@ -171,11 +172,11 @@ def _calibrated(
     with decoder_pool(options.n_decoders, decoder) as pool:
         finder = pool.start().finder
         faces = cut_faces(sources_of(photographs), pool, progress=seen)
-    n, needed = len(faces.crops), needed_photographs(options.false_alarm)
+    n, needed = len(faces.counts), needed_photographs(options.false_alarm)
     if n < needed:
         raise DataError(
-            f"{n} faces to calibrate on ({listed(faces.skipped, 'no other image')}), but a false-alarm rate "
-            f"of {options.false_alarm:g} needs at least {needed}: give more photographs"
+            f"{n} faces or whole pictures to calibrate on ({listed(faces.skipped, 'no other image')}), but a "
+            f"false-alarm rate of {options.false_alarm:g} needs at least {needed}: give more photographs"
         )
     scores = _scores(found, faces, options)
     head = CalibratedHead(compress_calibration(scores), n, {"fitted_by": "its authors"})
@@ -200,7 +201,7 @@ def _scores(found: _Uncalibrated, faces: Faces, options: DetectorImportOptions) 
         path.write_bytes(found.encode(manifest))
         backend = choose_plugin(options.backend, path).open(path, options.runtime)
         try:
-            scores = score_in_batches(backend, faces.crops, _BATCH)
+            scores = score_whole(backend, faces.crops, faces.counts.tolist(), _BATCH)
         finally:
             backend.close()
     assert scores is not None

@@ -43,6 +43,7 @@ class Features:
         copies: of each face's degraded copies, float32 ``[n_faces, n_copies, d]``; n_copies may be 0.
         groups: ``[n_faces]``, one value for each face: faces that must not be split apart share it.
         folders: ``[n_faces]``, the folder of each face's file.
+        files: ``[n_faces]``, the name of that file; of whole pictures all tiles of one have one.
         n_images: images with a face.
         finder: name of the face finder that cut them.
         skipped: images without a face, not readable, or copies of others, by reason.
@@ -53,6 +54,7 @@ class Features:
     copies: NDArray[np.float32]
     groups: NDArray[np.str_]
     folders: NDArray[np.str_]
+    files: NDArray[np.str_]
     n_images: int
     finder: str
     skipped: dict[str, int]
@@ -201,6 +203,7 @@ class _Joined:
         self._rows: list[NDArray[np.float32]] = []
         self._groups: list[str] = []
         self._folders: list[str] = []
+        self._files: list[str] = []
         self._skipped: Counter[str] = Counter()
         self._finder = ""
 
@@ -215,6 +218,7 @@ class _Joined:
             return
         self._rows.append(found.rows)
         self._groups += [_group(source.name, self._group_by)] * len(found.rows)
+        self._files += [source.name] * len(found.rows)
         self._folders += [os.path.dirname(source.name)] * len(found.rows)
 
     def joined(self) -> Features:
@@ -232,6 +236,7 @@ class _Joined:
             copies=rows[:, 1:],
             groups=np.asarray(self._groups),
             folders=np.asarray(self._folders),
+            files=np.asarray(self._files),
             n_images=len(self._rows),
             finder=self._finder,
             skipped=dict(self._skipped),

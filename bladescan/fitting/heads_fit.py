@@ -26,6 +26,7 @@ from bladescan.detectors.calibration import (
 from bladescan.detectors.combination import check_rule
 from bladescan.detectors.manifest import CalibratedHead, Combination, HeadName
 from bladescan.detectors.measured import rates_by_source
+from bladescan.detectors.tile_scores import join_log_likelihoods, join_probabilities, tile_counts
 from bladescan.fitting.binary_fit import BINARY_HEADS, BinaryFit, binary_scores, fit_binary
 from bladescan.fitting.combining import combine_heads
 from bladescan.heads.classifier import FEWEST, ClassifierSettings, Grouped
@@ -106,6 +107,8 @@ class FitFaces:
         groups: ``[n]``, photographs that must not be split apart share a value; None if all stand alone.
         held_out: bool ``[n]``, the photographs that calibrate; None draws a share of them.
         copies: degraded copies of both classes.
+        pictures: ``[n]``, of a detector of whole pictures: the picture of each tile, whose tiles follow each
+            other; the scores of a picture's tiles are joined before they calibrate. None for faces.
         sources: ``[n]``, where each photograph comes from, for the rates measured on others; None if unknown.
     """
 
@@ -115,6 +118,7 @@ class FitFaces:
     held_out: NDArray[np.bool_] | None = None
     copies: DegradedCopies = DegradedCopies()
     sources: NDArray[np.str_] | None = None
+    pictures: NDArray[Any] | None = None
 
 
 def fit_detector(
@@ -144,6 +148,8 @@ def fit_detector(
     check_settings(settings)
     if settings.combine is not None and faces.ai_generated is None:
         raise UsageError("--combine joins both heads: give AI-generated faces too, for the binary one")
+    if settings.combine is not None and encoder.manifest.subject == "image":
+        raise UsageError("--combine joins scores of faces: leave it out with --subject image")
     _check(encoder, faces)
     held = _drawn_out(faces, settings) if faces.held_out is None else faces.held_out
     _check_enough(faces, held, settings)
@@ -154,7 +160,9 @@ def fit_detector(
     spaces = _spaces(encoder, photographs, generated, settings)
     standardised = _fit_mixture(photographs, spaces.mixture, int((~held).sum()), settings, progress)
     mixture = _folded(standardised, spaces.mixture)
+    join, counts = encoder.manifest.picture_rule.join, _tiles(faces, held)
     scores = mixture.mixture.score_samples(faces.photographic[held])
+    scores = scores if counts is None else join_log_likelihoods(scores, counts, join)
     heads: dict[HeadName, CalibratedHead] = {"one-class": _one_class_head(mixture, scores)}
     report = _report(mixture, scores, heads["one-class"], faces, settings)
     by_head: dict[HeadName, NDArray[np.float64]] = {"one-class": scores}
@@ -162,8 +170,10 @@ def fit_detector(
     if generated is not None:
         drawn_from = standardised.mixture
         state, about = _fit_binary(photographs, generated, spaces, drawn_from, settings, encoder, progress)
-        by_head["binary"] = binary_scores(state, faces.photographic[held])
-        heads["binary"] = _binary_head(by_head["binary"], about)
+        scores = binary_scores(state, faces.photographic[held])
+        scores = scores if counts is None else -join_probabilities(-scores, counts, join)
+        by_head["binary"] = scores
+        heads["binary"] = _binary_head(scores, about)
     provenance = {**(provenance or {}), "fit": report}
     combination = None
     if settings.combine is not None:
@@ -185,9 +195,25 @@ def _measured(
     """Measure the false alarms among held-out photographs of each source, by a threshold of the others."""
     if faces.sources is None:
         return detector
-    sources, rate = faces.sources[held].tolist(), detector.manifest.default_false_alarm
+    counts, of_held = _tiles(faces, held), faces.sources[held]
+    if counts is not None:
+        of_held = of_held[np.cumsum(counts) - counts]
+    sources, rate = of_held.tolist(), detector.manifest.default_false_alarm
     found = [one for head, of in scores.items() for one in rates_by_source(head, of, sources, rate)]
     return replace(detector, manifest=msgspec.structs.replace(detector.manifest, measured=tuple(found)))
+
+
+def _tiles(faces: FitFaces, chosen: NDArray[np.bool_]) -> list[int] | None:
+    """Count the tiles of each chosen picture; None for faces."""
+    if faces.pictures is None:
+        return None
+    return tile_counts(faces.pictures[chosen])
+
+
+def _n(faces: FitFaces, chosen: NDArray[np.bool_]) -> int:
+    """Count the chosen photographs, or faces in them."""
+    counts = _tiles(faces, chosen)
+    return int(chosen.sum()) if counts is None else len(counts)
 
 
 def _drawn_out(faces: FitFaces, settings: FitSettings) -> NDArray[np.bool_]:
@@ -231,7 +257,7 @@ def _check(encoder: Detector, faces: FitFaces) -> None:
 
 def _check_enough(faces: FitFaces, held: NDArray[np.bool_], settings: FitSettings) -> None:
     """Check the numbers of faces; degraded copies do not count."""
-    n_held_out, n_fit = int(held.sum()), int((~held).sum())
+    n_held_out, n_fit = _n(faces, held), _n(faces, ~held)
     needed = needed_photographs(settings.false_alarm)
     if n_held_out < needed:
         raise DataError(
@@ -363,7 +389,7 @@ def _report(
     settings: FitSettings,
 ) -> dict[str, Any]:
     """Report what was measured, as plain JSON values."""
-    n, n_photographs = len(scores), len(faces.photographic)
+    n, n_photographs = len(scores), _n(faces, np.ones(len(faces.photographic), np.bool_))
     alarms = int((scores < mixture.paper_threshold).sum())
     return {
         "settings": asdict(settings),

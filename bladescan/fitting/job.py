@@ -16,7 +16,7 @@ import numpy as np
 from bladescan import __version__
 from bladescan.base.errors import DetectorError, UnknownNameError, UsageError
 from bladescan.base.output_files import check_output
-from bladescan.detectors.manifest import Manifest
+from bladescan.detectors.manifest import PICTURE_RULE, Manifest, PictureRule, Subject
 from bladescan.detectors.shipped import SAFETENSORS, named_detector
 from bladescan.exporting.onnx import export_onnx
 from bladescan.fitting.copies import SeenImages
@@ -56,6 +56,8 @@ class FitOptions:
         group_by: ``file`` or ``folder``: what must not be split between fit and calibration.
         n_copies: degraded copies of each face that the heads learn from beside it.
         embeddings: file to keep embeddings in and to take them from; None keeps none.
+        subject: what the detector is to judge: faces, or whole pictures.
+        picture_rule: how whole pictures are viewed.
     """
 
     encoder: str = DEFAULT_ENCODER
@@ -70,6 +72,8 @@ class FitOptions:
     decoder: DecoderSettings = DecoderSettings()
     fit: FitSettings = FitSettings()
     n_decoders: int = 1
+    subject: Subject = "face"
+    picture_rule: PictureRule = PICTURE_RULE
 
 
 def load_encoder(encoder: str, changes: Sequence[str] = ()) -> Detector:
@@ -118,12 +122,12 @@ def fit(
     seen: Callable[[int], None] = lambda n: None,
     progress: Progress = lambda stage, done, total: None,
 ) -> Detector:
-    """Fit a detector on the faces of some images.
+    """Fit a detector on the faces of some images, or on whole images.
 
     Args:
-        photographs: camera photographs with a face.
+        photographs: camera photographs, with a face if faces are to be judged.
         options: what the user asked.
-        ai_generated: labelled AI-generated faces, None for no binary head.
+        ai_generated: labelled AI-generated images, None for no binary head.
         calibration: photographs that only calibrate, None for a share of ``photographs``.
         seen: told of each image embedded.
         progress: told of the stages of the fit.
@@ -135,6 +139,8 @@ def fit(
     if options.group_by not in GROUPINGS:
         raise UnknownNameError("grouping", options.group_by, GROUPINGS)
     encoder = load_encoder(options.encoder, options.encoder_changes)
+    made_for = {"subject": options.subject, "picture_rule": options.picture_rule}
+    encoder = replace(encoder, manifest=msgspec.structs.replace(encoder.manifest, **made_for))
     options = replace(options, backend=encoder_backend(encoder, options.backend))
     features = _embedded(options, encoder, photographs, ai_generated, calibration, seen)
     detector = _fitted(options, encoder, features, progress)
@@ -184,9 +190,9 @@ def _embedded(
     def embed(
         given: Given, n_copies: int, seen_images: SeenImages, apart_from: SeenImages | None = None
     ) -> Features:
-        made_with = _made_with(options, encoder, decoder, n_copies)
+        made = made_with(options, encoder, decoder, n_copies)
         path = options.embeddings
-        with nullcontext() if path is None else open_embedding_file(path, made_with) as known:
+        with nullcontext() if path is None else open_embedding_file(path, made) as known:
             return embed_images(
                 sources_of(given),
                 backend,
@@ -212,10 +218,10 @@ def _embedded(
         )
 
 
-def _made_with(
+def made_with(
     options: FitOptions, encoder: Detector, decoder: DecoderSettings, n_copies: int
 ) -> dict[str, Any]:
-    """Collect what decides the embeddings of a picture, but for the picture."""
+    """Collect what decides the embeddings of a picture, but for the picture: by it a file keeps them."""
     weights = hashlib.sha256(encoder.graph)
     for name, tensor in sorted(encoder.vision.items()):
         weights.update(name.encode() + tensor.numpy().tobytes())
@@ -226,11 +232,17 @@ def _made_with(
         "backend": options.backend,
         "precision": options.runtime.precision,
         "decoder": [decoder.faces, decoder.min_face, msgspec.to_builtins(decoder.face_rule)],
+        "pictures": _viewed(decoder.picture_rule) if decoder.subject == "image" else None,
         "limits": asdict(decoder.limits) | {"formats": sorted(decoder.limits.formats)},
         "n_copies": n_copies,
         "seed": options.fit.seed if n_copies else 0,
         "bladescan": __version__,
     }
+
+
+def _viewed(rule: PictureRule) -> dict[str, Any]:
+    """Collect what decides the crops of a picture; how their scores are joined does not."""
+    return {"view": rule.view, "tile": rule.tile, "most": rule.most}
 
 
 def _fitted(options: FitOptions, encoder: Detector, features: _FitFeatures, progress: Progress) -> Detector:
@@ -242,6 +254,7 @@ def _fitted(options: FitOptions, encoder: Detector, features: _FitFeatures, prog
         groups=everything.groups,
         sources=np.asarray([os.path.basename(folder) for folder in everything.folders]),
         held_out=None if held is None else np.arange(len(everything.groups)) >= len(fitted.groups),
+        pictures=everything.files if options.subject == "image" else None,
         copies=DegradedCopies(everything.copies, None if generated is None else generated.copies),
     )
     provenance = _provenance(options, features._asdict())
@@ -256,9 +269,10 @@ def _joined(fitted: Features, held: Features) -> Features:
     embeddings = np.concatenate([fitted.embeddings, held.embeddings])
     groups = np.concatenate([fitted.groups, held.groups])
     folders = np.concatenate([fitted.folders, held.folders])
+    files = np.concatenate([fitted.files, held.files])
     none = np.zeros((len(held.groups), *fitted.copies.shape[1:]), np.float32)
     copies = np.concatenate([fitted.copies, none])
-    return replace(fitted, embeddings=embeddings, copies=copies, groups=groups, folders=folders)
+    return replace(fitted, embeddings=embeddings, copies=copies, groups=groups, folders=folders, files=files)
 
 
 def _provenance(options: FitOptions, features: dict[str, Features | None]) -> dict[str, Any]:
@@ -267,10 +281,11 @@ def _provenance(options: FitOptions, features: dict[str, Features | None]) -> di
         "features_by": options.backend,
         "group_by": options.group_by,
         "degraded_copies": options.n_copies,
-        "images": {name: _counts(part) for name, part in features.items() if part is not None},
+        "images": {name: _counts(part, options) for name, part in features.items() if part is not None},
     }
 
 
-def _counts(features: Features) -> dict[str, Any]:
-    counts = {"images": features.n_images, "faces": len(features.embeddings), "skipped": features.skipped}
+def _counts(features: Features, options: FitOptions) -> dict[str, Any]:
+    cut = "faces" if options.subject == "face" else "tiles"
+    counts = {"images": features.n_images, cut: len(features.embeddings), "skipped": features.skipped}
     return counts | ({"notices": list(features.notices)} if features.notices else {})

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bladescan.base.errors import RecipeError, UnknownNameError
-from bladescan.detectors.manifest import Subject
+from bladescan.base.records import CROP_SIZE
+from bladescan.detectors.manifest import PICTURE_RULE, PictureRule, Subject, TileJoin, View
 from bladescan.foreign.layout import PixelLayout, changed, with_lists, wrong_pixels
 from bladescan.tasks.shipped_recipes import shipped_recipes
 from bladescan.tasks.yaml_tree import build, parse_yaml
@@ -31,6 +32,7 @@ class DetectorLayout(PixelLayout):
         ai_class: which of several numbers is that of AI-generated; of one number, 1 if it rises with
             AI-generated and 0 if it falls.
         subject: what it was made for: a face, or a whole picture.
+        view, tile, most, join: how a whole picture is viewed, see `bladescan.detectors.manifest.PictureRule`.
         paper: where it is described.
     """
 
@@ -39,7 +41,19 @@ class DetectorLayout(PixelLayout):
     kind: Kind | None = None
     ai_class: int | None = None
     subject: Subject | None = None
+    view: View = "square"
+    tile: int = CROP_SIZE
+    most: int = PICTURE_RULE.most
+    join: TileJoin = PICTURE_RULE.join
     paper: str = ""
+
+    def picture_rule(self) -> PictureRule:
+        """Tell how a whole picture is viewed.
+
+        Raises:
+            ValueError: numbers out of range.
+        """
+        return PictureRule(self.view, self.tile, self.most, self.join)
 
 
 NEEDED = ("kind", "ai_class", "subject")
@@ -107,4 +121,8 @@ def _built(tree: dict[str, Any], mistakes: list[str]) -> DetectorLayout | None:
     mistakes += wrong_pixels(built, "detector")
     if built.resize_to is not None and built.input is not None and built.resize_to < built.input:
         mistakes.append(f"detector.resize_to: {built.resize_to} pixels have no middle of {built.input}")
+    try:
+        built.picture_rule()
+    except ValueError as exc:
+        mistakes.append(f"detector: {exc}")
     return built

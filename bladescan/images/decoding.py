@@ -47,6 +47,7 @@ class DecodedImage:
         format: as the decoder names it, for example ``JPEG``, or ``MPO`` for a multi-picture JPEG.
         width, height: of the first frame in pixels, oriented.
         n_frames: frames in the file, of which `pictures` yields at most ``Limits.max_frames``.
+        n_seen: how many that is.
         pictures: an iterator to be used once, of (index of the frame in the file, RGB picture, oriented and
             loaded). Raises ImageError if a later frame cannot be read.
     """
@@ -55,6 +56,7 @@ class DecodedImage:
     width: int
     height: int
     n_frames: int
+    n_seen: int
     pictures: Iterator[tuple[int, Image.Image]]
 
     @property
@@ -81,7 +83,7 @@ def decode_image(data: bytes, limits: Limits) -> DecodedImage:
         indices = _frames_to_look_at(image, n_frames, limits)
         first = _apart(_upright(image), image, indices)
     pictures = _pictures(image, data, first, indices, limits)
-    return DecodedImage(image.format or kind, first.width, first.height, n_frames, pictures)
+    return DecodedImage(image.format or kind, first.width, first.height, n_frames, len(indices), pictures)
 
 
 def _pictures(

@@ -33,6 +33,7 @@ class Ordering:
             person reads the table.
         top: most images to hand on; None for all.
         for_people: the output is a table on a terminal.
+        mixed: rows come from two detectors, whose scores cannot be compared: their p-values are.
 
     Attributes:
         sorts: whether records wait for the last one.
@@ -43,7 +44,9 @@ class Ordering:
         UsageError: ``top`` without an order.
     """
 
-    def __init__(self, sort: str = "auto", top: int | None = None, *, for_people: bool = False) -> None:
+    def __init__(
+        self, sort: str = "auto", top: int | None = None, *, for_people: bool = False, mixed: bool = False
+    ) -> None:
         if sort not in SORTS:
             raise UnknownNameError("order", sort, SORTS)
         if top is not None and sort == "listed":
@@ -52,7 +55,7 @@ class Ordering:
             raise UsageError(f"--top must be at least 1, got {top}")
         self.sorts = sort == "score" or top is not None or (sort == "auto" and for_people)
         self.n_below_top = 0
-        self._top = top
+        self._top, self._mixed = top, mixed
 
     def ordered(self, records: Iterable[ImageRecord]) -> Iterator[ImageRecord]:
         """Yield records in order. Those of a scan that is broken off come out before its exception."""
@@ -65,7 +68,7 @@ class Ordering:
         with open_spool("--sort score") as spool:
             try:
                 for record in records:
-                    group, score = _key(record)
+                    group, score = _key(record, self._mixed)
                     groups.append(group)
                     scores.append(score)
                     places.append(spool.write(record))
@@ -80,7 +83,7 @@ class Ordering:
         heap: list[tuple[int, float, int, ImageRecord]] = []
         try:
             for index, record in enumerate(records):
-                group, score = _key(record)
+                group, score = _key(record, self._mixed)
                 entry = (-group, -score, -index, record)
                 if len(heap) < top:
                     heapq.heappush(heap, entry)
@@ -94,8 +97,10 @@ class Ordering:
         yield from (entry[-1] for entry in sorted(heap, reverse=True))
 
 
-def _key(record: ImageRecord) -> tuple[int, float]:
+def _key(record: ImageRecord, mixed: bool) -> tuple[int, float]:
     """Of two records the one with the lower key comes first: its group, then minus its highest score."""
+    if mixed:
+        return GROUPS[record.verdict], min((face.p_smooth for face in record.faces), default=float("inf"))
     return GROUPS[record.verdict], -max((face.score for face in record.faces), default=float("-inf"))
 
 

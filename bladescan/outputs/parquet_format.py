@@ -31,7 +31,9 @@ class ParquetFormat:
             raise import_failed(exc, "parquet", "pyarrow", "pip install 'bladescan[parquet]'") from exc
         types = {
             **dict.fromkeys(columns(run), pyarrow.float64()),
-            **dict.fromkeys(("width", "height", "n_frames", "face", "frame", "rotation"), pyarrow.int32()),
+            **dict.fromkeys(
+                ("width", "height", "n_frames", "face", "frame", "rotation", "tiles"), pyarrow.int32()
+            ),
             **dict.fromkeys(TEXT_COLUMNS, pyarrow.string()),
             "path_bytes": pyarrow.binary(),
         }

@@ -23,6 +23,7 @@ IMAGE_COLUMNS = (
 )
 FACE_COLUMNS = (
     *("face", "frame", "x0", "y0", "x1", "y1", "rotation", "detection_score"),
+    *("subject", "tiles", "coverage"),
     *("face_verdict", "head", "score", "threshold", "p_value", "p_smooth", "stability"),
     *("log_likelihood", "p_ai_generated", "explanation"),
 )
@@ -31,7 +32,7 @@ COMPONENT_NUMBERS = ("score", "p_value")
 """What is said of each of several combined scores."""
 TEXT_COLUMNS = (
     *("path", "verdict", "reason", "detail", "format"),
-    *("flagged_by", *DECLARED_COLUMNS, "face_verdict", "head", "explanation"),
+    *("flagged_by", *DECLARED_COLUMNS, "subject", "face_verdict", "head", "explanation"),
 )
 
 
@@ -79,6 +80,9 @@ def face_row(index: int, face: FaceVerdict) -> dict[str, Any]:
         **dict(zip(("x0", "y0", "x1", "y1"), corners, strict=True)),
         "rotation": None if box is None else box.rotation,
         "detection_score": None if box is None else _share(box.score),
+        "subject": face.subject,
+        "tiles": face.tiles,
+        "coverage": _share(face.coverage),
         "face_verdict": face.verdict.value,
         "head": face.head,
         "score": _beside(face.score, face.threshold),
@@ -139,7 +143,7 @@ def _beside(score: float, threshold: float | None) -> float | None:
 
 
 def rows(record: ImageRecord, components: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
-    r"""Yield a row of `columns` for each face of an image, or one row without a face.
+    r"""Yield a row of `columns` for each face of an image and for the whole, or one without either.
 
     ``components`` are the names of the run's combined scores.
 

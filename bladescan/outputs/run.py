@@ -7,8 +7,27 @@ from typing import Self
 
 from bladescan.base import clock
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Of the documents; it grows when a reader of the last version could misread a new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageDetector:
+    """What judged whole pictures beside faces.
+
+    Attributes:
+        detector, detector_sha256: its name and the digest of its file.
+        backend, head: what ran and what decided.
+        false_alarm: the rate asked for.
+        threshold: the score above which a picture is flagged.
+    """
+
+    detector: str
+    detector_sha256: str
+    backend: str
+    head: str
+    false_alarm: float
+    threshold: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +50,9 @@ class RunInfo:
         components: names of the scores that are combined, in the order of their columns; none without.
         combined_by: the rule by which they are combined; empty without.
         measured: what false-alarm rates were measured, in words; empty if none were.
+        subject: what was judged: ``face``, ``image`` or ``both``. The fields above are of the detector of
+            faces, unless only pictures as a whole were judged.
+        image_detector: that of whole pictures under ``both``, else None.
     """
 
     version: str
@@ -52,6 +74,8 @@ class RunInfo:
     components: tuple[str, ...] = ()
     combined_by: str = ""
     measured: str = ""
+    subject: str = "face"
+    image_detector: ImageDetector | None = None
     schema_version: int = SCHEMA_VERSION
 
 
@@ -69,6 +93,7 @@ class RunSummary:
         n_unchanged: sources that the ledger knew, whether they have rows or not.
         n_other_files: files below folders that are no pictures and have no rows.
         n_below_top: images that have no rows because only the most suspicious ones were asked for.
+        n_pictures: images that were judged as a whole.
         threshold: the score above which a face was flagged, also under ``fdr``; None where no score is high
             enough.
         bytes_read: of files, by this run.
@@ -89,6 +114,7 @@ class RunSummary:
     n_unchanged: int = 0
     n_other_files: int = 0
     n_below_top: int = 0
+    n_pictures: int = 0
     threshold: float | None = None
     bytes_read: int = 0
     images_per_second: float = 0.0

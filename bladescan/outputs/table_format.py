@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from math import inf, log10
+from typing import Any
 
 from bladescan.base.provenance_record import Provenance
 from bladescan.base.records import ImageRecord, Verdict
@@ -33,6 +34,12 @@ def _bar(p: float | None) -> str:
     return f"{'█' * full}{_EIGHTHS[eighths] if eighths else ''}".ljust(_CELLS)
 
 
+def _suspicion(row: dict[str, Any]) -> tuple[float, float]:
+    """Compare rows by their p-values first: faces and whole pictures have scores of two detectors."""
+    p, score = row["p_smooth"], row["score"]
+    return -inf if p is None else -p, -inf if score is None else score
+
+
 class TableFormat:
     """A line for each image, for people: its most suspicious face decides what is shown."""
 
@@ -51,7 +58,7 @@ class TableFormat:
 
     def record(self, record: ImageRecord) -> bytes:
         """Return the line of an image."""
-        row = max(rows(record), key=lambda row: -inf if row["score"] is None else row["score"])
+        row = max(rows(record), key=_suspicion)
         shown = [row[name] for name in ("score", "threshold", "p_value", "p_ai_generated")]
         score, least, p, ai = ("-" if value is None else f"{value:g}" for value in shown)
         verdict = self._painted(f"{record.verdict.value:<12}  {_bar(row['p_smooth'])}", record.verdict)
@@ -61,6 +68,8 @@ class TableFormat:
         if record.reason is not None:
             detail = f": {record.detail}" if record.detail else ""
             line += printable(f"  ({record.reason.value}{detail})")
+        if row["subject"] == "image":
+            line += "  (the whole picture)"
         line += printable(_statement(record.provenance))
         return line.encode() + b"\n"
 

@@ -83,6 +83,7 @@ class Deck:
         self._spool, self._scanned = spool, scanned
         self.verdicts, self.declared, self.reasons, self.folders = Names(), Names(), Names(), Names()
         self._scores, self._groups = array("d"), array("b")
+        self._p_values, self._subjects = array("d"), set[str]()
         self._codes = {name: array("B") for name in ("verdict", "declared", "reason", "spots")}
         self._sides, self._folders = array("H"), array("L")
         self._spans = {name: (array("Q"), array("L")) for name in ("told", "crop", "picture")}
@@ -131,6 +132,8 @@ class Deck:
             decided = (face.head, face.threshold)
             self.thresholds[decided] = self.thresholds.get(decided, 0) + 1
         self._scores.append(float("nan") if face is None or face.score is None else face.score)
+        self._p_values.append(float("nan") if face is None or face.p_smooth is None else face.p_smooth)
+        self._subjects |= set() if face is None else {face.subject}
         self._groups.append(_GROUPS.get(verdict, _OTHER))
         self.n_missing += Spot.MISSING in spots
         self.n_explained += face is not None and face.explanation is not None
@@ -162,7 +165,10 @@ class Deck:
         """Put the cards in order, after the last was added."""
         scores = np.frombuffer(self._scores, np.float64)
         groups = np.frombuffer(self._groups, np.int8)
-        order = np.lexsort((-np.nan_to_num(scores, nan=-np.inf), groups))  # stable: then as listed
+        keys: list[NDArray[Any]] = [-np.nan_to_num(scores, nan=-np.inf), groups]
+        if len(self._subjects) > 1:  # of two detectors, whose scores cannot be compared
+            keys.insert(1, np.nan_to_num(np.frombuffer(self._p_values, np.float64), nan=np.inf))
+        order = np.lexsort(keys)  # stable: then as listed
         first = np.fromiter(leaders(self._looks[i] for i in order), np.int64, len(order))
         return Stack(self, order, first)
 
@@ -287,6 +293,8 @@ def _told(
         "path": image.path,
         "sha256": seen.sha256,
         "face": None if face is None else face.face,
+        "subject": "image" if face is not None and face.subject == "image" else None,
+        "tiles": None if face is None else face.tiles,
         "verdict": verdict,
         "score": None if face is None else face.score,
         "threshold": None if face is None else face.threshold,

@@ -77,6 +77,8 @@ def _submit(
 
 
 def _request(image: ReviewedImage, data: bytes | None) -> ThumbnailRequest:
-    faces = tuple(WantedFace(face.frame, face.box, face.rotation or 0) for face in image.faces)
+    faces = tuple(
+        WantedFace(face.frame, face.box, face.rotation or 0, face.subject == "image") for face in image.faces
+    )
     unread = image.verdict == Verdict.UNREADABLE.value
     return ThumbnailRequest(os.fsencode(image.path), faces, data, hash_only=unread)

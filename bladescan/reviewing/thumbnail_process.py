@@ -17,10 +17,11 @@ import numpy as np
 from PIL import Image
 
 from bladescan.base.errors import ImageError
-from bladescan.base.records import FaceBox, Reason
-from bladescan.detectors.manifest import FACE_RULE, FaceRule
-from bladescan.faces.crops import crop_face, whole_crop
+from bladescan.base.records import CROP_SIZE, FaceBox, Reason
+from bladescan.detectors.manifest import FACE_RULE, FaceRule, PictureRule
+from bladescan.faces.crops import crop_face, resample, whole_crop
 from bladescan.faces.pictures import Pixels
+from bladescan.faces.tiles import picture_squares
 from bladescan.images.decoding import MAX_PLAYED_FRAMES, decode_image
 from bladescan.images.files import read_file
 from bladescan.images.likeness import perceptual_hash
@@ -51,11 +52,16 @@ class ThumbnailSettings(msgspec.Struct, frozen=True):
 
 
 class WantedFace(msgspec.Struct, frozen=True):
-    """One face of the picture, by its row; a box of None takes the whole picture."""
+    """One face of the picture, by its row; a box of None takes the whole picture.
+
+    Attributes:
+        is_picture: no face, but the picture as a whole: its middle square is shown.
+    """
 
     frame: int
     box: tuple[float, float, float, float] | None
     rotation: int = 0
+    is_picture: bool = False
 
 
 class ThumbnailRequest(msgspec.Struct, frozen=True):
@@ -187,7 +193,10 @@ def _picture(index: int, picture: Image.Image) -> PictureThumbnail:
 
 
 def _face(wanted: WantedFace, picture: Image.Image, rule: FaceRule) -> FaceThumbnail:
-    if wanted.box is None:
+    if wanted.is_picture:
+        square = picture_squares(picture.size, PictureRule(view="square"), 1)[0]
+        pixels = resample(picture, square, CROP_SIZE, 0, "antialias")
+    elif wanted.box is None:
         pixels = whole_crop(picture, rule)
     else:
         pixels = crop_face(picture, FaceBox(*wanted.box, score=1.0, rotation=wanted.rotation), rule)

@@ -41,7 +41,7 @@ class ReviewedExplanation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReviewedFace(msgspec.Struct, frozen=True, kw_only=True):
-    """One face of a row; see `bladescan.outputs.rows.face_row` for the fields."""
+    """One face of a row, or the picture as a whole; see `bladescan.outputs.rows.face_row` for the fields."""
 
     face: int
     verdict: str
@@ -55,14 +55,17 @@ class ReviewedFace(msgspec.Struct, frozen=True, kw_only=True):
     score: float | None = None
     threshold: float | None = None
     p_value: float | None = None
+    p_smooth: float | None = None
     stability: float | None = None
     log_likelihood: float | None = None
     p_ai_generated: float | None = None
     explanation: ReviewedExplanation | None = None
+    subject: str = "face"
+    tiles: int | None = None
 
     @property
     def box(self) -> tuple[float, float, float, float] | None:
-        """Corners in pixels, None where the image is the face."""
+        """Corners in pixels, None where the image is the face, or was judged as a whole."""
         corners = (self.x0, self.y0, self.x1, self.y1)
         return None if None in corners else corners  # type: ignore[return-value]
 

@@ -58,7 +58,8 @@ def weak_spots(face: ReviewedFace, seen: FaceThumbnail | None) -> Spot:
             found |= Spot.SMALL
     if face.rotation:
         found |= Spot.TURNED
-    if seen is not None and seen.flat >= FLAT_SHARE:
+    # Sky and walls are smooth: of a whole picture that says nothing.
+    if face.subject == "face" and seen is not None and seen.flat >= FLAT_SHARE:
         found |= Spot.SMOOTH
     return found
 

@@ -174,6 +174,8 @@ def _heads(detector: str, manifest: Manifest, asked: str) -> list[NetworkHead]:
 
 def _check_alike(manifests: Sequence[Manifest]) -> None:
     first = manifests[0]
+    if any(one.subject == "image" for one in manifests):
+        raise UsageError("only scores of faces can be combined: give a detector of whole pictures alone")
     for other in manifests[1:]:
         if other.subject != first.subject:
             raise DetectorError(

@@ -1,4 +1,4 @@
-"""The faces of many images, cut out as a scan cuts them and kept in memory. It scores none."""
+"""The faces of many images, or whole images, cut out as a scan cuts them and kept. It scores none."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bladescan.base.records import Verdict
-from bladescan.detectors.manifest import FaceRule
 from bladescan.faces.crops import crop_side
-from bladescan.scanning.decoder_process import Decoded, Face
+from bladescan.scanning.decoder_process import Decoded, DecoderSettings, Face
 from bladescan.scanning.decoders import DecoderPool
 from bladescan.scanning.pipeline import as_crops, decode_in_order
 from bladescan.sources.source import Source
@@ -21,11 +20,12 @@ from bladescan.sources.source import Source
 
 @dataclass(frozen=True, slots=True)
 class Faces:
-    """The faces of some images, cut out.
+    """The faces of some images, or whole images, cut out.
 
     Attributes:
-        crops: uint8 RGB ``[n_faces, 224, 224, 3]``; about 150 kB each, all in memory. Detectors that are
-            combined may have faces cut out in m ways, ``[n_faces, m, 224, 224, 3]``.
+        crops: uint8 RGB ``[n_crops, 224, 224, 3]``; about 150 kB each, all in memory. Detectors that are
+            combined may have faces cut out in m ways, ``[n_crops, m, 224, 224, 3]``.
+        counts: ``[n_faces]``, crops of each: one, or the tiles of a whole image.
         crop_sides: ``[n_faces]``, side in pixels of the image of the square that became the crop.
         images: ``[n_faces]``, index into ``names`` and ``decoded``.
         names: of the images with a face.
@@ -34,6 +34,7 @@ class Faces:
     """
 
     crops: NDArray[np.uint8]
+    counts: NDArray[np.intp]
     crop_sides: NDArray[np.float64]
     images: NDArray[np.intp]
     names: list[str]
@@ -42,8 +43,13 @@ class Faces:
 
     @property
     def first_cuts(self) -> NDArray[np.uint8]:
-        """The crops ``[n_faces, 224, 224, 3]`` of the first way in which faces are cut out."""
+        """The crops ``[n_crops, 224, 224, 3]`` of the first way in which faces are cut out."""
         return self.crops if self.crops.ndim == 4 else self.crops[:, 0]
+
+    @property
+    def first_crops(self) -> NDArray[np.intp]:
+        """Where the crops of each begin, ``[n_faces]``."""
+        return np.cumsum(self.counts) - self.counts
 
 
 def cut_faces(
@@ -63,19 +69,23 @@ def cut_faces(
     """
     pixels = bytearray()
     sides: list[float] = []
+    counts: list[int] = []
     names: list[str] = []
     found: list[Decoded] = []
     skipped: Counter[str] = Counter()
     for source, decoded in with_faces(sources, pool, skipped, progress):
         pixels += decoded.crops
-        sides += [_crop_side(face, decoded, pool.settings.face_rule) for face in decoded.faces]
+        sides += [_crop_side(face, decoded, pool.settings) for face in decoded.faces]
+        counts += [face.n_crops for face in decoded.faces]
         names.append(source.name)
         found.append(msgspec.structs.replace(decoded, crops=b""))
         if enough is not None and len(sides) >= enough:
             break
     crops = as_crops(pixels, len(sides))
     images = np.repeat(np.arange(len(found)), [len(decoded.faces) for decoded in found])
-    return Faces(crops, np.asarray(sides, np.float64), images, names, found, dict(skipped))
+    return Faces(
+        crops, np.asarray(counts, np.intp), np.asarray(sides, np.float64), images, names, found, dict(skipped)
+    )
 
 
 def with_faces(
@@ -98,5 +108,9 @@ def listed(skipped: Mapping[str, int], none: str = "no image listed") -> str:
     return ", ".join(f"{n} {reason}" for reason, n in most_first) or none
 
 
-def _crop_side(face: Face, decoded: Decoded, rule: FaceRule) -> float:
-    return crop_side(face.box, decoded.width or 0, decoded.height or 0, rule)
+def _crop_side(face: Face, decoded: Decoded, settings: DecoderSettings) -> float:
+    size = decoded.width or 0, decoded.height or 0
+    rule = settings.picture_rule
+    if face.subject == "image" and rule.view != "square":
+        return float(min(rule.tile, *size))
+    return crop_side(face.box, *size, settings.face_rule)

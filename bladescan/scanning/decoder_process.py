@@ -1,4 +1,4 @@
-"""What a decoder process does: it opens strangers' images, reads what they say, cuts faces out. It may die.
+"""What a decoder process does: it opens strangers' images, reads what they say, cuts crops out. It may die.
 
 It knows no detector. See `bladescan.processes` for how it is started and talked to.
 """
@@ -12,14 +12,22 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from bladescan.base.errors import ImageError
 from bladescan.base.provenance_record import Provenance
-from bladescan.base.records import Cost, FaceBox, FaceCrop, Reason
-from bladescan.detectors.manifest import FACE_RULE, FaceRule, Manifest, crop_rules
+from bladescan.base.records import CROP_SIZE, Cost, FaceBox, Reason
+from bladescan.detectors.manifest import (
+    FACE_RULE,
+    PICTURE_RULE,
+    FaceRule,
+    Manifest,
+    PictureRule,
+    Subject,
+    crop_rules,
+)
 from bladescan.images.decoding import decode_image
 from bladescan.images.files import read_file
 from bladescan.images.formats import is_text, names_picture
@@ -27,7 +35,10 @@ from bladescan.images.limits import Limits
 from bladescan.processes.service import Lost, Service
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from bladescan.faces.finders import FaceFinder
+    from bladescan.faces.tiles import Tiles
 
 
 class ProvenanceSettings(msgspec.Struct, frozen=True):
@@ -35,6 +46,10 @@ class ProvenanceSettings(msgspec.Struct, frozen=True):
 
     trust_list: str = ""
     prompts: bool = False
+
+
+Subjects = Literal["face", "image", "both"]
+"""What is cut out of an image: its faces, the image as a whole, or both."""
 
 
 class DecoderSettings(msgspec.Struct, frozen=True):
@@ -47,8 +62,10 @@ class DecoderSettings(msgspec.Struct, frozen=True):
         limits: of images.
         timeout_s: longest time for one image.
         provenance: how what a file says of itself is read; None to leave it unread. A scan sets it.
-        views: make views of the faces as well (`bladescan.faces.views`). A scan sets it.
+        views: make views of the crops as well (`bladescan.faces.views`). A scan sets it.
         identify: say what tells an image from others and from its copies. A fit sets it.
+        subject: what is cut out.
+        picture_rule: how a whole image becomes crops.
     """
 
     faces: str = "auto"
@@ -60,12 +77,20 @@ class DecoderSettings(msgspec.Struct, frozen=True):
     provenance: ProvenanceSettings | None = None
     views: bool = False
     identify: bool = False
+    subject: Subjects = "face"
+    picture_rule: PictureRule = PICTURE_RULE
 
     def for_detector(self, manifest: Manifest) -> DecoderSettings:
-        """Cut faces out as the detector's own were cut; one made for whole pictures gets those."""
-        faces = "none" if manifest.subject == "image" else self.faces
+        """Cut out what the detector judges, as it was cut for its fit; whole pictures need no face finder."""
         rules = crop_rules(manifest)
-        return msgspec.structs.replace(self, face_rule=rules[0], more_rules=rules[1:], faces=faces)
+        return msgspec.structs.replace(
+            self,
+            face_rule=rules[0],
+            more_rules=rules[1:],
+            faces="none" if manifest.subject == "image" else self.faces,
+            subject=manifest.subject,
+            picture_rule=manifest.picture_rule,
+        )
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -83,20 +108,33 @@ class Ready(msgspec.Struct, frozen=True):
 
 
 class Face(msgspec.Struct, frozen=True):
-    """One face of the image; its crop stands at the same index of ``Decoded.crops``."""
+    """One face of the image, or the image as a whole; its crops stand in the same order in ``Decoded.crops``.
+
+    Attributes:
+        frame: that shows it; of a whole image the first that was seen.
+        box: None for an image that is a crop, and for a whole image.
+        subject: a face, or the image as a whole.
+        n_crops: 1 for a face, the tiles of a whole image.
+        coverage: of the tiles, see `bladescan.faces.tiles`; None for a face.
+    """
 
     frame: int
     box: FaceBox | None
+    subject: Subject = "face"
+    n_crops: int = 1
+    coverage: float | None = None
 
 
 class Decoded(msgspec.Struct, frozen=True):
     """One image decoded, or the reason why not.
 
     Attributes:
-        crops: uint8 RGB ``[n_faces, 224, 224, 3]`` as bytes; ``[n_faces, m, 224, 224, 3]`` where faces are
-            cut out in m ways.
-        views: of each of the first `MOST_VIEWED` faces, uint8 ``[n_views, 224, 224, 3]`` as bytes, or
-            ``[n_views, m, 224, 224, 3]``.
+        faces: the faces in order of frame, then the image as a whole, as far as each was asked for.
+        crops: uint8 RGB ``[n_crops, 224, 224, 3]`` as bytes, those of all of ``faces``; of the faces
+            ``[n_faces, m, 224, 224, 3]`` where they are cut out in m ways.
+        views: empty, or of each of ``faces``, uint8 ``[n_views, n_crops, 224, 224, 3]`` as bytes (of a face
+            ``[n_views, m, 224, 224, 3]``); of no more than the first `MOST_VIEWED` faces and the whole
+            image, b"" of the others.
         sha256: of the file, if it was to be identified.
         likeness: perceptual hash of the first frame, if it was to be identified.
         provenance: what the file says of itself, also if it could not be decoded; None if unread.
@@ -117,7 +155,22 @@ class Decoded(msgspec.Struct, frozen=True):
     provenance: Provenance | None = None
     cost: Cost | None = None
 
+    def of(self, subject: Subject) -> Decoded:
+        """Take the faces alone, or the whole image alone, with its crops and views."""
+        chosen = [index for index, face in enumerate(self.faces) if face.subject == subject]
+        if len(chosen) == len(self.faces):
+            return self
+        n_tiles = sum(face.n_crops for face in self.faces if face.subject == "image")  # which come last
+        cut = len(self.crops) - n_tiles * CROP_BYTES
+        return msgspec.structs.replace(
+            self,
+            faces=tuple(self.faces[index] for index in chosen),
+            crops=self.crops[:cut] if subject == "face" else self.crops[cut:],
+            views=tuple(self.views[index] for index in chosen) if self.views else (),
+        )
 
+
+CROP_BYTES = CROP_SIZE * CROP_SIZE * 3
 MOST_VIEWED = 16
 """Faces of one image of which views are made: a megabyte each, which many decoded images hold at once."""
 _OUT_OF_MEMORY = Decoded(reason=Reason.DECODER_CRASHED, detail="out of memory")
@@ -190,43 +243,93 @@ def _utf8(text: str) -> str:
 
 
 def _decode(data: bytes, settings: DecoderSettings, finder: FaceFinder) -> Decoded:
-    import numpy as np
-
-    from bladescan.faces.finders import cut_again, face_crops
     from bladescan.faces.pictures import as_pillow
-    from bladescan.faces.views import face_views
     from bladescan.images.likeness import perceptual_hash
 
     image = decode_image(data, settings.limits)
-    crops: list[FaceCrop] = []
-    pixels: list[bytes] = []
-    views: list[bytes] = []
-    rules = (settings.face_rule, *settings.more_rules)
+    faces, whole = _FaceCut(settings, finder), _WholeCut(settings, image.n_seen)
     likeness: int | None = None
     for index, picture in image.pictures:
         if settings.identify and likeness is None:
             likeness = perceptual_hash(as_pillow(picture))
-        found = face_crops(picture, finder, index, settings.face_rule)
-        crops += found
-        for crop in found:
-            pixels += [crop.pixels.tobytes()]
-            pixels += [cut_again(picture, crop, rule).tobytes() for rule in settings.more_rules]
-        if settings.views:
-            viewed = found[: MOST_VIEWED - len(views)]
-            views += [
-                np.stack([face_views(picture, crop.box, rule) for rule in rules], 1).tobytes()
-                for crop in viewed
-            ]
+        if settings.subject != "image":
+            faces.add(index, picture)
+        if settings.subject != "face":
+            whole.add(index, picture)
     return Decoded(
         format=image.format,
         width=image.width,
         height=image.height,
         n_frames=image.n_frames,
-        faces=tuple(Face(crop.frame, crop.box) for crop in crops),
-        crops=b"".join(pixels),
-        views=tuple(views),
+        faces=(*faces.found, *whole.found()),
+        crops=b"".join(faces.crops + whole.crops),
+        views=(*faces.views, *whole.viewed()),
         likeness=likeness,
     )
+
+
+class _FaceCut:
+    """The faces of the frames so far."""
+
+    def __init__(self, settings: DecoderSettings, finder: FaceFinder) -> None:
+        self._settings, self._finder = settings, finder
+        self.found: list[Face] = []
+        self.crops: list[bytes] = []
+        self.views: list[bytes] = []
+
+    def add(self, index: int, picture: Image.Image) -> None:
+        import numpy as np
+
+        from bladescan.faces.finders import cut_again, face_crops
+        from bladescan.faces.views import face_views
+
+        first, more = self._settings.face_rule, self._settings.more_rules
+        for crop in face_crops(picture, self._finder, index, first):
+            self.found.append(Face(crop.frame, crop.box))
+            self.crops.append(crop.pixels.tobytes())
+            self.crops += [cut_again(picture, crop, rule).tobytes() for rule in more]
+            if self._settings.views:
+                wanted = (first, *more) if len(self.views) < MOST_VIEWED else ()
+                views = [face_views(picture, crop.box, rule) for rule in wanted]
+                self.views.append(np.stack(views, 1).tobytes() if views else b"")
+
+
+class _WholeCut:
+    """The image as a whole so far: its frames share the tiles of one image."""
+
+    def __init__(self, settings: DecoderSettings, n_frames: int) -> None:
+        self._settings, self._n_frames, self._n_past = settings, n_frames, 0
+        self._most = settings.picture_rule.most
+        self._frames: list[tuple[int, int, Tiles]] = []
+
+    @property
+    def crops(self) -> list[bytes]:
+        return [tiles.crops.tobytes() for *_, tiles in self._frames]
+
+    def add(self, index: int, picture: Image.Image) -> None:
+        from bladescan.faces.tiles import cut_tiles
+
+        # The tiles are dealt out evenly; of more frames than tiles some get none.
+        before, now = (place * self._most // self._n_frames for place in (self._n_past, self._n_past + 1))
+        self._n_past += 1
+        if now > before:
+            rule, views = self._settings.picture_rule, self._settings.views
+            tiles = cut_tiles(picture, rule, now - before, views=views)
+            self._frames.append((index, picture.width * picture.height, tiles))
+
+    def found(self) -> list[Face]:
+        if not self._frames:
+            return []
+        n_crops = sum(len(tiles.crops) for *_, tiles in self._frames)
+        seen = sum(tiles.coverage * n_pixels for _, n_pixels, tiles in self._frames)
+        coverage = seen / sum(n_pixels for _, n_pixels, _ in self._frames)
+        return [Face(self._frames[0][0], None, "image", n_crops, coverage)]
+
+    def viewed(self) -> list[bytes]:
+        import numpy as np
+
+        views = [tiles.views for *_, tiles in self._frames if tiles.views is not None]
+        return [np.concatenate(views, 1).tobytes()] if views else []
 
 
 def bound_memory(limits: Limits) -> None:

@@ -66,13 +66,17 @@ class OutputOptions:
         streams = path is None or path in STDOUT_NAMES or is_special(path) or is_url(path)
         return EarlierOptions(None if streams else path, self.resume, self.ledger, self.show)
 
-    def ordering(self) -> Ordering:
-        """Tell in which order rows come: a person at a terminal sees the most suspicious first."""
+    def ordering(self, *, mixed: bool = False) -> Ordering:
+        """Tell in which order rows come: a person at a terminal sees the most suspicious first.
+
+        Args:
+            mixed: two detectors make them.
+        """
         for_people = False
         if self.path is None or self.path in STDOUT_NAMES:
             terminal = self.stream.isatty()
             for_people = terminal and choose_format(None, self.format, terminal) == "table"
-        return Ordering(self.sort, self.top, for_people=for_people)
+        return Ordering(self.sort, self.top, for_people=for_people, mixed=mixed)
 
 
 def run_scan(
@@ -126,7 +130,7 @@ class _Run:
         self.options, self.output, self.listener = options, output, listener
         self.query, self.stdin = query, stdin
         self.tally = Tally(options.exit_rule)
-        self.ordering = output.ordering()
+        self.ordering = output.ordering(mixed=options.chosen_models().image is not None)
         self.info: RunInfo | None = None
 
     def to_its_end(self) -> RunSummary:

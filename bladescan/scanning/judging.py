@@ -62,7 +62,7 @@ class Judge:
         return suspicion_threshold(self.calibration, self.head, self.rate)
 
     def faces(self, decoded: Decoded, scores: Scores) -> tuple[FaceVerdict, ...]:
-        """Judge the faces of one image; ``scores`` holds their rows only."""
+        """Judge the faces of one image, or the image as a whole; ``scores`` holds their rows only."""
         photographic = photographic_scores(scores, self.head)
         suspicious = suspicion(photographic, self.head)
         ranks = p_values(self.calibration, photographic)
@@ -81,6 +81,9 @@ class Judge:
                 threshold=threshold,
                 p_smooth=float(smooth[index]),
                 components=tuple(column[index] for column in components),
+                subject=face.subject,
+                tiles=face.n_crops if face.subject == "image" else None,
+                coverage=face.coverage,
             )
             for index, face in enumerate(decoded.faces)
         )

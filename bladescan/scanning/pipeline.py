@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from bladescan.base.closing import Closing
 from bladescan.base.errors import ImageError
 from bladescan.base.records import CROP_SIZE, FaceVerdict, ImageRecord, Scores, Verdict
-from bladescan.detectors.manifest import HeadName
+from bladescan.detectors.manifest import HeadName, Subject
+from bladescan.detectors.tile_scores import join_scores
 from bladescan.faces.views import VIEWS
 from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import get_plugin, open_file
@@ -39,6 +40,16 @@ from bladescan.sources.source import Source
 
 
 @dataclass(frozen=True, slots=True)
+class ImageSettings:
+    """The detector of whole pictures beside that of faces: its file, backend, head and rate."""
+
+    detector: Path
+    backend: str
+    head: HeadName
+    false_alarm: float
+
+
+@dataclass(frozen=True, slots=True)
 class ScanSettings:
     """All that decides what a row says, and how fast. Crosses processes.
 
@@ -53,6 +64,7 @@ class ScanSettings:
         explaining: which faces are explained; None for none.
         several: detectors that are combined, of which ``detector`` and ``backend`` are the first; None for
             one.
+        image: what judges whole pictures beside faces; None where one subject is judged.
     """
 
     detector: Path
@@ -67,21 +79,34 @@ class ScanSettings:
     stability: Stability | None = None
     explaining: Explaining | None = None
     several: SeveralDetectors | None = None
+    image: ImageSettings | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files of all detectors."""
-        return (self.detector,) if self.several is None else self.several.files
+        """The files of all detectors, that of whole pictures last."""
+        main = (self.detector,) if self.several is None else self.several.files
+        return main if self.image is None else (*main, self.image.detector)
 
     def with_files(self, files: Sequence[Path]) -> ScanSettings:
         """Return the same settings with the detectors at other places."""
-        several = self.several and replace(self.several, files=tuple(files))
-        return replace(self, detector=files[0], several=several)
+        image = self.image and replace(self.image, detector=files[-1])
+        main = tuple(files if image is None else files[:-1])
+        several = self.several and replace(self.several, files=main)
+        return replace(self, detector=main[0], several=several, image=image)
 
     @property
     def backends(self) -> tuple[str, ...]:
         """Names of the plugins that run them, each once."""
-        return tuple(dict.fromkeys((self.backend,) if self.several is None else self.several.plugins))
+        main = (self.backend,) if self.several is None else self.several.plugins
+        return tuple(dict.fromkeys(main if self.image is None else (*main, self.image.backend)))
+
+
+class Part(NamedTuple):
+    """A detector, and what it judges."""
+
+    subject: Subject
+    backend: Backend
+    judge: Judge
 
 
 class _Batch(NamedTuple):
@@ -89,11 +114,15 @@ class _Batch(NamedTuple):
 
     Attributes:
         items: in source order.
-        scores: of all their faces.
+        scores: of all their crops, by the detectors of the pipeline.
     """
 
     items: list[tuple[Source, Decoded]]
-    scores: CropScores
+    scores: list[CropScores]
+
+    def done(self) -> bool:
+        """Tell, without waiting, whether all scores are here."""
+        return all([scores.done() for scores in self.scores])  # each starts further runs when asked
 
 
 class Pipeline(Closing):
@@ -102,27 +131,50 @@ class Pipeline(Closing):
     Args:
         settings: of the scan.
         backend: the detector, if it is loaded already; it is closed with the scanner.
+        image_backend: that of ``settings.image``, likewise.
+
+    Attributes:
+        parts: the detectors, of faces before that of whole pictures.
     """
 
-    def __init__(self, settings: ScanSettings, backend: Backend | None = None) -> None:
+    def __init__(
+        self, settings: ScanSettings, backend: Backend | None = None, image_backend: Backend | None = None
+    ) -> None:
         self.settings = settings
-        if backend is None:
-            backend = _opened(settings)
-        self.backend = backend
         self._pool = decoder_pool(settings.n_decoders, settings.decoder)
+        self.parts: list[Part] = []
         try:
+            self._add(settings, backend)
+            if settings.image is not None:
+                self._add(settings.image, image_backend)
             self.ready = self._pool.start()
         except BaseException:
-            self._pool.close()
+            self.close()
             raise
-        manifest, head = self.backend.manifest, settings.head
-        self.judge = Judge(
+
+    def _add(self, part: ScanSettings | ImageSettings, backend: Backend | None) -> None:
+        """Load one of the detectors, unless it is loaded."""
+        if backend is None:
+            backend = _opened(part, self.settings.runtime)
+        manifest, head = backend.manifest, part.head
+        judge = Judge(
             head,
             manifest.heads[head],
-            settings.false_alarm,
-            settings.stability,
+            part.false_alarm,
+            self.settings.stability,
             combined_components(manifest, head),
         )
+        self.parts.append(Part(manifest.subject, backend, judge))
+
+    @property
+    def backend(self) -> Backend:
+        """The detector, of faces if there are two."""
+        return self.parts[0].backend
+
+    @property
+    def judge(self) -> Judge:
+        """What judges by it."""
+        return self.parts[0].judge
 
     def scan(self, sources: Iterable[Source]) -> Iterator[ImageRecord]:
         """Yield one record for each source, in order."""
@@ -135,74 +187,91 @@ class Pipeline(Closing):
                 under_way.append(self._begin(collected))
                 collected = []
             # While one batch is computed the next is decoded; rows go out as soon as they are known.
-            while under_way and (item is None or len(under_way) > 1 or under_way[0].scores.done()):
+            while under_way and (item is None or len(under_way) > 1 or under_way[0].done()):
                 yield from self._judge(under_way.popleft())
         under_way.append(self._begin(collected))
         for batch in under_way:
             yield from self._judge(batch)
 
     def close(self) -> None:
-        """End the decoders and free the runtime."""
+        """End the decoders and free the runtimes."""
         self._pool.close()
-        self.backend.close()
+        for part in self.parts:
+            part.backend.close()
 
     def _begin(self, items: list[tuple[Source, Decoded]]) -> _Batch:
-        crops = crops_of(decoded for _, decoded in items)
-        return _Batch(items, CropScores(self.backend, crops, self.settings.batch_size))
+        size = self.settings.batch_size
+        crops = [crops_of(decoded.of(part.subject) for _, decoded in items) for part in self.parts]
+        scores = [CropScores(part.backend, of, size) for part, of in zip(self.parts, crops, strict=True)]
+        return _Batch(items, scores)
 
     def _judge(self, batch: _Batch) -> Iterator[ImageRecord]:
-        scores = batch.scores.result()
+        faces: list[tuple[FaceVerdict, ...]] = [()] * len(batch.items)
+        seconds = [0.0] * len(batch.items)
+        for part, scores in zip(self.parts, batch.scores, strict=True):
+            decoded = [one.of(part.subject) for _, one in batch.items]
+            judged, spent = self._judged(part, decoded, scores)
+            each = spent / max(1, sum(map(len, judged)))
+            for index, found in enumerate(judged):
+                faces[index] += found
+                seconds[index] += each * len(found)
+        for (source, one), found, score_s in zip(batch.items, faces, seconds, strict=True):
+            yield self._record(source, one, found, score_s)
+
+    def _judged(
+        self, part: Part, images: list[Decoded], scores: CropScores
+    ) -> tuple[list[tuple[FaceVerdict, ...]], float]:
+        """Judge what one detector judges of some images; also the seconds that it took."""
+        rows = _joined(part, scores.result(), [face.n_crops for one in images for face in one.faces])
         judged: list[tuple[FaceVerdict, ...]] = []
         start = 0
-        for _, decoded in batch.items:
+        for decoded in images:
             stop = start + len(decoded.faces)
-            rows = _rows(scores, start, stop)
-            judged.append(() if rows is None else self.judge.faces(decoded, rows))
+            of = _rows(rows, start, stop)
+            judged.append(() if of is None else part.judge.faces(decoded, of))
             start = stop
-        judged, views_s = self._look_again(batch, judged)
-        judged, explain_s = self._explain(batch, judged)
-        face_s = (batch.scores.seconds + views_s + explain_s) / max(1, start)
-        for (source, decoded), faces in zip(batch.items, judged, strict=True):
-            yield self._record(source, decoded, faces, face_s * len(faces))
+        judged, views_s = self._look_again(part, images, judged)
+        judged, explain_s = self._explain(part, images, judged)
+        return judged, scores.seconds + views_s + explain_s
 
     def _look_again(
-        self, batch: _Batch, judged: list[tuple[FaceVerdict, ...]]
+        self, part: Part, images: list[Decoded], judged: list[tuple[FaceVerdict, ...]]
     ) -> tuple[list[tuple[FaceVerdict, ...]], float]:
         """Judge the faces near the threshold by their views as well; also the seconds that it took."""
         near = [
-            (image, index, decoded.views[index])
-            for image, (_, decoded) in enumerate(batch.items)
-            for index, face in enumerate(judged[image][: len(decoded.views)])
-            if self.judge.looks_at(face)
+            (image, index, decoded.views[index], decoded.faces[index].n_crops)
+            for image, decoded in enumerate(images)
+            for index, face in enumerate(judged[image])
+            if decoded.views and decoded.views[index] and part.judge.looks_at(face)
         ]
         if not near:
             return judged, 0.0
-        n_views = len(VIEWS)
-        crops = as_crops(b"".join(views for *_, views in near), len(near) * n_views)
-        scored = CropScores(self.backend, crops, self.settings.batch_size)
-        scores = scored.result()
+        counts = [n_crops for *_, n_crops in near for _ in VIEWS]
+        crops = as_crops(b"".join(views for _, _, views, _ in near), sum(counts))
+        scored = CropScores(part.backend, crops, self.settings.batch_size)
+        scores = _joined(part, scored.result(), counts)
         again = [list(faces) for faces in judged]
-        for place, (image, index, _) in enumerate(near):
-            rows = _rows(scores, place * n_views, (place + 1) * n_views)
+        for place, (image, index, *_) in enumerate(near):
+            rows = _rows(scores, place * len(VIEWS), (place + 1) * len(VIEWS))
             assert rows is not None
-            again[image][index] = self.judge.with_views(again[image][index], rows)
+            again[image][index] = part.judge.with_views(again[image][index], rows)
         return [tuple(faces) for faces in again], scored.seconds
 
     def _explain(
-        self, batch: _Batch, judged: list[tuple[FaceVerdict, ...]]
+        self, part: Part, images: list[Decoded], judged: list[tuple[FaceVerdict, ...]]
     ) -> tuple[list[tuple[FaceVerdict, ...]], float]:
         """Explain the flagged faces one by one: their copies take megabytes; also the seconds it took."""
         settings = self.settings
-        if settings.explaining is None:
+        if settings.explaining is None or part.subject != "face":
             return judged, 0.0
         rule = settings.decoder.face_rule
-        explainer = Explainer(self.backend, self.judge.head, rule, settings.batch_size)
+        explainer = Explainer(part.backend, part.judge.head, rule, settings.batch_size)
         explained = [
             tuple(
                 explainer.explain(face, _seen(decoded, index)) if settings.explaining.looks_at(face) else face
                 for index, face in enumerate(faces)
             )
-            for (_, decoded), faces in zip(batch.items, judged, strict=True)
+            for decoded, faces in zip(images, judged, strict=True)
         ]
         if settings.explaining.highest is None:  # else the batch decides which are flagged
             rate = settings.false_alarm
@@ -273,19 +342,20 @@ def decode_in_order(
 def crops_of(decoded: Iterable[Decoded]) -> NDArray[np.uint8]:
     """Stack all crops of some images, uint8 ``[n, 224, 224, 3]``; ``[n, m, 224, 224, 3]`` cut in m ways."""
     images = list(decoded)
-    return as_crops(b"".join(image.crops for image in images), sum(len(image.faces) for image in images))
+    n = sum(face.n_crops for image in images for face in image.faces)
+    return as_crops(b"".join(image.crops for image in images), n)
 
 
 def as_crops(pixels: bytes | bytearray, n: int) -> NDArray[np.uint8]:
-    """View the pixels of n faces as crops, as `crops_of` stacks them."""
+    """View the pixels of n faces, or tiles, as crops, as `crops_of` stacks them."""
     crops = np.frombuffer(pixels, np.uint8).reshape(-1, CROP_SIZE, CROP_SIZE, 3)
     return crops if len(crops) == n else crops.reshape(n, -1, CROP_SIZE, CROP_SIZE, 3)
 
 
-def _opened(settings: ScanSettings) -> Backend:
-    if settings.several is not None:
-        return open_several(settings.several, settings.runtime)
-    return open_file(get_plugin(settings.backend), settings.detector, settings.runtime)
+def _opened(part: ScanSettings | ImageSettings, runtime: BackendSettings) -> Backend:
+    if isinstance(part, ScanSettings) and part.several is not None:
+        return open_several(part.several, runtime)
+    return open_file(get_plugin(part.backend), part.detector, runtime)
 
 
 def _seen(decoded: Decoded, index: int) -> SeenFace:
@@ -293,6 +363,10 @@ def _seen(decoded: Decoded, index: int) -> SeenFace:
     size = decoded.width or 0, decoded.height or 0
     n_views = len(VIEWS) if views else 0
     return SeenFace(as_crops(decoded.crops, len(decoded.faces))[index], as_crops(views, n_views), size)
+
+
+def _joined(part: Part, scores: Scores | None, counts: list[int]) -> Scores | None:
+    return scores and join_scores(scores, counts, part.backend.manifest.picture_rule.join)
 
 
 def _rows(scores: Scores | None, start: int, stop: int) -> Scores | None:
@@ -303,7 +377,7 @@ def _rows(scores: Scores | None, start: int, stop: int) -> Scores | None:
 
 def _is_full(batch: list[tuple[Source, Decoded]], batch_size: int) -> bool:
     # Images without faces count too, else a folder of landscapes would never hand on a row.
-    return sum(max(1, len(decoded.faces)) for _, decoded in batch) >= batch_size
+    return sum(max(1, sum(face.n_crops for face in decoded.faces)) for _, decoded in batch) >= batch_size
 
 
 def _submit(

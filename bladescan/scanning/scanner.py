@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,13 +20,13 @@ from bladescan.base.exit_codes import ExitRule
 from bladescan.base.records import ROTATIONS, ImageRecord, Verdict
 from bladescan.detectors.combination import check_rule
 from bladescan.detectors.discovery_rate import least_flagged_share
-from bladescan.detectors.manifest import Manifest
+from bladescan.detectors.manifest import Manifest, Subject
 from bladescan.detectors.measured import rates_of, told
 from bladescan.detectors.parts import file_digest
 from bladescan.detectors.shipped import is_shipped
 from bladescan.detectors.suspicion import suspicion_threshold
 from bladescan.ledger.entries import VerdictSettings
-from bladescan.outputs.run import RunInfo
+from bladescan.outputs.run import ImageDetector, RunInfo
 from bladescan.processes.resources import check_semaphores, check_threads, n_cores, threads_needed
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.registry import OpenedDetector, open_detector
@@ -36,8 +37,9 @@ from bladescan.scanning.discovery import Discovered, flag_by_discovery_rate
 from bladescan.scanning.explaining import Explaining
 from bladescan.scanning.judging import choose_head
 from bladescan.scanning.other_files import OtherFiles, without_others
-from bladescan.scanning.pipeline import Pipeline, ScanSettings
+from bladescan.scanning.pipeline import ImageSettings, Pipeline, ScanSettings
 from bladescan.scanning.stability import BAND, Stability
+from bladescan.scanning.subjects import Models, check_subject, choose_models, judged
 from bladescan.scanning.workers import scan_in_processes
 from bladescan.sources.given import Given, sources_of
 from bladescan.sources.source import Source
@@ -107,6 +109,8 @@ class ScanOptions:
         explain: say of each flagged face what its score rests on.
         batch_size: most crops in one model run; None for what suits the device.
         n_workers: processes that scan: 1 is this one, 0 as many as cores.
+        subject: ``face``, ``image`` or ``both``; ``auto`` is what the detectors were made for.
+        image_model: the detector of whole pictures, beside that of faces or alone.
         cluster: ``dask:ADDRESS`` or ``ray:ADDRESS`` of a cluster that scans instead.
         max_errors: most sources that may be unreadable; None for any number.
         exit_rule: what makes the exit code other than 0.
@@ -125,6 +129,8 @@ class ScanOptions:
     cluster: str | None = None
     max_errors: int | None = None
     exit_rule: ExitRule = ExitRule()
+    subject: str = "auto"
+    image_model: str | Path | None = None
 
     def __post_init__(self) -> None:
         if self.cluster is not None and self.n_workers != 1:
@@ -133,6 +139,8 @@ class ScanOptions:
             check_rule(self.combine)
         elif len(self.models) > 1:
             raise UsageError("several detectors need --combine stouffer or --combine min")
+        if self.chosen_models().image is not None and self.decision.fdr is not None:
+            raise UsageError("--fdr joins the rows of one detector: scan faces and whole pictures apart")
 
     @property
     def models(self) -> tuple[str | Path | None, ...]:
@@ -151,6 +159,10 @@ class ScanOptions:
             return None
         rate = self.decision.fdr
         return Explaining(1.0 if self.decision.storey else rate)
+
+    def chosen_models(self) -> Models:
+        """Tell which detectors are needed for what is to be judged."""
+        return choose_models(self.subject, self.models, self.image_model)
 
 
 class Scanner(Closing):
@@ -180,15 +192,15 @@ class Scanner(Closing):
         self._max_errors = options.max_errors
         self._declared = options.provenance.declared
         _check_room(self._n_workers)
-        detector, several = _open_detector(options, self._n_workers)
-        backend = detector.backend
-        try:
-            self.settings = _settings(options, detector, several, self._n_workers)
+        with ExitStack() as opened:
+            detector, several, image = _open_detectors(options, self._n_workers, opened)
+            backend = detector.backend
+            if options.explain and backend.manifest.subject == "image":
+                raise UsageError("--explain says what a face's verdict rests on: no face is judged here")
+            self.settings = _settings(options, detector, several, image, self._n_workers)
             self.threshold = _threshold(self.settings, backend.manifest, self._fdr)
-            self._pipeline = Pipeline(self.settings, backend)
-        except BaseException:
-            backend.close()
-            raise
+            self._pipeline = Pipeline(self.settings, backend, image and image.backend)
+            opened.pop_all()
         self.finder = self._pipeline.ready.finder
         said = (
             self._pipeline.ready.notice,
@@ -269,9 +281,25 @@ class Scanner(Closing):
             components=components,
             combined_by=manifest.combination.rule if manifest.combination and components else "",
             measured=told(rates_of(manifest, settings.head)),
+            subject=settings.decoder.subject,
+            image_detector=self._image_detector(),
             storey=self._storey,
             stability=None if settings.stability is None else settings.stability.limit,
             **described(self._declared, settings.decoder.provenance),
+        )
+
+    def _image_detector(self) -> ImageDetector | None:
+        image = self.settings.image
+        if image is None:
+            return None
+        part = self._pipeline.parts[1]
+        return ImageDetector(
+            detector=part.backend.manifest.name,
+            detector_sha256=file_digest(image.detector),
+            backend=image.backend,
+            head=image.head,
+            false_alarm=image.false_alarm,
+            threshold=part.judge.threshold(),
         )
 
     def deciding(self) -> VerdictSettings:
@@ -297,6 +325,8 @@ class Scanner(Closing):
                 "views_up_to": settings.stability and settings.stability.highest,
                 "explain": settings.explaining is not None,
                 "explain_up_to": settings.explaining and settings.explaining.highest,
+                "subject": decoder.subject,
+                "image_detector": (image := self._image_detector()) and asdict(image),
                 "prompts": decoder.provenance is not None and decoder.provenance.prompts,
                 **described(self._declared, decoder.provenance),
             }
@@ -308,9 +338,18 @@ class Scanner(Closing):
         rule = f"false alarms {settings.false_alarm:g}" if self._fdr is None else f"fdr {self._fdr:g}"
         if self._storey and self._discovered is not None:
             rule += f", photographs estimated at {self._discovered.share:.0%}"
-        return (
+        said = (
             f"{manifest.name}, {settings.head} head, {_shown(self.threshold)} ({rule}), "
-            f"{'+'.join(settings.backends)} on {self.device}, faces by {self.finder}"
+            f"{'+'.join(settings.backends)} on {self.device}, "
+            + ("whole pictures" if settings.decoder.subject == "image" else f"faces by {self.finder}")
+        )
+        image = self._image_detector()
+        if image is None:
+            return said
+        rule = f"false alarms {image.false_alarm:g}"
+        return (
+            f"{said}; whole pictures by {image.detector}, {image.head} head, "
+            f"{_shown(image.threshold)} ({rule})"
         )
 
     def close(self) -> None:
@@ -401,15 +440,29 @@ def _check_room(n_workers: int) -> None:
             raise BackendError(f"--workers {n_workers}: {exc}; {hint}") from exc
 
 
-def _open_detector(options: ScanOptions, n_workers: int) -> tuple[OpenedDetector, SeveralDetectors | None]:
+def _open_detectors(
+    options: ScanOptions, n_workers: int, opened: ExitStack
+) -> tuple[OpenedDetector, SeveralDetectors | None, OpenedDetector | None]:
+    """Load the detector, and that of whole pictures beside it; ``opened`` closes them."""
     # A cluster's workers have the device; here the detector only says what it is.
     device = options.runtime.device if options.cluster is None else "auto"
     runtime = replace(options.runtime, device=device, threads=_n_threads(n_workers))
+
+    def load(model: str | Path | None, wanted: Subject | None, option: str) -> OpenedDetector:
+        detector = open_detector(model, options.backend, runtime)
+        opened.callback(detector.backend.close)
+        check_subject(detector.backend.manifest, wanted, option)
+        return detector
+
+    chosen = options.chosen_models()
+    image = None if chosen.image is None else load(chosen.image, "image", "--image-model")
     if options.combine is None:
-        return open_detector(options.models[0], options.backend, runtime), None
+        option = "--model" if options.models != (None,) or chosen.main == (None,) else "--image-model"
+        return load(chosen.main[0], chosen.wanted, option), None, image
     asked = options.decision.head
-    several, backend = choose_several(options.models, options.combine, asked, options.backend, runtime)
-    return OpenedDetector(several.files[0], several.plugins[0], backend), several
+    several, backend = choose_several(chosen.main, options.combine, asked, options.backend, runtime)
+    opened.callback(backend.close)
+    return OpenedDetector(several.files[0], several.plugins[0], backend), several, image
 
 
 def _n_threads(n_workers: int) -> int:
@@ -418,18 +471,30 @@ def _n_threads(n_workers: int) -> int:
 
 
 def _settings(
-    options: ScanOptions, detector: OpenedDetector, several: SeveralDetectors | None, n_workers: int
+    options: ScanOptions,
+    detector: OpenedDetector,
+    several: SeveralDetectors | None,
+    image: OpenedDetector | None,
+    n_workers: int,
 ) -> ScanSettings:
     decision, backend = options.decision, detector.backend
     manifest = backend.manifest
+    whole = manifest if image is None else image.backend.manifest
     return ScanSettings(
         detector=detector.path,
         backend=detector.plugin,
         head=choose_head(manifest, decision.head if several is None else "combined"),
-        false_alarm=manifest.default_false_alarm if decision.false_alarm is None else decision.false_alarm,
+        false_alarm=_rate(decision, manifest),
+        image=None
+        if image is None
+        else ImageSettings(
+            image.path, image.plugin, choose_head(whole, decision.head), _rate(decision, whole)
+        ),
         runtime=replace(options.runtime, threads=_n_threads(n_workers)),
         decoder=msgspec.structs.replace(
             options.decoder.for_detector(manifest),
+            subject=judged(manifest, image and whole),
+            picture_rule=whole.picture_rule,
             provenance=options.provenance.settings(),
             views=decision.stability is not None or options.explain,
         ),
@@ -440,6 +505,10 @@ def _settings(
         explaining=options.explaining(),
         several=several,
     )
+
+
+def _rate(decision: Decision, manifest: Manifest) -> float:
+    return manifest.default_false_alarm if decision.false_alarm is None else decision.false_alarm
 
 
 def _batch_size(asked: str, had: str) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bladescan.base.records import Scores
+from bladescan.detectors.tile_scores import join_scores
 from bladescan.runtimes.backend import Backend, PendingScores
 
 _UNDER_WAY = 2
@@ -59,6 +60,21 @@ class CropScores:
             self._found.append(self._under_way.popleft().result())
             self.seconds += time.perf_counter() - started
         return joined_scores(self._found)
+
+
+def score_whole(
+    backend: Backend, crops: NDArray[np.uint8], counts: Sequence[int], batch_size: int
+) -> Scores | None:
+    """Score crops and join those of each picture to one, by the detector's rule; a face has one crop.
+
+    Args:
+        backend: the detector.
+        crops: ``[n, 224, 224, 3]``.
+        counts: crops of each face or picture; their sum is n.
+        batch_size: most crops in a run.
+    """
+    scores = score_in_batches(backend, crops, batch_size)
+    return scores and join_scores(scores, counts, backend.manifest.picture_rule.join)
 
 
 def score_in_batches(backend: Backend, crops: NDArray[np.uint8], batch_size: int) -> Scores | None:

@@ -31,6 +31,7 @@ class Tally:
     declared: Counter[str] = field(default_factory=Counter)
     flagged_by: Counter[str] = field(default_factory=Counter)
     n_faces: int = 0
+    n_pictures: int = 0
     n_unchanged: int = 0
     n_other_files: int = 0
     n_below_top: int = 0
@@ -59,7 +60,9 @@ class Tally:
     def count(self, record: ImageRecord) -> None:
         """Count one image."""
         self.verdicts[record.verdict] += 1
-        self.n_faces += len(record.faces)
+        n_pictures = sum(face.subject == "image" for face in record.faces)
+        self.n_pictures += n_pictures
+        self.n_faces += len(record.faces) - n_pictures
         if record.reason is not None:
             self.reasons[record.reason.value] += 1
         if record.provenance is not None:
@@ -132,6 +135,7 @@ class Tally:
             n_unchanged=self.n_unchanged,
             n_other_files=self.n_other_files,
             n_below_top=self.n_below_top,
+            n_pictures=self.n_pictures,
             threshold=self.threshold,
             bytes_read=self.bytes_read,
             images_per_second=round(n_images / max(seconds, 1e-3), 3),

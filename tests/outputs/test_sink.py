@@ -41,10 +41,10 @@ SUMMARY = RunSummary(
     2, 1, {"ai-generated": 1}, {"empty": 1}, {"invalid": 1}, {"declared": 1}, 0.5, 3, **COSTS
 )
 RUN_JSON = (
-    '"schema_version":3,"version":"1.0","detector":"d","detector_sha256":"ab","backend":"onnx","device":"cpu",'
+    '"schema_version":4,"version":"1.0","detector":"d","detector_sha256":"ab","backend":"onnx","device":"cpu",'
     '"face_finder":"yunet","head":"one-class","false_alarm":0.05,"fdr":null,"threshold":-1.5,'
     '"started":"2026-01-01T00:00:00Z","declared":"flag","provenance_reader":"12","trust_list":null,'
-    '"storey":false,"stability":null,"components":[],"combined_by":"","measured":""}'
+    '"storey":false,"stability":null,"components":[],"combined_by":"","measured":"","subject":"face","image_detector":null}'
 )
 IMAGE_JSON = (
     '"path":"a.jpg","verdict":"ai-generated","reason":null,"detail":null,"format":"JPEG","width":10,"height":20,'
@@ -53,6 +53,7 @@ IMAGE_JSON = (
     '"where":"png-text:parameters","says":"ai-generated","tool":"=a tool","detail":"its own mark"}],"camera":'
     '{"n_tags":0,"word":"none","has_maker_note":false,"contradictions":[]},'
     '"faces":[{"face":0,"frame":0,"x0":1.0,"y0":2.3,"x1":3.0,"y1":4.0,"rotation":0,"detection_score":0.9,'
+    '"subject":"face","tiles":null,"coverage":null,'
     '"head":"one-class","score":1234.57,"threshold":1234.5,"p_value":0.01,"p_smooth":0.0123457,'
     '"stability":null,"log_likelihood":-1234.57,"p_ai_generated":null,"explanation":null,'
     '"verdict":"ai-generated"}]}'
@@ -66,13 +67,13 @@ SUMMARY_JSON = (
     '"n_images":2,"n_faces":1,"verdicts":{"ai-generated":1},"reasons":{"empty":1},"declared":{"invalid":1},'
     '"flagged_by":{"declared":1},"seconds":0.5,"exit_code":3,'
     '"complete":true,"reason":null,"n_unchanged":0,"n_other_files":0,'
-    '"n_below_top":0,"threshold":null,"bytes_read":7,"images_per_second":4.0,"faces_per_second":2.0,'
+    '"n_below_top":0,"n_pictures":0,"threshold":null,"bytes_read":7,"images_per_second":4.0,"faces_per_second":2.0,'
     '"stage_seconds":{"fetch":0.25}}'
 )
 GOLDEN = {
     "csv": ",".join(COLUMNS)
     + "\na.jpg,ai-generated,,,JPEG,10,20,1,detector+declared,ai-generated,png-text,'=a tool,,absent,"
-    + "0,0,1.0,2.3,3.0,4.0,0,0.9,ai-generated,one-class,1234.57,1234.5,"
+    + "0,0,1.0,2.3,3.0,4.0,0,0.9,face,,,ai-generated,one-class,1234.57,1234.5,"
     + "0.01,0.0123457,,-1234.57,,,\nb,unreadable,empty,0 bytes" + "," * (len(COLUMNS) - 4) + "\n",
     "jsonl": '{"type":"run",' + RUN_JSON + '\n{"type":"image",' + IMAGE_JSON + '\n{"type":"image",'
     + BROKEN_JSON + '\n{"type":"summary",' + SUMMARY_JSON + "\n",

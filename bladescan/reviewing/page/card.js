@@ -28,7 +28,8 @@ function media(details) {
 
 function crop(details) {
   if (!details.crop) return el("p", {}, details.face === null ? "no face" : "the face cannot be shown");
-  const image = el("img", { class: "see", alt: "The face as the detector saw it", decoding: "async" });
+  const alt = details.subject === "image" ? "The middle of the picture" : "The face as the detector saw it";
+  const image = el("img", { class: "see", alt, decoding: "async" });
   image.src = pictureUrl(details.crop);
   return el("div", { class: "clip", "data-reveal": true }, image, heat(details));
 }
@@ -63,6 +64,8 @@ function placeOfScore(score) {
 
 function chart(details) {
   if (!deck.curve || details.score === null) return null;
+  // The curve is of one detector; a row with another threshold may come from another one.
+  if (details.threshold !== undefined && details.threshold !== deck.threshold) return null;
   const mark = placeOfScore(details.score);
   const drawing = svg("svg", {
     class: "chart", viewBox: "0 0 100 30", preserveAspectRatio: "none", role: "img", "aria-label": scored(details),
@@ -102,6 +105,7 @@ function facts(card, details) {
   const folder = details.path.slice(0, -baseName(details.path).length);
   const declared = declares(details);
   const lines = [
+    details.subject === "image" && `judged as a whole (${details.tiles ?? "?"} tiles)`,
     details.side && `face ${details.side} px`,
     details.size && `picture ${details.size[0]} × ${details.size[1]}`,
     details.format && shown(details.format),
@@ -161,7 +165,7 @@ const SHEET = [
   ["path", "File"], ["sha256", "SHA-256"], ["verdict", "Verdict"], ["flagged_by", "Flagged by"], ["score", "Score"],
   ["threshold", "Flagged above"], ["p", "p-value"], ["stability", "Agree when changed"],
   ["reason", "Unreadable"], ["detail", "Because"], ["gone", "Now"],
-  ["gone_detail", "Because"], ["face", "Face in the file"], ["frame", "Frame"], ["frames", "Frames"],
+  ["gone_detail", "Because"], ["subject", "Judged"], ["tiles", "Tiles"], ["face", "Row in the file"], ["frame", "Frame"], ["frames", "Frames"],
   ["rotation", "Turned by degrees"], ["side", "Face, pixels across"], ["format", "Format"], ["declared", "Declared"],
   ["declared_by", "Declared by"], ["declared_tool", "Tool"], ["declared_signer", "Signer"], ["c2pa", "C2PA manifest"],
 ];
