@@ -142,6 +142,10 @@ class Explanation:
         region: corners (x0, y0, x1, y1) in pixels of the oriented frame of the window that counts most.
         where: that window in words, for example ``middle left (left eye)``.
         fall: how far the score falls when it is covered.
+        nearest_degrees: angles of the embedding to those of the nearest photographs of the calibration, the
+            nearest first; empty where the detector keeps no sketches of them.
+        n_as_far: how many of these photographs are as far from the nearest of the others, or farther; None
+            without sketches.
         stability: share of the views of the face whose verdict is the same; None where there are no views.
         flips: views whose verdict is another, of `bladescan.faces.views.VIEWS`.
         n_photographs: photographs held out for the calibration.
@@ -157,6 +161,8 @@ class Explanation:
     n_photographs: int
     n_as_suspicious: int
     n_as_unlikely: int | None = None
+    nearest_degrees: tuple[float, ...] = ()
+    n_as_far: int | None = None
     stability: float | None = None
     flips: tuple[str, ...] = ()
 

@@ -50,6 +50,9 @@ def read_manifest(path: Path) -> Manifest:
 def describe(manifest: Manifest) -> dict[str, Any]:
     """Prepare a manifest for people: curves become their range, and every rate is said as it is."""
     shown: dict[str, Any] = msgspec.to_builtins(manifest)
+    del shown["neighbours"]
+    if manifest.neighbours is not None:
+        shown["n_neighbours"] = manifest.neighbours.n
     rate = manifest.default_false_alarm
     for name, head in manifest.heads.items():
         curve = shown["heads"][name].pop("calibration")

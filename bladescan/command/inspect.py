@@ -223,6 +223,9 @@ def _explanation(told: dict[str, Any]) -> str:
         f"{told['fall']:g}",
         f"{told['n_as_suspicious']} of {told['n_photographs']} photographs score as high",
     ]
+    if told["n_as_far"] is not None:
+        angle = told["nearest_degrees"][0]
+        said.append(f"the nearest at {angle:g} degrees, {told['n_as_far']} are as far from theirs")
     if told["stability"] is not None:
         flips = f" (not {', '.join(told['flips'])})" if told["flips"] else ""
         said.append(f"the same verdict in {told['stability']:.0%} of changed copies{flips}")

@@ -189,6 +189,18 @@ class MeasuredRate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     flagged: float
 
 
+class Neighbours(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Sketches of the calibration's photographs, see `bladescan.detectors.neighbours`.
+
+    Attributes:
+        n: photographs.
+        sketches: of all of them one after another, in base64.
+    """
+
+    n: int
+    sketches: str
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole manifest.
 
@@ -198,6 +210,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         default_head: the head of ``--head auto``.
         default_false_alarm: the false-alarm rate of a scan that names none.
         combination: how the head ``combined`` is made of others; None without that head.
+        neighbours: photographs of the calibration, to ask how near a face is by its embedding; None for none.
         measured: false alarms among photographs unlike those of the calibration; empty if not measured.
         subject: what it was made to judge: a face, or a whole picture.
         picture_rule: how a whole picture is viewed; it says nothing of a detector of faces.
@@ -213,6 +226,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     default_head: HeadName | None = None
     default_false_alarm: float = 0.05
     combination: Combination | None = None
+    neighbours: Neighbours | None = None
     measured: tuple[MeasuredRate, ...] = ()
     licence: str = ""
     subject: Subject = "face"

@@ -31,6 +31,7 @@ from bladescan.detectors.combined_file import CombinedFile, combined_parts, enco
 from bladescan.detectors.files import read_whole
 from bladescan.detectors.manifest import CalibratedHead, HeadName, Manifest, MeasuredRate
 from bladescan.detectors.measured import rates_by_source
+from bladescan.detectors.neighbours import make_neighbours
 from bladescan.detectors.onnx_metadata import replace_manifest
 from bladescan.detectors.suspicion import suspicion_threshold
 from bladescan.fitting.cascade_job import save_cascade
@@ -243,6 +244,7 @@ def _calibrated(old: Manifest, faces: _Faces, options: CalibrateOptions) -> tupl
         heads=heads,
         combination=old.combination if combined is None else combined.combination,
         default_false_alarm=rate,
+        neighbours=make_neighbours(faces.scores.embedding),
         measured=tuple(measured),
         face_rule=msgspec.structs.replace(old.face_rule, finder=faces.finder),
         provenance={**old.provenance, "calibrated": report},

@@ -259,6 +259,7 @@ def _manifest(
         heads={"binary": head},
         default_head="binary",
         combination=None,
+        neighbours=None,
         default_false_alarm=options.false_alarm,
         measured=tuple(measured),
         face_rule=msgspec.structs.replace(first.face_rule, finder=scored.finder),

@@ -262,7 +262,8 @@ def _fitted(options: FitOptions, encoder: Detector, features: _FitFeatures, prog
 
 
 def _bare(manifest: Manifest) -> Manifest:
-    return msgspec.structs.replace(manifest, heads={}, default_head=None, combination=None, text=None)
+    nothing: dict[str, Any] = {"default_head": None, "combination": None, "neighbours": None, "text": None}
+    return msgspec.structs.replace(manifest, heads={}, **nothing)
 
 
 def _joined(fitted: Features, held: Features) -> Features:

@@ -108,6 +108,8 @@ def explanation_fields(explanation: Explanation) -> dict[str, Any]:
         "n_photographs": explanation.n_photographs,
         "n_as_suspicious": explanation.n_as_suspicious,
         "n_as_unlikely": explanation.n_as_unlikely,
+        "nearest_degrees": [finite(angle, _three_digits) for angle in explanation.nearest_degrees],
+        "n_as_far": explanation.n_as_far,
     }
 
 

@@ -38,6 +38,7 @@ class ReviewedExplanation(msgspec.Struct, frozen=True, kw_only=True):
     n_photographs: int | None = None
     n_as_suspicious: int | None = None
     n_as_unlikely: int | None = None
+    n_as_far: int | None = None
 
 
 class ReviewedFace(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,6 @@ It changes no score and no verdict. Which faces are explained is said by `blades
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from bladescan.base.records import Explanation, FaceVerdict
 from bladescan.detectors.calibration import p_values, photographic_scores
 from bladescan.detectors.manifest import FaceRule, HeadName, Manifest
+from bladescan.detectors.neighbours import Neighbourhood
 from bladescan.detectors.suspicion import suspicion
 from bladescan.faces.crops import part_in_picture
 from bladescan.faces.pictures import Corners
@@ -31,6 +31,7 @@ from bladescan.scanning.scoring import score_in_batches
 
 RUNS = N_COPIES + len(VIEWS)
 """Runs of the detector for each flagged face, views included."""
+N_NEAREST = 3
 LANDMARKS = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corner")
 """In the order of `FaceBox.landmarks`; left as somebody sees it who looks at the upright face."""
 
@@ -41,11 +42,13 @@ class SeenFace:
 
     Attributes:
         crop: uint8 ``[224, 224, 3]``, or ``[m, 224, 224, 3]`` where it is cut out in m ways.
+        embedding: ``[d]``.
         views: of it, uint8 ``[n, 224, 224, 3]`` or ``[n, m, 224, 224, 3]``; n may be 0.
         size: width and height of its picture in pixels.
     """
 
     crop: NDArray[np.uint8]
+    embedding: NDArray[np.float32]
     views: NDArray[np.uint8]
     size: tuple[int, int]
 
@@ -59,13 +62,14 @@ class Explainer:
         rule: how a box became a crop.
         batch_size: most crops in a run.
 
-    Attributes:
-        seconds: spent here so far.
+    Raises:
+        DetectorError: the manifest's sketches of photographs are none.
     """
 
     def __init__(self, backend: Backend, head: HeadName, rule: FaceRule, batch_size: int) -> None:
         self._backend, self._head, self._rule, self._batch_size = backend, head, rule, batch_size
-        self.seconds = 0.0
+        kept = backend.manifest.neighbours
+        self._around = None if kept is None else Neighbourhood(kept, where=backend.manifest.name)
 
     def explain(self, face: FaceVerdict, seen: SeenFace) -> FaceVerdict:
         """Explain one face; one whose score is not finite stays as it is.
@@ -75,14 +79,21 @@ class Explainer:
         Raises:
             BackendError: the runtime failed.
         """
-        started = time.perf_counter()
         falls = face.score - self._scores(_covered(seen.crop))
         views = face.views or self._ranks(seen.views)
-        self.seconds += time.perf_counter() - started
         if not np.isfinite(falls).all():
             return face
         found = self._explanation(face, falls, seen.size)
+        if self._around is not None:
+            found = self._with_nearest(found, seen.embedding, self._around)
         return replace(face, views=views, explanation=found)
+
+    def _with_nearest(
+        self, found: Explanation, embedding: NDArray[np.float32], around: Neighbourhood
+    ) -> Explanation:
+        angles = around.nearest(embedding, N_NEAREST)
+        n_as_far = around.n_as_far(float(angles[0]))
+        return replace(found, nearest_degrees=tuple(angles.tolist()), n_as_far=n_as_far)
 
     def _explanation(
         self, face: FaceVerdict, falls: NDArray[np.float64], size: tuple[int, int]

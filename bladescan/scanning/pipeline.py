@@ -7,6 +7,7 @@ settings alone, never on the batch, the workers or the other files.
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -143,6 +144,7 @@ class Pipeline(Closing):
         self.settings = settings
         self._pool = decoder_pool(settings.n_decoders, settings.decoder)
         self.parts: list[Part] = []
+        self._explainer: Explainer | None = None
         try:
             self._add(settings, backend)
             if settings.image is not None:
@@ -165,6 +167,9 @@ class Pipeline(Closing):
             combined_components(manifest, head),
         )
         self.parts.append(Part(manifest.subject, backend, judge))
+        if self.settings.explaining is not None and manifest.subject == "face":
+            rule, batch_size = self.settings.decoder.face_rule, self.settings.batch_size
+            self._explainer = Explainer(backend, head, rule, batch_size)
 
     @property
     def backend(self) -> Backend:
@@ -231,7 +236,7 @@ class Pipeline(Closing):
             judged.append(() if of is None else part.judge.faces(decoded, of))
             start = stop
         judged, views_s = self._look_again(part, images, judged)
-        judged, explain_s = self._explain(part, images, judged)
+        judged, explain_s = self._explain(part, images, judged, rows)
         return judged, scores.seconds + views_s + explain_s
 
     def _look_again(
@@ -258,25 +263,25 @@ class Pipeline(Closing):
         return [tuple(faces) for faces in again], scored.seconds
 
     def _explain(
-        self, part: Part, images: list[Decoded], judged: list[tuple[FaceVerdict, ...]]
+        self, part: Part, images: list[Decoded], judged: list[tuple[FaceVerdict, ...]], scores: Scores | None
     ) -> tuple[list[tuple[FaceVerdict, ...]], float]:
         """Explain the flagged faces one by one: their copies take megabytes; also the seconds it took."""
-        settings = self.settings
-        if settings.explaining is None or part.subject != "face":
+        explaining, started = self.settings.explaining, time.perf_counter()
+        if self._explainer is None or explaining is None or scores is None or part.subject != "face":
             return judged, 0.0
-        rule = settings.decoder.face_rule
-        explainer = Explainer(part.backend, part.judge.head, rule, settings.batch_size)
-        explained = [
-            tuple(
-                explainer.explain(face, _seen(decoded, index)) if settings.explaining.looks_at(face) else face
-                for index, face in enumerate(faces)
-            )
-            for decoded, faces in zip(images, judged, strict=True)
-        ]
-        if settings.explaining.highest is None:  # else the batch decides which are flagged
-            rate = settings.false_alarm
-            explained = [tuple(with_flips(face, rate) for face in faces) for faces in explained]
-        return explained, explainer.seconds
+        embeddings = iter(scores.embedding)  # of all faces, image after image
+        explained = []
+        for decoded, faces in zip(images, judged, strict=True):
+            told = [
+                self._explainer.explain(face, _seen(decoded, index, embedding))
+                if explaining.looks_at(face)
+                else face
+                for index, (face, embedding) in enumerate(zip(faces, embeddings, strict=False))
+            ]
+            if explaining.highest is None:  # else the batch decides which are flagged
+                told = [with_flips(face, self.settings.false_alarm) for face in told]
+            explained.append(tuple(told))
+        return explained, time.perf_counter() - started
 
     def _record(
         self, source: Source, decoded: Decoded, faces: tuple[FaceVerdict, ...], score_s: float
@@ -358,11 +363,12 @@ def _opened(part: ScanSettings | ImageSettings, runtime: BackendSettings) -> Bac
     return open_file(get_plugin(part.backend), part.detector, runtime)
 
 
-def _seen(decoded: Decoded, index: int) -> SeenFace:
+def _seen(decoded: Decoded, index: int, embedding: NDArray[np.float32]) -> SeenFace:
     views = decoded.views[index] if index < len(decoded.views) else b""
     size = decoded.width or 0, decoded.height or 0
     n_views = len(VIEWS) if views else 0
-    return SeenFace(as_crops(decoded.crops, len(decoded.faces))[index], as_crops(views, n_views), size)
+    crop = as_crops(decoded.crops, len(decoded.faces))[index]
+    return SeenFace(crop, embedding, as_crops(views, n_views), size)
 
 
 def _joined(part: Part, scores: Scores | None, counts: list[int]) -> Scores | None:

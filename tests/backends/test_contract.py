@@ -109,7 +109,7 @@ def test_contract_a_face_is_explained_alike_whatever_the_batch(backend):
     face = FaceVerdict(0, None, None, None, 0.25, Verdict.AI_GENERATED, head, float(scores[0]), None, 0.25)
     for batch_size in (1, 50):
         explainer = Explainer(backend, head, FACE_RULE, batch_size)
-        found = explainer.explain(face, SeenFace(x[0], crops(0), (224, 224))).explanation
+        found = explainer.explain(face, SeenFace(x[0], backend.embed(x)[0], crops(0), (224, 224))).explanation
         expected = cell_map(scores[0] - scores[1:])
         np.testing.assert_allclose(found.grid, expected, atol=0.02 * np.abs(expected).max())
 

@@ -55,9 +55,13 @@ def faces(bladescan, folder: Path, *options: object) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("head", ["one-class", "binary"])
 def test_the_asked_share_of_the_photographs_that_calibrated_is_flagged(bladescan, own, mine, head):
-    flagged = [face["verdict"] for face in faces(bladescan, own, "--model", mine[0], "--head", head)]
-    assert flagged.count("ai-generated") == 2  # p = (1 + rank) / 61 of each: 2 / 61 and 3 / 61
-    assert len(flagged) == 60
+    found = faces(bladescan, own, "--model", mine[0], "--head", head, "--explain")
+    flagged = [face["explanation"] for face in found if face["verdict"] == "ai-generated"]
+    assert len(flagged) == 2  # p = (1 + rank) / 61 of each: 2 / 61 and 3 / 61
+    assert len(found) == 60
+    for told in flagged:  # each is a photograph of the calibration, and so its own nearest
+        assert told["nearest_degrees"][0] == 0 < told["nearest_degrees"][1]
+        assert told["n_as_far"] == told["n_photographs"] == 60
 
 
 def test_what_was_learned_stays_and_only_the_calibration_is_new(bladescan, own, mine):

@@ -59,7 +59,8 @@ class Patch(FakeBackend):
 def explained(backend, crop, views=NO_VIEWS, batch_size=8):
     score = float(suspicion(-backend.score(crop[None]).p_ai_generated, "binary")[0])
     explainer = Explainer(backend, "binary", FACE_RULE, batch_size)
-    return explainer.explain(replace(FACE, score=score), SeenFace(crop, views, (448, 224)))
+    seen = SeenFace(crop, backend.embed(crop[None])[0], views, (448, 224))
+    return explainer.explain(replace(FACE, score=score), seen)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -153,7 +154,7 @@ def test_a_score_that_is_not_finite_has_no_explanation():
             return super().score(crops)._replace(p_ai_generated=np.full(len(crops), np.nan))
 
     assert Explainer(Broken(), "binary", FACE_RULE, 8).explain(
-        FACE, SeenFace(crops(1)[0], NO_VIEWS, (224, 224))
+        FACE, SeenFace(crops(1)[0], np.ones(768, np.float32), NO_VIEWS, (224, 224))
     ) == replace(FACE)
 
 

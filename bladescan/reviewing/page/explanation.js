@@ -44,7 +44,8 @@ function outlasts(details) {
 function amongPhotographs(details) {
   const told = details.explanation;
   if (!told || !Number.isFinite(told.n_photographs)) return null;
-  return `${told.n_as_suspicious} of ${told.n_photographs} photographs score as high`;
+  const far = Number.isFinite(told.n_as_far) ? `, ${told.n_as_far} are as far from their nearest` : "";
+  return `${told.n_as_suspicious} of ${told.n_photographs} photographs score as high${far}`;
 }
 
 function toggleMaps() {
