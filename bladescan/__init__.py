@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     )
     from bladescan.detectors.cascade import Cascade, CascadeRule, PartScale
     from bladescan.detectors.combined_file import CombinedFile
+    from bladescan.detectors.manifest import PictureRule
     from bladescan.detectors.parts import DetectorPart
     from bladescan.evaluation.job import EvaluateOptions, Evaluation, evaluate, save_evaluation
     from bladescan.exporting.job import export
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     from bladescan.fitting.job import FitOptions, fit, save_fitted
     from bladescan.heads.detector import Detector, load_detector, save_detector
     from bladescan.images.limits import Limits
-    from bladescan.outputs.run import RunInfo, RunSummary
+    from bladescan.outputs.run import ImageDetector, RunInfo, RunSummary
     from bladescan.reviewing.review import ReviewCounts, ReviewOptions, write_review
     from bladescan.runtimes.backend import (
         Backend,
@@ -94,6 +95,7 @@ _ROOMS = {
     "Reason Scores Verdict",
     "detectors.cascade": "Cascade CascadeRule PartScale",
     "detectors.combined_file": "CombinedFile",
+    "detectors.manifest": "PictureRule",
     "detectors.parts": "DetectorPart",
     "evaluation.job": "EvaluateOptions Evaluation evaluate save_evaluation",
     "exporting.job": "export",
@@ -107,7 +109,7 @@ _ROOMS = {
     "fitting.job": "FitOptions fit save_fitted",
     "heads.detector": "Detector load_detector save_detector",
     "images.limits": "Limits",
-    "outputs.run": "RunInfo RunSummary",
+    "outputs.run": "ImageDetector RunInfo RunSummary",
     "reviewing.review": "ReviewCounts ReviewOptions write_review",
     "runtimes.backend": "Backend BackendPlugin BackendSettings BackendStatus PendingScores",
     "runtimes.registry": "OpenedDetector open_detector",
@@ -168,6 +170,7 @@ __all__ = [
     "FitOptions",
     "FitSettings",
     "FlaggedBy",
+    "ImageDetector",
     "ImageError",
     "ImageRecord",
     "Limits",
@@ -182,6 +185,7 @@ __all__ = [
     "ParityReport",
     "PartScale",
     "PendingScores",
+    "PictureRule",
     "Provenance",
     "ProvenanceOptions",
     "QuantisationReport",

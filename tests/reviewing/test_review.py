@@ -45,6 +45,28 @@ def rows(tmp_path):
     ]
 
 
+def test_a_picture_as_a_whole_has_a_card_without_a_box_and_stands_by_its_p_value(tmp_path):
+    files = [drawn(tmp_path / f"{i}.png", i) for i in range(3)]
+    whole = {"subject": "image", "tiles": 4, "coverage": 0.5}
+    pairs = [
+        (
+            face(3.0) | {"p_smooth": 0.3},
+            face(90.0, None, 1) | whole | {"p_smooth": 0.02, "threshold": 80.0},
+        ),
+        (
+            face(4.0) | {"p_smooth": 0.04},
+            face(85.0, None, 1) | whole | {"p_smooth": 0.2, "threshold": 80.0},
+        ),
+    ]
+    rows = [image(path, *pair) for path, pair in zip(files, pairs, strict=False)]
+    write_review(write_rows(tmp_path / "v.jsonl", rows), ReviewOptions(tmp_path / "r.html"))
+    cards = data((tmp_path / "r.html").read_text(), "rows-0")["cards"]
+    assert [card["score"] for card in cards] == [90.0, 4.0, 85.0, 3.0]  # by 0.02, 0.04, 0.2, 0.3
+    assert [card.get("subject") for card in cards] == ["image", None, "image", None]
+    assert [("place" in card, card.get("tiles")) for card in cards[:2]] == [(False, 4), (True, None)]
+    assert all(card["crop"] for card in cards)
+
+
 def test_cards_stand_by_suspicion_and_columns_agree_with_them(rows, tmp_path):
     counts = write_review(write_rows(tmp_path / "v.jsonl", rows), ReviewOptions(tmp_path / "r.html"))
     assert (counts.n_cards, counts.n_rows, counts.n_missing) == (6, 6, 0)

@@ -11,7 +11,7 @@ from bladescan.detectors.shipped import shipped_detector
 from bladescan.faces.finders import YUNET
 from bladescan.scanning.cluster_worker import WorkerTask, differences, environment, resolve
 from bladescan.scanning.decoder_process import DecoderSettings, ProvenanceSettings
-from bladescan.scanning.pipeline import ScanSettings
+from bladescan.scanning.pipeline import ImageSettings, ScanSettings
 
 
 @pytest.fixture
@@ -33,7 +33,19 @@ def test_an_environment_names_what_decides_and_agrees_with_itself(settings):
         "face finder yunet",
         "reader of provenance",
     } <= set(found)
-    assert differences(WorkerTask("x", settings, True, environment(settings))) == ""
+    assert differences(WorkerTask("x", settings, (True,), environment(settings))) == ""
+
+
+def test_the_detector_of_whole_pictures_decides_too(settings, tmp_path):
+    (tmp_path / "image.onnx").write_bytes(b"x")
+    image = ImageSettings(tmp_path / "image.onnx", "pytorch", "binary", 0.05)
+    both = replace(settings, image=image)
+    asked, alone = dict(environment(both)), dict(environment(settings))
+    assert asked["detector"] != alone["detector"] and "backend pytorch" in asked
+    task = WorkerTask("x", both, (True, False), environment(both))
+    assert resolve(task).image == image and differences(task) == ""
+    (tmp_path / "image.onnx").write_bytes(b"y")
+    assert "--model must be at the same path on every worker" in differences(task)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +55,7 @@ def test_an_environment_names_what_decides_and_agrees_with_itself(settings):
 )
 def test_each_part_of_an_environment_is_compared(settings, name):
     other = tuple((key, "another" if key == name else value) for key, value in environment(settings))
-    told = differences(WorkerTask("x", settings, True, other))
+    told = differences(WorkerTask("x", settings, (True,), other))
     assert re.fullmatch(rf"{name} .*, expected another", told)
 
 
@@ -51,13 +63,13 @@ def test_other_weights_of_the_face_finder_are_another_environment(settings, monk
     (tmp_path / "yunet.onnx").write_bytes(YUNET.read_bytes() + b"\0")
     expected = environment(settings)
     monkeypatch.setattr("bladescan.faces.finders.YUNET", tmp_path / "yunet.onnx")
-    told = differences(WorkerTask("x", settings, True, expected))
+    told = differences(WorkerTask("x", settings, (True,), expected))
     assert re.fullmatch(r"face finder yunet sha256 \S+, expected sha256 \S+", told)
 
 
 def test_another_c2pa_is_another_environment_if_files_are_read_for_what_they_say(settings, monkeypatch):
     unread = replace(settings, decoder=DecoderSettings(faces="yunet"))
-    asked = [WorkerTask("x", one, True, environment(one)) for one in (settings, unread)]
+    asked = [WorkerTask("x", one, (True,), environment(one)) for one in (settings, unread)]
     monkeypatch.setattr("bladescan.scanning.cluster_worker.library_version", lambda: "99")
     told, untold = map(differences, asked)
     assert re.fullmatch(r"reader of provenance c2pa-python 99, \S+, expected c2pa-python .*", told)
@@ -66,7 +78,7 @@ def test_another_c2pa_is_another_environment_if_files_are_read_for_what_they_say
 
 def test_a_worker_takes_its_own_shipped_detector_and_misses_any_other(settings, tmp_path):
     elsewhere = replace(settings, detector=tmp_path / settings.detector.name)
-    shipped = WorkerTask("x", elsewhere, True, environment(settings))
+    shipped = WorkerTask("x", elsewhere, (True,), environment(settings))
     assert resolve(shipped).detector == shipped_detector("blades", (".onnx",))
     assert differences(shipped) == ""
     told = differences(replace(shipped, shipped=False))
