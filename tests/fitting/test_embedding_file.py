@@ -12,7 +12,7 @@ from PIL import Image
 from bladescan.base.errors import BackendError, DataError
 from bladescan.fitting.embedding_file import open_embedding_file
 from bladescan.fitting.features import embed_images
-from bladescan.fitting.job import FitOptions, made_with, load_encoder
+from bladescan.fitting.job import FitOptions, load_encoder, made_with
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.registry import choose_plugin, default_detector
 from bladescan.scanning.decoder_process import DecoderSettings
@@ -96,8 +96,8 @@ def test_how_they_are_made_is_the_same_text_in_every_process():
     import json
 
     encoder = load_encoder("default")
-    made_with = made_with(FitOptions(), encoder, DECODER, 2)
-    assert json.dumps(made_with, sort_keys=True).count("JPEG") == 1 and made_with["limits"][
-        "formats"
-    ] == sorted(DECODER.limits.formats)
-    assert made_with != made_with(FitOptions(), encoder, DecoderSettings(min_face=64), 2)
+    made = made_with(FitOptions(), encoder, DECODER, 2)
+    assert json.dumps(made, sort_keys=True).count("JPEG") == 1 and made["limits"]["formats"] == sorted(
+        DECODER.limits.formats
+    )
+    assert made != made_with(FitOptions(), encoder, DecoderSettings(min_face=64), 2)

@@ -81,5 +81,5 @@ def test_a_worker_takes_its_own_shipped_detector_and_misses_any_other(settings, 
     shipped = WorkerTask("x", elsewhere, (True,), environment(settings))
     assert resolve(shipped).detector == shipped_detector("blades", (".onnx",))
     assert differences(shipped) == ""
-    told = differences(replace(shipped, shipped=False))
+    told = differences(replace(shipped, shipped=(False,)))
     assert f"{settings.detector.name}: No such file" in told and "at the same path on every worker" in told
