@@ -16,7 +16,7 @@ SUFFIX = ".combined"
 
 
 class CombinedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything the file holds.
+    """Everything that a file of combined detectors holds.
 
     Attributes:
         manifest: of the detectors as one, whose only head is ``combined``.

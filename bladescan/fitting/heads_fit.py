@@ -70,8 +70,13 @@ class FitSettings:
     combine: str | None = None
 
 
-def check_settings(settings: FitSettings) -> None:
-    """Raise UsageError for settings out of range: to be called before hours of embedding."""
+def check_settings(settings: FitSettings, *, binary: bool = True) -> None:
+    """Raise UsageError for settings out of range: to be called before hours of embedding.
+
+    Args:
+        settings: to check.
+        binary: there are AI-generated faces for the binary head.
+    """
     if settings.covariance not in ("auto", *COVARIANCES):
         raise UnknownNameError("covariance", settings.covariance, ("auto", *COVARIANCES))
     if settings.binary_head not in BINARY_HEADS:
@@ -80,6 +85,8 @@ def check_settings(settings: FitSettings) -> None:
         raise UsageError("pseudo-outliers are for the perceptron: they teach logistic regression nothing")
     if settings.combine is not None:
         check_rule(settings.combine)
+        if not binary:
+            raise UsageError("--combine joins both heads: give AI-generated faces too, for the binary one")
     for what, share in (("held-out share", settings.held_out), ("false-alarm rate", settings.false_alarm)):
         if not 0.0 < share < 1.0:
             raise UsageError(f"the {what} must lie between 0 and 1, got {share:g}")
@@ -145,9 +152,7 @@ def fit_detector(
         DataError: too few photographs, or embeddings of another encoder.
         UsageError: settings out of range.
     """
-    check_settings(settings)
-    if settings.combine is not None and faces.ai_generated is None:
-        raise UsageError("--combine joins both heads: give AI-generated faces too, for the binary one")
+    check_settings(settings, binary=faces.ai_generated is not None)
     if settings.combine is not None and encoder.manifest.subject == "image":
         raise UsageError("--combine joins scores of faces: leave it out with --subject image")
     _check(encoder, faces)

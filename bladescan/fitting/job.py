@@ -135,7 +135,7 @@ def fit(
     Raises:
         BladescanError: the encoder, the backend or the images are of no use.
     """
-    check_settings(options.fit)
+    check_settings(options.fit, binary=ai_generated is not None)
     if options.group_by not in GROUPINGS:
         raise UnknownNameError("grouping", options.group_by, GROUPINGS)
     encoder = load_encoder(options.encoder, options.encoder_changes)

@@ -120,3 +120,12 @@ def test_matching_in_place_gives_the_same(crops):
 def test_a_variant_that_is_not_there_lists_those_that_are(crops):
     with pytest.raises(UnknownNameError, match="Did you mean 'jpeg-85'"):
         degrade(crops, "jpeg-86")
+
+
+def test_faces_that_are_cut_out_in_several_ways_are_degraded_alike(crops):
+    twice = np.stack([crops, crops[::-1]], 1)
+    found = degrade(twice, "jpeg-75")
+    np.testing.assert_array_equal(found[:, 0], degrade(crops, "jpeg-75"))
+    np.testing.assert_array_equal(found[:, 1], degrade(crops[::-1], "jpeg-75"))
+    match(twice, 112, out=twice)
+    np.testing.assert_array_equal(twice[:, 1], match(crops[::-1], 112))

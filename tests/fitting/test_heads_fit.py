@@ -1,12 +1,15 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from bladescan.base.errors import DataError, UsageError
+from bladescan.base.errors import DataError, UnknownNameError, UsageError
 from bladescan.detectors.calibration import false_alarm_threshold, hold_out, p_values
+from bladescan.detectors.combination import combined_scores
+from bladescan.fitting.binary_fit import binary_scores
 from bladescan.fitting.heads_fit import DegradedCopies, FitFaces, FitSettings, fit_detector
 from bladescan.heads.classifier import Classifier
 from bladescan.heads.detector import load_detector, save_detector
@@ -184,3 +187,36 @@ def test_the_paper_threshold_is_of_the_photographs_fitted_and_not_of_their_copie
     held = hold_out(200, settings.held_out, np.random.default_rng(settings.seed), None)
     scores = np.sort(fitted.mixture.score_samples(photographs[~held]))
     assert fitted.manifest.heads["one-class"].paper_threshold == scores[int(0.05 * len(scores))]
+
+
+@pytest.mark.parametrize("rule", ["stouffer", "min"])
+def test_the_combined_head_keeps_the_rate_on_unseen_photographs_and_decides(rule, tmp_path):
+    settings = replace(SETTINGS, combine=rule)
+    detector = fit_detector(bare_encoder(), FitFaces(embeddings(600), embeddings(100, 1, 3.0)), settings)
+    manifest = detector.manifest
+    assert manifest.default_head == "combined" and manifest.combination.rule == rule
+    assert (
+        manifest.combination.components[0].calibration.calibration == manifest.heads["one-class"].calibration
+    )
+    unseen = embeddings(4000, seed=2)
+    columns = np.stack(
+        [detector.mixture.score_samples(unseen), binary_scores(detector.classifier, unseen)], 1
+    )
+    realised = (
+        p_values(manifest.heads["combined"], combined_scores(manifest.combination, columns)) <= 0.05
+    ).mean()
+    low, high = manifest.provenance["fit"]["false_alarm_interval_95"]
+    margin = 4 * math.sqrt(high * (1 - high) / 4000)
+    # Each component counts a photograph of the calibration once less than a new one: two of 181 steps.
+    assert low - margin - 2 / 181 < realised < high + margin
+    about = manifest.provenance["fit"]["combined"]
+    assert set(about["dependence"]) == {"one-class and binary"}
+    save_detector(detector, tmp_path / "d.safetensors")
+    assert load_detector(tmp_path / "d.safetensors").manifest == manifest
+
+
+def test_one_head_alone_cannot_be_combined():
+    with pytest.raises(UsageError, match="--combine joins both heads"):
+        fit_detector(bare_encoder(), FitFaces(embeddings(120), None), replace(SETTINGS, combine="min"))
+    with pytest.raises(UnknownNameError, match="rule of combination"):
+        fit_detector(bare_encoder(), FitFaces(embeddings(120), None), replace(SETTINGS, combine="fisher"))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from bladescan.detectors.shipped import shipped_detector
 from bladescan.faces.finders import YUNET
+from bladescan.runtimes.several import SeveralDetectors
 from bladescan.scanning.cluster_worker import WorkerTask, differences, environment, resolve
 from bladescan.scanning.decoder_process import DecoderSettings, ProvenanceSettings
 from bladescan.scanning.pipeline import ImageSettings, ScanSettings
@@ -83,3 +85,17 @@ def test_a_worker_takes_its_own_shipped_detector_and_misses_any_other(settings, 
     assert differences(shipped) == ""
     told = differences(replace(shipped, shipped=(False,)))
     assert f"{settings.detector.name}: No such file" in told and "at the same path on every worker" in told
+
+
+def test_of_several_detectors_every_file_counts_and_shipped_ones_are_found_here(settings, tmp_path):
+    ships, own = settings.detector, tmp_path / "own.onnx"
+    own.write_bytes(b"a detector")
+    several = SeveralDetectors((Path("/elsewhere") / ships.name, own), ("onnx", "openvino"), "{}")
+    asked = replace(settings, several=several)
+    there = replace(asked, several=replace(several, files=(ships, own)))
+    task = WorkerTask("x", asked, (True, False), environment(there))
+    assert resolve(task).files == (ships, own) and resolve(task).detector == ships
+    assert {"backend onnx", "backend openvino"} <= set(dict(environment(there)))
+    assert differences(task) == ""
+    own.write_bytes(b"another")
+    assert "detector sha256" in differences(task) and "--model must be at the same path" in differences(task)
