@@ -31,7 +31,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from bladescan.base.errors import DetectorError, UnknownNameError
+from bladescan.base.errors import DetectorError, UnknownNameError, UsageError
 from bladescan.detectors.calibration import check_calibration, compress_calibration, p_values
 from bladescan.detectors.manifest import (
     CalibratedHead,
@@ -172,6 +172,30 @@ def _reached_at(rule: CombinationRule, k: int, alpha: float) -> float:
         return least([alpha / k] * k)
     normal = -_NORMAL.inv_cdf(alpha)
     return math.sqrt(k) * min(-_NORMAL.inv_cdf(alpha / k), _NORMAL.pdf(normal) / alpha)
+
+
+def least_p_value(combination: Combination, head: CalibratedHead) -> float:
+    """Compute the combined p-value of a face that every component finds beyond all of its photographs.
+
+    It may be above 1 / (n + 1): by the rule ``min`` the most suspicious photograph of each component is
+    as suspicious as any face can be.
+    """
+    if not combination.seen_together:
+        return 1.0 / (head.n_held_out + 1.0)
+    beyond = [1.0 / (one.calibration.n_held_out + 1.0) for one in combination.components]
+    return float(p_values(head, -RULES[combination.rule](beyond)))
+
+
+def check_reachable(combination: Combination, head: CalibratedHead, rate: float) -> None:
+    """Raise UsageError if no face can have a combined p-value as small as a rate."""
+    least = least_p_value(combination, head)
+    if least > rate:
+        n, k = head.n_held_out, len(combination.components)
+        raise UsageError(
+            f"a false-alarm rate of {rate:g} cannot be had of {k} scores combined by {combination.rule!r} "
+            f"on {n} photographs: ask for {least:.2g} or more, or calibrate on about "
+            f"{math.ceil(n * least / rate)}"
+        )
 
 
 def check_combination(manifest: Manifest, n_parts: int, *, where: str) -> None:

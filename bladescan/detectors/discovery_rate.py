@@ -50,7 +50,7 @@ def storey_share(p_values: ArrayLike) -> float:
     return min(1.0, (1.0 + float((found > 0.5).sum())) / (max(len(found), 1) / 2.0))
 
 
-def least_flagged_share(head: CalibratedHead, q: float) -> float:
+def least_flagged_share(head: CalibratedHead, q: float, least: float | None = None) -> float:
     r"""Compute the share of a batch below which a false-discovery rate can flag nothing.
 
     The least p-value is 1 / (n + 1), so with k faces of m at that value, Benjamini and Hochberg flag them
@@ -61,6 +61,7 @@ def least_flagged_share(head: CalibratedHead, q: float) -> float:
     Args:
         head: whose ``n_held_out`` is n.
         q: accepted share of photographs among the flagged, in (0, 1).
+        least: p-value, where it is not 1 / (n + 1).
 
     Returns:
         The least k / m.
@@ -70,11 +71,12 @@ def least_flagged_share(head: CalibratedHead, q: float) -> float:
             not be flagged.
     """
     check_rate(q, "false-discovery rate")
-    share = 1.0 / ((head.n_held_out + 1.0) * q)
+    least = 1.0 / (head.n_held_out + 1.0) if least is None else least
+    share = least / q
     if share > 1.0:
         raise UsageError(
             f"a false-discovery rate of {q:g} can flag nothing with {head.n_held_out} held-out photographs: "
-            f"give at least {1.0 / (head.n_held_out + 1.0):.2g}, or calibrate on {needed_photographs(q)} "
+            f"give at least {least:.2g}, or calibrate on {needed_photographs(q)} "
             "or more"
         )
     return share

@@ -217,7 +217,7 @@ def _calibrated(old: Manifest, faces: _Faces, options: CalibrateOptions) -> tupl
     heads: dict[HeadName, CalibratedHead] = {}
     compared: dict[str, Any] = {}
     measured: list[MeasuredRate] = []
-    combined, about = _combined(old, faces)
+    combined, about = _combined(old, faces, rate)
     for name, head in old.heads.items():
         scores = photographic_scores(faces.scores, name)
         flagged = int((p_values(head, scores) <= rate).sum())
@@ -252,11 +252,11 @@ def _calibrated(old: Manifest, faces: _Faces, options: CalibrateOptions) -> tupl
     return manifest, report
 
 
-def _combined(old: Manifest, faces: _Faces) -> tuple[Combined | None, dict[str, Any]]:
+def _combined(old: Manifest, faces: _Faces, rate: float) -> tuple[Combined | None, dict[str, Any]]:
     """Calibrate what a detector combines, if it does, and what is told of it."""
     if old.combination is None or faces.scores.components is None:
         return None, {}
-    found = calibrated(old.combination, faces.scores.components)
+    found = calibrated(old.combination, faces.scores.components, rate)
     return found, dict(found.report)
 
 

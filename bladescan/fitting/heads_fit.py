@@ -182,7 +182,7 @@ def fit_detector(
     provenance = {**(provenance or {}), "fit": report}
     combination = None
     if settings.combine is not None:
-        combined = combine_heads(settings.combine, heads, by_head)
+        combined = combine_heads(settings.combine, heads, by_head, settings.false_alarm)
         combination, by_head["combined"] = combined.combination, combined.scores
         report["combined"] = dict(combined.report)
         report["notices"] += report["combined"].pop("notices")

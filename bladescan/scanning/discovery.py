@@ -73,9 +73,9 @@ def _discovered(p_values: np.ndarray, rate: float, judge: Judge, storey: bool) -
     judge = replace(judge, rate=found)
     if found > 0.0 or not len(p_values):
         return Discovered(judge, share)
-    least = 1.0 / (judge.calibration.n_held_out + 1.0)
+    least = judge.least_p_value
     n_least = int((p_values <= least).sum())
-    needed = math.ceil(least_flagged_share(judge.calibration, rate) * share * len(p_values) - 1e-9)
+    needed = math.ceil(least_flagged_share(judge.calibration, rate, least) * share * len(p_values) - 1e-9)
     notice = (
         f"--fdr {rate:g} flagged none of {len(p_values)} faces: {n_least} score beyond every held-out "
         f"photograph, and {needed} would have to; --false-alarm, or a calibration on more photographs, can "

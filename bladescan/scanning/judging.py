@@ -11,7 +11,8 @@ from bladescan.base.errors import UsageError
 from bladescan.base.provenance_record import Provenance
 from bladescan.base.records import ComponentVerdict, FaceVerdict, FlaggedBy, ImageRecord, Scores, Verdict
 from bladescan.detectors.calibration import needed_photographs, p_values, photographic_scores
-from bladescan.detectors.manifest import CalibratedHead, Component, HeadName, Manifest
+from bladescan.detectors.combination import least_p_value
+from bladescan.detectors.manifest import CalibratedHead, Combination, Component, HeadName, Manifest
 from bladescan.detectors.smoothing import smooth_p_values
 from bladescan.detectors.suspicion import suspicion, suspicion_threshold
 from bladescan.scanning.decoder_process import Decoded
@@ -32,11 +33,6 @@ def choose_head(manifest: Manifest, asked: str) -> HeadName:
     raise UsageError(f"the detector {manifest.name!r} has no {asked} head. Available: {have}.")
 
 
-def combined_components(manifest: Manifest, head: HeadName) -> tuple[Component, ...]:
-    """List the scores that a head combines; none for a head that does not."""
-    return manifest.combination.components if head == "combined" and manifest.combination else ()
-
-
 @dataclass(frozen=True, slots=True)
 class Judge:
     """One head of a detector and how small a p-value must be.
@@ -46,14 +42,26 @@ class Judge:
         calibration: of that head.
         rate: a face is flagged if its p-value is at most this.
         stability: how sure a verdict must be; None for no look at views.
-        components: the scores that are combined, if the head combines any.
+        combination: how the head is made of other scores, if it is.
     """
 
     head: HeadName
     calibration: CalibratedHead
     rate: float
     stability: Stability | None = None
-    components: tuple[Component, ...] = ()
+    combination: Combination | None = None
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """The scores that are combined, if the head combines any."""
+        return () if self.combination is None else self.combination.components
+
+    @property
+    def least_p_value(self) -> float:
+        """The smallest p-value that a face can have."""
+        if self.combination is None:
+            return 1.0 / (self.calibration.n_held_out + 1.0)
+        return least_p_value(self.combination, self.calibration)
 
     def threshold(self) -> float | None:
         """Find the score above which a face is flagged; None where no score is high enough."""

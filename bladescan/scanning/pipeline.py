@@ -32,7 +32,7 @@ from bladescan.scanning.decoder_process import Decoded, DecoderSettings, Request
 from bladescan.scanning.decoders import DecoderPool, decoder_pool
 from bladescan.scanning.explainer import Explainer, SeenFace
 from bladescan.scanning.explaining import Explaining, with_flips
-from bladescan.scanning.judging import Judge, combined_components, declares, judge_image
+from bladescan.scanning.judging import Judge, declares, judge_image
 from bladescan.scanning.scoring import CropScores
 from bladescan.scanning.stability import Stability
 from bladescan.scanning.stalls import with_stalls
@@ -164,7 +164,7 @@ class Pipeline(Closing):
             manifest.heads[head],
             part.false_alarm,
             self.settings.stability,
-            combined_components(manifest, head),
+            manifest.combination if head == "combined" else None,
         )
         self.parts.append(Part(manifest.subject, backend, judge))
         if self.settings.explaining is not None and manifest.subject == "face":

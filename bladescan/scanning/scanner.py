@@ -18,7 +18,7 @@ from bladescan.base.closing import Closing
 from bladescan.base.errors import BackendError, TooManyErrorsError, UsageError
 from bladescan.base.exit_codes import ExitRule
 from bladescan.base.records import ROTATIONS, ImageRecord, Verdict
-from bladescan.detectors.combination import check_rule
+from bladescan.detectors.combination import check_reachable, check_rule, least_p_value
 from bladescan.detectors.discovery_rate import least_flagged_share
 from bladescan.detectors.manifest import Manifest, Subject
 from bladescan.detectors.measured import rates_of, told
@@ -414,7 +414,7 @@ class Scanner(Closing):
         if self._fdr is None:
             return ""
         head = self._pipeline.backend.manifest.heads[self.settings.head]
-        share = least_flagged_share(head, self._fdr)
+        share = least_flagged_share(head, self._fdr, self._pipeline.judge.least_p_value)
         what = "of the number of photographs" if self._storey else "of the faces"
         return (
             f"the detector has {head.n_held_out} held-out photographs: --fdr {self._fdr:g} flags "
@@ -518,10 +518,16 @@ def _batch_size(asked: str, had: str) -> int:
 
 def _threshold(settings: ScanSettings, manifest: Manifest, fdr: float | None) -> float | None:
     """Find the score that decides, None under ``fdr``; a rate that can flag nothing is an error."""
+    head = manifest.heads[settings.head]
+    combination = manifest.combination if settings.head == "combined" else None
     if fdr is not None:
-        least_flagged_share(manifest.heads[settings.head], fdr)  # a rate that can flag nothing is an error
+        least = None if combination is None else least_p_value(combination, head)
+        least_flagged_share(head, fdr, least)
         return None
-    return suspicion_threshold(manifest.heads[settings.head], settings.head, settings.false_alarm)
+    threshold = suspicion_threshold(head, settings.head, settings.false_alarm)
+    if combination is not None:
+        check_reachable(combination, head, settings.false_alarm)
+    return threshold
 
 
 def _shown(threshold: float | None) -> str:

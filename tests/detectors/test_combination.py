@@ -15,10 +15,12 @@ from bladescan.detectors.combination import (
     bound,
     calibrate_together,
     check_combination,
+    check_reachable,
     check_rule,
     combined_scores,
     component_p_values,
     least,
+    least_p_value,
     stouffer,
 )
 from bladescan.detectors.manifest import (
@@ -212,3 +214,19 @@ def test_columns_of_detectors_with_one_name_or_a_column_s_name_differ():
     named = [("a b", whole), ("a/b", whole), ("detection", whole)]
     found = manifest_of_several(named, "min").combination.components
     assert [one.name for one in found] == ["a_b", "a_b-2", "detection-2"]
+
+
+def test_a_rate_that_no_face_can_reach_is_an_error():
+    """By the rule min each score's most suspicious photograph is as suspicious as a face can be."""
+    table = np.random.default_rng(8).normal(size=(39, 3))
+    parts, joint = calibrate_together("min", components(table), table)
+    combination = Combination("min", parts)
+    beyond = combined_scores(combination, np.full((1, 3), -1e6))
+    assert p_values(joint, beyond) == least_p_value(combination, joint) == pytest.approx(4 / 40)
+    check_reachable(combination, joint, 0.1)
+    with pytest.raises(UsageError, match="ask for 0.1 or more, or calibrate on about 78"):
+        check_reachable(combination, joint, 0.05)
+    parts, joint = calibrate_together("stouffer", components(table), table)
+    check_reachable(Combination("stouffer", parts), joint, 0.05)
+    bounded = Combination("min", parts, seen_together=False)
+    assert least_p_value(bounded, bound("min", parts)) == pytest.approx(3 / 40, abs=0.01)
