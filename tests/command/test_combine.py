@@ -179,7 +179,7 @@ def test_it_is_calibrated_again_and_takes_its_detectors_along(in_process, own, b
         (["--model", "{a}", "--model", "{b}", "--combine", "fisher"], "unknown rule of combination"),
         (["--model", "{a}", "--model", "{a}", "--combine", "min"], "a.onnx and a.onnx are the same detector"),
         (["--model", "{b}", "--combine", "min"], "'b' gives one"),
-        (["--model", "{a}", "--model", "{d}", "--combine", "min"], "judges faces and 'd' images"),
+        (["--model", "{a}", "--model", "{d}", "--combine", "min"], "only scores of faces can be combined"),
         (["--model", "{a}", "--model", "{both}", "--combine", "min"], "both.combined is combined already"),
         (
             ["--model", "{a}", "--model", "{b}", "--combine", "min", "--head", "one-class"],
