@@ -218,9 +218,10 @@ def _face(face: FaceVerdict) -> str:
 
 def _explanation(told: dict[str, Any]) -> str:
     x0, y0, x1, y1 = told["region"]
+    moves = "rises" if told["fall"] < 0 else "falls"
     said = [
-        f"the {told['where']}, from ({x0:g}, {y0:g}) to ({x1:g}, {y1:g}): covered, its score falls by "
-        f"{told['fall']:g}",
+        f"the {told['where']}, from ({x0:g}, {y0:g}) to ({x1:g}, {y1:g}): covered, its score {moves} by "
+        f"{abs(told['fall']):g}",
         f"{told['n_as_suspicious']} of {told['n_photographs']} photographs score as high",
     ]
     if told["n_as_far"] is not None:

@@ -244,7 +244,7 @@ def _calibrated(old: Manifest, faces: _Faces, options: CalibrateOptions) -> tupl
         heads=heads,
         combination=old.combination if combined is None else combined.combination,
         default_false_alarm=rate,
-        neighbours=make_neighbours(faces.scores.embedding),
+        neighbours=make_neighbours(faces.scores.embedding) if old.subject == "face" else None,
         measured=tuple(measured),
         face_rule=msgspec.structs.replace(old.face_rule, finder=faces.finder),
         provenance={**old.provenance, "calibrated": report},

@@ -26,6 +26,7 @@ from bladescan.detectors.calibration import (
 from bladescan.detectors.combination import check_rule
 from bladescan.detectors.manifest import CalibratedHead, Combination, HeadName
 from bladescan.detectors.measured import rates_by_source
+from bladescan.detectors.neighbours import make_neighbours
 from bladescan.detectors.tile_scores import join_log_likelihoods, join_probabilities, tile_counts
 from bladescan.fitting.binary_fit import BINARY_HEADS, BinaryFit, binary_scores, fit_binary
 from bladescan.fitting.combining import combine_heads
@@ -188,6 +189,9 @@ def fit_detector(
         report["notices"] += report["combined"].pop("notices")
     parts = (heads, combination, mixture.mixture, state)
     detector = _assembled(encoder, *parts, settings.false_alarm, provenance)
+    if counts is None:
+        kept = make_neighbours(faces.photographic[held])
+        detector = replace(detector, manifest=msgspec.structs.replace(detector.manifest, neighbours=kept))
     return _measured(detector, by_head, faces, held)
 
 

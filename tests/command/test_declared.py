@@ -258,6 +258,14 @@ def test_inspect_tells_a_person_all_that_is_known(in_process, samples, folder):
         portrait,
         re.M,
     )
+    flags = ("--model", "blades", "--false-alarm", "0.9", "--explain")
+    told = in_process("inspect", samples / "portrait.jpg", *flags).stdout
+    assert re.search(
+        r"^  0 rests on: the [a-z ]+, from \(.*\) to \(.*\): covered, its score (falls|rises) by \d.*, "
+        r"\d+ of 110 photographs score as high, the same verdict in \d+% of changed copies",
+        told,
+        re.M,
+    )
     broken = in_process("inspect", samples / "cut-off.jpg")
     assert "verdict: unreadable: truncated" in broken.stdout and broken.exit_code == ExitCode.INCOMPLETE
 

@@ -79,6 +79,8 @@ def test_without_ai_generated_faces_there_is_one_head():
     assert detector.classifier is None
     assert set(detector.manifest.heads) == {"one-class"}
     assert detector.manifest.default_head == "one-class"
+    head = detector.manifest.heads["one-class"]
+    assert detector.manifest.neighbours.n == head.n_held_out  # sketches of the photographs that calibrate
 
 
 def test_the_report_is_plain_json_and_joins_the_provenance():

@@ -28,7 +28,7 @@ from bladescan.networks.encoders import new_vision_encoder
 from bladescan.networks.text_encoders import TextEncoder
 from bladescan.networks.text_weights import load_text_weights
 from bladescan.scanning.decoder_process import DecoderSettings
-from bladescan.scanning.scanner import Decision, Scanner, ScanOptions
+from bladescan.scanning.scanner import Scanner, ScanOptions
 from bladescan.sources.source import Source
 from bladescan.training.runs import ENCODER_FILE, load_encoder_run
 
@@ -253,7 +253,7 @@ def logit(p: list[float]) -> NDArray[np.float64]:
 
 def test_a_calibrated_bc_checkpoint_scans_as_the_authors_code_computes(detector, bc, vision, photographs):
     job = Scanner(
-        ScanOptions(detector, "pytorch", Decision(), decoder=DecoderSettings(faces="none"), batch_size=3)
+        ScanOptions(detector, backend="pytorch", decoder=DecoderSettings(faces="none"), batch_size=3)
     )
     with job:
         records = list(job.scan(photographs))

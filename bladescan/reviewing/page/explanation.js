@@ -32,7 +32,9 @@ function flips(details) {
 }
 
 function covered(details) {
-  return details.explanation ? `${restsOn(details)}; covered, the score falls by ${digits(details.explanation.fall)}` : null;
+  const fall = details.explanation?.fall;
+  if (fall === undefined) return null;
+  return `${restsOn(details)}; covered, the score ${fall < 0 ? "rises" : "falls"} by ${digits(Math.abs(fall))}`;
 }
 
 function outlasts(details) {
