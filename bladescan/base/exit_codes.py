@@ -40,12 +40,14 @@ class ExitRule:
         unreadable: a source that could not be read, code 3.
         allow_empty: nothing to scan is no failure; else it is code 3.
         unsure: something ``unsure``, code 1 as well: somebody has to look.
+        reviewed: of what is flagged or unsure, only what is so after the decisions of reviewers.
     """
 
     flagged: bool = True
     unreadable: bool = True
     allow_empty: bool = False
     unsure: bool = True
+    reviewed: bool = False
 
     def code(
         self, *, n_flagged: int, n_unsure: int, n_unreadable: int, is_empty: bool, is_stopped: bool = False

@@ -192,6 +192,8 @@ class FaceVerdict:
         subject: ``face``, or ``image`` for the picture as a whole, which has no box.
         tiles: crops whose scores were joined, of a whole picture.
         coverage: pixels of them over those of the picture (`bladescan.faces.tiles`), of a whole picture.
+        decision, decided_at: what a reviewer decided of this very face in this very file, and when
+            (ISO 8601); None if nobody did. They change no verdict.
     """
 
     frame: int
@@ -211,6 +213,8 @@ class FaceVerdict:
     subject: str = "face"
     tiles: int | None = None
     coverage: float | None = None
+    decision: str | None = None
+    decided_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +250,7 @@ class ImageRecord:
         flagged_by: why it is ai-generated, else None.
         provenance: what the file says of itself, also of an unreadable one; None if it was not read.
         cost: what this run spent on it, None if nothing; it is no part of the verdict.
+        sha256: of the file in hexadecimal digits, "" where it was not computed: with a ledger it is.
         is_other: a file below a folder that is no picture by name nor content: counted, but not an image.
     """
 
@@ -261,4 +266,5 @@ class ImageRecord:
     flagged_by: FlaggedBy | None = None
     provenance: Provenance | None = None
     cost: Cost | None = field(default=None, compare=False)
+    sha256: str = ""
     is_other: bool = False

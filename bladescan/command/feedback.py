@@ -42,6 +42,14 @@ def feedback(
             "`fit --photos @FILE`, `fit --ai-generated @FILE` and `calibrate --photos @FILE`.",
         ),
     ] = None,
+    ledger: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Keep the decisions in the ledger FILE: `scan --ledger FILE` then puts them on its rows, "
+            "and `report --ledger FILE` does not ask again.",
+        ),
+    ] = None,
     max_bytes: o.MaxBytes = "100M",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     debug: o.Debug = False,
@@ -60,6 +68,7 @@ def feedback(
         verdicts=tuple(verdicts or ()),
         false_alarm=check_rate(false_alarm),
         lists=lists,
+        ledger=ledger,
         limits=image_limits(max_bytes, "100M"),
     )
     if lists is not None:

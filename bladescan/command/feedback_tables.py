@@ -28,7 +28,7 @@ def print_feedback(found: Feedback) -> None:
         _print_table(_FOLDER_TITLES, _folders(found))
         if len(found.by_folder) > _MOST_FOLDERS:
             print(f"and {counted(len(found.by_folder) - _MOST_FOLDERS, 'more folder')}; --json has them all")
-    for line in [*_of_threshold(found), *_of_lists(found), *found.said]:
+    for line in [*_of_threshold(found), *_of_lists(found), *_of_ledger(found), *found.said]:
         print(printable(line))
 
 
@@ -50,7 +50,7 @@ def _print_table(titles: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> No
 
 
 def _of_decisions(found: Feedback) -> Iterator[str]:
-    from bladescan.feedback.scanned_faces import count_words
+    from bladescan.ledger.decisions import count_words
 
     words = count_words(found.decisions.faces.values())
     told = ", ".join(f"{n} {word}" for word, n in words.items())
@@ -138,6 +138,14 @@ def _of_lists(found: Feedback) -> Iterator[str]:
     yield "Lists: " + ", ".join(f"{name} {counted(n, 'picture')}" for name, n in found.lists.n.items())
     if found.lists.left_out:
         yield "Left out: " + ", ".join(f"{n} {reason}" for reason, n in found.lists.left_out.items())
+
+
+def _of_ledger(found: Feedback) -> Iterator[str]:
+    if found.kept is None:
+        return
+    told = f"{found.kept.new} new, {found.kept.changed} changed, {found.kept.known} known already"
+    lost = f", {found.kept.unknown} of files that could not be read" if found.kept.unknown else ""
+    yield f"Kept in the ledger: {told}{lost}"
 
 
 def _percent(share: float) -> str:

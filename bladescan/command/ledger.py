@@ -52,14 +52,18 @@ def counts(
     debug: o.Debug = False,
 ) -> None:
     """Count images by detector and verdict."""
+    from bladescan.ledger.decisions import count_words
     from bladescan.ledger.ledger import open_reader
 
     with open_reader(ledger) as reader:
         n_runs, last = reader.runs()
         found = reader.counts()
+        decisions = count_words(reader.decisions())
     groups = [_group(described, list(group)) for described, group in groupby(found, lambda c: c.settings)]
     if as_json:
-        print(json.dumps({"runs": n_runs, "last_run": _time(last), "settings": groups}))
+        print(
+            json.dumps({"runs": n_runs, "last_run": _time(last), "settings": groups, "decisions": decisions})
+        )
         return
     total = sum(count.n for count in found)
     print(
@@ -69,6 +73,10 @@ def counts(
         print(printable(_described(group)))
         for verdict, n in group["verdicts"].items():
             print(f"  {verdict:<13}{n:>12}")
+    if any(decisions.values()):
+        print("decided by reviewers")
+        for word, n in decisions.items():
+            print(f"  {word:<13}{n:>12}")
 
 
 def _group(described: str, found: list[EntryCount]) -> dict[str, Any]:
@@ -153,6 +161,7 @@ def export(
 
     Entries of another detector or other settings than the newest run's are stale and are left out.
     """
+    from bladescan.ledger.decisions import with_decisions
     from bladescan.ledger.ledger import open_reader
     from bladescan.outputs.sink import open_sink
     from bladescan.scanning.job import OutputOptions
@@ -165,7 +174,8 @@ def export(
         run = _run_info(json.loads(reader.current()), reader.runs()[1])
         with open_sink(output, format, run, stream=sys.stdout.buffer) as sink:
             entries = reader.entries(_verdict(verdict), only_current=True)
-            for record in ordering.ordered(_counted((entry.record for entry in entries), tally)):
+            records = (with_decisions(entry.record, reader.decided) for entry in entries)
+            for record in ordering.ordered(_counted(records, tally)):
                 sink.write(record)
             tally.n_below_top = ordering.n_below_top
             sink.finish(tally.summary())

@@ -246,7 +246,8 @@ LedgerFile = Annotated[
     Option(
         "--ledger",
         metavar="FILE",
-        help="Remember verdicts in FILE, and skip sources that have not changed since.",
+        help="Remember verdicts in FILE, and skip sources that have not changed since. Rows also say what "
+        "reviewers decided, and --report leaves that out.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -290,7 +291,7 @@ FailOn = Annotated[
     Option(
         metavar="WHAT",
         help="What makes the exit code other than 0: flagged (1), unsure (1), unreadable (3; 4 where both "
-        "happen), or none.",
+        "happen), or none. In place of flagged: reviewed, what is so after the decisions in the ledger.",
         rich_help_panel=OUTPUT,
     ),
 ]

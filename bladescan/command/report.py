@@ -56,6 +56,16 @@ def report(
     blur: Annotated[
         bool, typer.Option("--blur", help="Blur all faces until the reviewer asks for one.")
     ] = False,
+    ledger: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Leave out what reviewers decided earlier, as `feedback --ledger FILE` has kept it.",
+        ),
+    ] = None,
+    decided: Annotated[
+        bool, typer.Option("--decided", help="Show what the ledger knows to be decided all the same.")
+    ] = False,
     max_bytes: o.MaxBytes = "100M",
     max_pixels: o.MaxPixels = "100M",
     timeout: o.Timeout = 30.0,
@@ -69,6 +79,8 @@ def report(
 
     Example: `bladescan report verdicts.jsonl -o review.html`
     """
+    if decided and ledger is None:
+        raise UsageError("--decided needs --ledger FILE, which keeps what was decided")
     check_page(output)
     limits = image_limits(max_bytes, max_pixels)
     with ProgressLine("looking again", quiet=quiet) as line:
@@ -81,6 +93,8 @@ def report(
                 limits=limits,
                 timeout_s=timeout,
                 n_processes=n_cores(),
+                ledger=ledger,
+                show_decided=decided,
             ),
             seen=line.advance,
         )
@@ -121,9 +135,11 @@ def say_written(found: ReviewCounts) -> None:
     """Say where the page is, and what it lacks."""
     if found.n_missing:
         _logger.warning("%s could not be read again: their cards say so", counted(found.n_missing, "row"))
+    n_decided = found.n_decided + found.n_like_decided
     _logger.info(
-        "%s for %s; open it in a browser: %s",
+        "%s for %s%s; open it in a browser: %s",
         counted(found.n_cards, "card"),
         counted(found.n_rows, "row"),
+        f", {n_decided} decided earlier left out" if n_decided else "",
         found.page,
     )

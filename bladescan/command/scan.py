@@ -16,7 +16,7 @@ from bladescan.command.guard import end_json_lines, guarded, is_closed
 from bladescan.command.inputs import check_apart, image_limits, raw_stdin, source_query, stability_share
 from bladescan.command.terminal import ProgressLine
 
-_FAIL_ON = ("flagged", "unsure", "unreadable", "none")
+_FAIL_ON = ("flagged", "reviewed", "unsure", "unreadable", "none")
 
 
 @guarded
@@ -108,7 +108,7 @@ def scan(
         n_workers=workers,
         cluster=cluster,
         max_errors=max_errors,
-        exit_rule=_exit_rule(fail_on, allow_empty),
+        exit_rule=_exit_rule(fail_on, allow_empty, ledger),
         subject=subject,
         image_model=image_model,
     )
@@ -140,17 +140,23 @@ def scan(
         heard = listener if page is None else bladescan.Listeners(listener, page)
         summary = bladescan.run_scan(asked, query, where, heard, stdin=raw_stdin())
         if page is not None:
-            page.write(asked, quiet=quiet)
+            page.write(asked, ledger=ledger, quiet=quiet)
     if not summary.complete:
         end_json_lines(summary.exit_code, summary.reason or "")
     raise typer.Exit(summary.exit_code)
 
 
-def _exit_rule(fail_on: str, allow_empty: bool) -> ExitRule:
+def _exit_rule(fail_on: str, allow_empty: bool, ledger: str | None) -> ExitRule:
     words = [word.strip() for word in fail_on.split(",")]
     for word in words:
         if word not in _FAIL_ON:
             raise UnknownNameError("choice of --fail-on", word, _FAIL_ON)
     if "none" in words and len(words) > 1:
         raise UsageError(f"--fail-on {fail_on}: none excludes the others")
-    return ExitRule("flagged" in words, "unreadable" in words, allow_empty, "unsure" in words)
+    reviewed = "reviewed" in words
+    if reviewed and "flagged" in words:
+        raise UsageError(f"--fail-on {fail_on}: reviewed takes the place of flagged; give one of them")
+    if reviewed and ledger is None:
+        raise UsageError("--fail-on reviewed needs --ledger FILE, which keeps what reviewers decided")
+    flagged = reviewed or "flagged" in words
+    return ExitRule(flagged, "unreadable" in words, allow_empty, "unsure" in words, reviewed)

@@ -213,8 +213,10 @@ def _line(summary: RunSummary, scanned_by: str) -> str:
     counts = ", ".join(f"{n} {verdict}" for verdict, n in summary.verdicts.items() if n)
     none = "nothing new" if summary.n_unchanged else "nothing to scan"
     others = f", {counted(summary.n_other_files, 'other file')}" if summary.n_other_files else ""
+    n_decided = sum(summary.decisions.values())
+    decided = f" ({n_decided} decided earlier)" if n_decided else ""
     return (
         f"{counted(summary.n_images, 'image')} ({counts or none}){others}, "
-        f"{_judged(summary)}, {decimal(summary.bytes_read)} in {summary.seconds:.1f} s, "
+        f"{_judged(summary)}{decided}, {decimal(summary.bytes_read)} in {summary.seconds:.1f} s, "
         f"{summary.images_per_second:.1f} images/s; {scanned_by}"
     )

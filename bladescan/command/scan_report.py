@@ -58,8 +58,8 @@ class ScanReport(Listener):
         """Close the file of rows."""
         self._file.close()
 
-    def write(self, options: bladescan.ScanOptions, *, quiet: bool) -> None:
-        """Make the page of what was kept.
+    def write(self, options: bladescan.ScanOptions, *, ledger: str | None, quiet: bool) -> None:
+        """Make the page of what was kept, without what the ledger knows to be decided.
 
         Raises:
             BladescanError: as `bladescan.reviewing.review.write_review`.
@@ -71,6 +71,7 @@ class ScanReport(Listener):
             limits=options.decoder.limits,
             timeout_s=options.decoder.timeout_s,
             n_processes=n_cores(),
+            ledger=ledger,
         )
         with ProgressLine("looking again", quiet=quiet) as line:
             found = bladescan.write_review(self._rows, asked, seen=line.advance)

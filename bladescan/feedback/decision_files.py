@@ -72,14 +72,10 @@ def _add(found: Decisions, decision: FaceDecision) -> bool:
     if is_another:
         paths.append(decision.path)
     before = found.faces.get(decision.key)
-    if before is None or _rank(decision) >= _rank(before):
+    if before is None or decision.rank >= before.rank:
         found.faces[decision.key] = decision
     # The same decision on equal files at two places is one, and no change of mind.
     return before is not None and not (is_another and before.decision == decision.decision)
-
-
-def _rank(decision: FaceDecision) -> tuple[bool, float]:
-    return decision.looked_at, decision.decided_at
 
 
 def _read(file: Path) -> Iterator[FaceDecision]:

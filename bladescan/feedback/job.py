@@ -26,13 +26,15 @@ from bladescan.feedback.scanned_faces import (
     SIDES,
     Label,
     ScannedFaces,
-    count_words,
     decided_faces,
     scanned_faces,
     without_face,
 )
 from bladescan.feedback.strata import ScoreStratum, Strata, alike, representative, score_bands
 from bladescan.images.limits import Limits
+from bladescan.ledger.decision_table import KeptDecisions
+from bladescan.ledger.decisions import count_words
+from bladescan.ledger.ledger import Ledger
 
 FEW = 100
 """Photographs below which a threshold is a rough one: its realised rate may be twice that asked for."""
@@ -46,12 +48,14 @@ class FeedbackOptions:
         verdicts: of the scan that was reviewed; without them only what was looked at can be described.
         false_alarm: the rate for which a threshold is proposed.
         lists: folder for lists of pictures, None for none; it is there.
+        ledger: file to keep the decisions in, None for none.
         limits: of the files that the lists name.
     """
 
     verdicts: tuple[Path, ...] = ()
     false_alarm: float = 0.05
     lists: Path | None = None
+    ledger: str | None = None
     limits: Limits = Limits()
 
 
@@ -79,6 +83,7 @@ class Feedback:
         by_folder: most looked at first.
         proposal: a threshold; None if there is none.
         lists: what was written; None if nothing.
+        kept: what became of the decisions in the ledger; None without one.
         said: what is to be known of the numbers, in words.
     """
 
@@ -92,6 +97,7 @@ class Feedback:
     by_folder: list[FolderShares]
     proposal: Proposal | None
     lists: PictureLists | None
+    kept: KeptDecisions | None
     said: list[str]
 
 
@@ -105,14 +111,14 @@ def read_feedback(files: Sequence[Path], options: FeedbackOptions = FeedbackOpti
     Raises:
         UsageError: a file is not there.
         DataError: one is damaged, or no such file.
-        OutputError: a list cannot be written.
+        OutputError: a list or the ledger cannot be written.
     """
     decisions = read_decisions(files)
     faces = scanned_faces(options.verdicts, decisions) if options.verdicts else decided_faces(decisions)
     bands = score_bands(faces)
     strata = alike(faces, bands)
     proposal = propose(faces, strata, options.false_alarm) if faces.is_whole else None
-    lists = None
+    kept, lists = _keep(decisions, options.ledger), None
     sample = representative(faces, strata) if faces.is_whole else None
     if options.lists is not None:
         lists = write_lists(options.lists, decisions, sample, options.limits)
@@ -128,8 +134,19 @@ def read_feedback(files: Sequence[Path], options: FeedbackOptions = FeedbackOpti
         _by_folder(faces),
         proposal,
         lists,
+        kept,
         list(_said(decisions, faces, strata, proposal, options)),
     )
+
+
+def _keep(decisions: Decisions, path: str | None) -> KeptDecisions | None:
+    if path is None:
+        return None
+    ledger = Ledger(path)
+    try:
+        return ledger.keep_decisions(decisions.faces.values())
+    finally:
+        ledger.close()
 
 
 def _looked_at(faces: ScannedFaces, here: Any) -> tuple[MeasuredShare, MeasuredShare]:
@@ -245,6 +262,7 @@ def as_json(found: Feedback) -> dict[str, Any]:
         ],
         "threshold": None if found.proposal is None else found.proposal._asdict(),
         "lists": None if found.lists is None else {"n": found.lists.n, "left_out": found.lists.left_out},
+        "ledger": None if found.kept is None else found.kept._asdict(),
         "notices": found.said,
     }
 

@@ -209,11 +209,3 @@ def _one_threshold(decided_by: set[tuple[str, float | None]]) -> float | None:
 def without_face(decisions: Decisions) -> int:
     """Count decisions on pictures in which the scan found no face, which measure nothing of it."""
     return sum(decision.face is None for decision in decisions.faces.values())
-
-
-def count_words(decisions: Iterable[FaceDecision]) -> dict[str, int]:
-    """Count decisions by their word."""
-    found = dict.fromkeys((PHOTOGRAPHIC, AI_GENERATED, UNSURE), 0)
-    for decision in decisions:
-        found[decision.decision] += 1
-    return found

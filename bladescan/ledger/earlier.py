@@ -2,9 +2,9 @@
 
 They come from the unfinished run that a scan continues, or from a ledger. Sources pass
 `EarlierVerdicts.look_up` on their way into the pipeline, and their records pass `EarlierVerdicts.keep` on
-their way out, in the same order. An entry goes into the ledger once its row is safe: all at once when an
-output file is complete; one by one as rows are written to standard output; at the end under a
-false-discovery rate, which holds all rows back.
+their way out, in the same order; there they get what reviewers decided of their faces. An entry goes into the
+ledger once its row is safe: all at once when an output file is complete; one by one as rows are written to
+standard output; at the end under a false-discovery rate, which holds all rows back.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bladescan.base.closing import Closing
 from bladescan.base.errors import UnknownNameError, UsageError
 from bladescan.base.records import ImageRecord
+from bladescan.ledger.decisions import with_decisions
 from bladescan.ledger.entries import LedgerEntry, is_lasting, key_of, stamp_of
 from bladescan.sources.source import Source
 
@@ -156,7 +157,7 @@ class EarlierVerdicts(Closing):
             self._n_shown += listed.from_ledger and not record.is_other
             if self._journal is not None:
                 self._note(listed, record, self._journal)
-            yield record
+            yield with_decisions(record, self._ledger.decided) if self._ledger is not None else record
             if self._journal is None and self._ledger is not None:
                 self._note(listed, record, self._ledger)
 

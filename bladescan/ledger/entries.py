@@ -106,6 +106,8 @@ def encode(record: ImageRecord) -> str:
     """Encode a record as ASCII JSON, without its name, cost and kind of source, which belong to one scan."""
     fields = asdict(record)
     del fields["source"], fields["cost"], fields["is_other"]
+    for face in fields["faces"]:  # what reviewers decide is kept apart, and may change
+        del face["decision"], face["decided_at"]
     if (said := fields["provenance"]) is not None:  # most files say nothing: that takes no room
         fields["provenance"] = {name: value for name, value in said.items() if value != _SAYS_NOTHING[name]}
     return json.dumps(fields, separators=(",", ":"))

@@ -19,7 +19,7 @@ from bladescan.base.records import ImageRecord
 from bladescan.ledger.entries import OTHER, LedgerEntry, VerdictSettings, decode, encode
 from bladescan.sources.source import Stamp
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 CHUNK = 64
 CHUNK_S = 1.0
 """Entries become durable after this many, or after this time."""
@@ -38,10 +38,17 @@ COLUMNS = "key, size, mark, verdict, record, scanned_at"
 
 
 class FileKind(NamedTuple):
-    """Which of the two uses a file is for: SQLite's application id, and what users call it."""
+    """Which of the two uses a file is for.
+
+    Attributes:
+        application_id: SQLite's.
+        noun: what users call it.
+        schema: statements that make what this kind has besides entries.
+    """
 
     application_id: int
     noun: str
+    schema: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -209,7 +216,7 @@ def check_kind(db: sqlite3.Connection, path: str, kind: FileKind) -> None:
 def _prepare(db: sqlite3.Connection, kind: FileKind) -> None:
     with transaction(db):  # this also shows that the file can be written
         if db.execute("PRAGMA user_version").fetchone()[0] == 0:
-            for statement in _SCHEMA:
+            for statement in (*_SCHEMA, *kind.schema):
                 db.execute(statement)
             db.execute(f"PRAGMA application_id = {kind.application_id}")
             db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -7,13 +7,21 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import NamedTuple
 
 from bladescan.base.errors import BladescanError, OutputError, UsageError
 from bladescan.base.locks import FileLock, LockHeldError
 from bladescan.base.records import ImageRecord, Verdict
+from bladescan.ledger.decision_table import (
+    DECISION_TABLE,
+    KeptDecisions,
+    all_decisions,
+    decisions_on,
+    keep_decisions,
+)
+from bladescan.ledger.decisions import FaceDecision
 from bladescan.ledger.entries import OTHER, decode
 from bladescan.ledger.entry_file import (
     COLUMNS,
@@ -27,7 +35,7 @@ from bladescan.ledger.entry_file import (
 from bladescan.ledger.journal import Journal
 from bladescan.sources.addresses import is_url
 
-KIND = FileKind(0x626C644C, "ledger")
+KIND = FileKind(0x626C644C, "ledger", (DECISION_TABLE,))
 
 
 class Ledger(EntryFile):
@@ -63,6 +71,20 @@ class Ledger(EntryFile):
                     (self.settings, self.run, journal.run),
                 )
             self.db.execute("DETACH DATABASE journal")
+
+    def keep_decisions(self, decisions: Iterable[FaceDecision]) -> KeptDecisions:
+        """Keep decisions, all or none; on a face the one that counts more stays, as `FaceDecision.rank` says.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        with self.mapped_errors(), transaction(self.db):
+            return keep_decisions(self.db, decisions)
+
+    def decided(self, sha256: str) -> list[FaceDecision]:
+        """Find the decisions on the faces of a file by its content."""
+        with self.mapped_errors():
+            return decisions_on(self.db, sha256)
 
     def prune(self, rule: PruneRule, *, dry_run: bool = False) -> int:
         """Remove the entries to which any part of a rule applies.
@@ -192,6 +214,14 @@ class LedgerReader:
             (current, OTHER, current),
         )
         return [EntryCount(described, bool(now), Verdict(verdict), n) for described, now, verdict, n in rows]
+
+    def decisions(self) -> Iterator[FaceDecision]:
+        """Yield all decisions that are kept."""
+        return all_decisions(self._db)
+
+    def decided(self, sha256: str) -> list[FaceDecision]:
+        """Find the decisions on the faces of a file by its content."""
+        return decisions_on(self._db, sha256)
 
     def current(self) -> str:
         """Return the settings of the newest run, as JSON."""

@@ -25,7 +25,7 @@ FACE_COLUMNS = (
     *("face", "frame", "x0", "y0", "x1", "y1", "rotation", "detection_score"),
     *("subject", "tiles", "coverage"),
     *("face_verdict", "head", "score", "threshold", "p_value", "p_smooth", "stability"),
-    *("log_likelihood", "p_ai_generated", "explanation"),
+    *("log_likelihood", "p_ai_generated", "explanation", "decision", "decided_at"),
 )
 COLUMNS = (*IMAGE_COLUMNS, *FACE_COLUMNS, "path_bytes")
 COMPONENT_NUMBERS = ("score", "p_value")
@@ -33,6 +33,7 @@ COMPONENT_NUMBERS = ("score", "p_value")
 TEXT_COLUMNS = (
     *("path", "verdict", "reason", "detail", "format"),
     *("flagged_by", *DECLARED_COLUMNS, "subject", "face_verdict", "head", "explanation"),
+    *("decision", "decided_at"),
 )
 
 
@@ -93,6 +94,8 @@ def face_row(index: int, face: FaceVerdict) -> dict[str, Any]:
         "log_likelihood": finite(face.log_likelihood, _six_digits),
         "p_ai_generated": _share(face.p_ai_generated),
         "explanation": None if face.explanation is None else explanation_fields(face.explanation),
+        "decision": face.decision,
+        "decided_at": face.decided_at,
     }
 
 

@@ -99,6 +99,7 @@ class RunSummary:
         bytes_read: of files, by this run.
         images_per_second, faces_per_second: by the wall clock.
         stage_seconds: by stage, summed over processes that work at the same time.
+        decisions: faces by what a reviewer decided of them, as the ledger knows.
     """
 
     n_images: int
@@ -120,6 +121,7 @@ class RunSummary:
     images_per_second: float = 0.0
     faces_per_second: float = 0.0
     stage_seconds: dict[str, float] = field(default_factory=dict)
+    decisions: dict[str, int] = field(default_factory=dict)
 
     def as_written(self) -> Self:
         """Leave out what differs between equal runs (times, bytes read) if ``SOURCE_DATE_EPOCH`` is set."""

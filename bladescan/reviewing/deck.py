@@ -17,10 +17,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from bladescan.base.places import Place
 from bladescan.base.records import FlaggedBy, Verdict
 from bladescan.outputs.ordering import GROUPS
 from bladescan.reviewing.byte_spool import NOTHING, ByteSpool, Span
-from bladescan.reviewing.near_duplicates import Look, Place, leaders
+from bladescan.reviewing.earlier_decisions import EarlierDecisions
+from bladescan.reviewing.near_duplicates import Look, leaders
 from bladescan.reviewing.thumbnail_process import FaceThumbnail, PictureThumbnail, Thumbnails
 from bladescan.reviewing.verdict_files import ReviewedFace, ReviewedImage
 from bladescan.reviewing.weak_spots import Spot, source_spots, weak_spots
@@ -71,16 +73,28 @@ class Deck:
     Args:
         spool: where pictures and details wait.
         scanned: when the scan began, None if that is not known.
+        earlier: what was decided before.
+        show_decided: whether what is settled by it gets a card all the same.
 
     Attributes:
         verdicts, declared, reasons, folders: the words behind the numbers of the columns.
         thresholds: faces by the head that decided and its threshold.
         n_missing: cards of files that could not be read again.
         n_explained: cards of faces of which the verdicts say what their score rests on.
+        n_decided, n_like_decided: faces without a card, decided before themselves or in a near-duplicate.
     """
 
-    def __init__(self, spool: ByteSpool, scanned: datetime | None) -> None:
+    def __init__(
+        self,
+        spool: ByteSpool,
+        scanned: datetime | None,
+        earlier: EarlierDecisions | None = None,
+        *,
+        show_decided: bool = False,
+    ) -> None:
         self._spool, self._scanned = spool, scanned
+        self._earlier, self._show_decided = earlier or EarlierDecisions(), show_decided
+        self.n_decided = self.n_like_decided = 0
         self.verdicts, self.declared, self.reasons, self.folders = Names(), Names(), Names(), Names()
         self._scores, self._groups = array("d"), array("b")
         self._p_values, self._subjects = array("d"), set[str]()
@@ -127,7 +141,15 @@ class Deck:
         likeness = picture.likeness if picture else None
         content = (seen.sha256, -1 if face is None else face.face)
         look = Look(likeness, crop.likeness if crop else None, place, content)
+        earlier = self._earlier.find(look)
+        if earlier is not None and earlier.is_settled and not self._show_decided:
+            self.n_decided += earlier.is_same
+            self.n_like_decided += not earlier.is_same
+            return
         told = _told(image, face, seen, verdict, look, picture)
+        if earlier is not None:
+            told["earlier"] = earlier.told()
+            spots |= Spot.DECIDED if earlier.is_same else Spot.LIKE_DECIDED
         if face is not None and face.head is not None and face.threshold is not None:
             decided = (face.head, face.threshold)
             self.thresholds[decided] = self.thresholds.get(decided, 0) + 1

@@ -10,20 +10,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from bladescan.base.places import Place, are_one
 from bladescan.images.likeness import N_BITS, distance
 
 MOST_BITS = 4
 """Copies at half the size or as JPEG 60 differ in 2 bits, pictures of different people in 8 or more."""
 
 _MOST_CROP_BITS = 12
-_LEAST_OVERLAP = 0.5
 _MOST_COMPARED = 400
 """Leaders of one band: a hundred thousand cards of one layout must not be compared each with each."""
 _N_BANDS = MOST_BITS + 1
 _BAND = -(-N_BITS // _N_BANDS)
-
-Place = tuple[float, float, float, float]
-"""Corners of a box as shares of the picture's width and height."""
 
 
 class Look(NamedTuple):
@@ -58,25 +55,32 @@ class Leaders:
             look: what is compared.
         """
         known = self._equal.get(look.content) if look.content[0] else None
-        if known is None and look.picture is not None:
-            known = self._near(look, look.picture)
+        if known is None:
+            known = self.near(look)
         if known is not None:
             self._equal.setdefault(look.content, known)
             return known
+        self.add(index, look)
+        return index
+
+    def add(self, index: int, look: Look) -> None:
+        """Make a face one that later ones may be copies of."""
         self._equal.setdefault(look.content, index)
         if look.picture is not None:
             self._looks[index] = look
             for band in _bands(look.picture):
                 if len(self._bands[band]) < _MOST_COMPARED:
                     self._bands[band].append(index)
-        return index
 
-    def _near(self, look: Look, picture: int) -> int | None:
+    def near(self, look: Look) -> int | None:
+        """Find one that a face looks like, None if there is none."""
+        if look.picture is None:
+            return None
         # Of hashes that differ in fewer bits than there are bands, one band at least is equal.
-        for band in _bands(picture):
+        for band in _bands(look.picture):
             for index in self._bands.get(band, ()):
                 other = self._looks[index]
-                if other.picture is not None and distance(picture, other.picture) <= MOST_BITS:
+                if other.picture is not None and distance(look.picture, other.picture) <= MOST_BITS:
                     if _same_face(look, other):
                         return index
         return None
@@ -99,20 +103,4 @@ def _same_face(one: Look, other: Look) -> bool:
         return one.crop is other.crop
     if distance(one.crop, other.crop) > _MOST_CROP_BITS:
         return False
-    if one.place is None or other.place is None:
-        return one.place is other.place
-    return _overlap(one.place, other.place) >= _LEAST_OVERLAP
-
-
-def _overlap(one: Place, other: Place) -> float:
-    """Compute the area that two boxes share over the area that they cover."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    both = _area(one) + _area(other) - width * height
-    return width * height / both if both > 0 else 0.0
-
-
-def _area(place: Place) -> float:
-    return (place[2] - place[0]) * (place[3] - place[1])
+    return are_one(one.place, other.place)

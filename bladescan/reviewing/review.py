@@ -18,8 +18,10 @@ from bladescan.base.text import counted, printable
 from bladescan.detectors.manifest import Manifest
 from bladescan.detectors.suspicion import suspicion
 from bladescan.images.limits import Limits
+from bladescan.ledger.ledger import open_reader
 from bladescan.reviewing.byte_spool import open_byte_spool
 from bladescan.reviewing.deck import LOOKS, Card, Deck, Stack
+from bladescan.reviewing.earlier_decisions import EarlierDecisions
 from bladescan.reviewing.score_curve import ScoreCurve, score_curve
 from bladescan.reviewing.small_pictures import thumbnail_pool, with_thumbnails
 from bladescan.reviewing.thumbnail_process import ThumbnailSettings
@@ -69,6 +71,8 @@ class ReviewOptions:
         blur: whether faces are blurred until they are asked for.
         limits, timeout_s: of images, as for a scan.
         n_processes: that make thumbnails.
+        ledger: file that keeps earlier decisions, None for none.
+        show_decided: whether what they settle gets a card all the same.
     """
 
     output: Path
@@ -78,6 +82,8 @@ class ReviewOptions:
     limits: Limits = Limits()
     timeout_s: float = 30.0
     n_processes: int = 1
+    ledger: str | None = None
+    show_decided: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +94,15 @@ class ReviewCounts:
         page: the file to open.
         n_cards, n_rows: cards, and rows of the scan behind them.
         n_missing: rows whose file could not be read any more.
+        n_decided, n_like_decided: faces without a card, decided before themselves or in a near-duplicate.
     """
 
     page: Path
     n_cards: int
     n_rows: int
     n_missing: int
+    n_decided: int = 0
+    n_like_decided: int = 0
 
 
 def write_review(
@@ -115,7 +124,8 @@ def write_review(
     """
     opened = open_verdicts(verdicts)
     with open_byte_spool() as spool:
-        deck = Deck(spool, _began(opened))
+        earlier = _earlier(options.ledger)
+        deck = Deck(spool, _began(opened), earlier, show_decided=options.show_decided)
         settings = ThumbnailSettings(
             **({} if options.manifest is None else {"face_rule": options.manifest.face_rule}),
             limits=options.limits,
@@ -146,9 +156,17 @@ def write_page(opened: VerdictFile, deck: Deck, options: ReviewOptions) -> Revie
         DataError: there is no card.
         OutputError: the page cannot be written.
     """
-    if not len(deck):
+    if not (len(deck) or deck.n_decided or deck.n_like_decided):
         raise DataError(f"{opened.path}: no image was scanned, so there is nothing to review")
     return _write(_Page(opened, deck, deck.stack(), options))
+
+
+def _earlier(ledger: str | None) -> EarlierDecisions:
+    """Read what was decided before."""
+    if ledger is None:
+        return EarlierDecisions()
+    with open_reader(ledger) as reader:
+        return EarlierDecisions(reader.decisions())
 
 
 def is_one_file(output: Path) -> bool:
@@ -176,7 +194,7 @@ class _Page:
         self.opened, self.deck, self.stack, self.options = opened, deck, stack, options
         self.n_chunks = -(-len(stack) // CHUNK)
         self.curve, self.cautions = _curve(deck, opened.run, options.manifest)
-        self.cautions = [*opened.cautions, *self.cautions]
+        self.cautions = [*opened.cautions, *self.cautions, *_left_out(deck)]
 
     def pieces(self) -> Iterator[bytes]:
         """Render the page; in one file, the chunks with it."""
@@ -300,6 +318,15 @@ def _made_by(run: ReviewedRun, deck: Deck) -> str:
     return printable(", ".join(said))
 
 
+def _left_out(deck: Deck) -> list[str]:
+    """Say what has no card because somebody decided on it before."""
+    n = deck.n_decided + deck.n_like_decided
+    if not n:
+        return []
+    alike = f", {deck.n_like_decided} as near-duplicates of AI-generated ones" if deck.n_like_decided else ""
+    return [f"{n} decided earlier {'has' if n == 1 else 'have'} no card{alike}."]
+
+
 def _about_score(curve: ScoreCurve | None) -> str:
     if curve is None:
         return "Higher scores are more suspicious. Without the detector's calibration there is no histogram."
@@ -340,4 +367,5 @@ def _write_file(path: Path, pieces: Iterator[bytes] | list[bytes]) -> None:
 
 
 def _counts(page: _Page, path: Path) -> ReviewCounts:
-    return ReviewCounts(path, len(page.stack), len(page.deck), page.deck.n_missing)
+    deck = page.deck
+    return ReviewCounts(path, len(page.stack), len(deck), deck.n_missing, deck.n_decided, deck.n_like_decided)

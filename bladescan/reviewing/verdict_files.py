@@ -63,6 +63,7 @@ class ReviewedFace(msgspec.Struct, frozen=True, kw_only=True):
     explanation: ReviewedExplanation | None = None
     subject: str = "face"
     tiles: int | None = None
+    decision: str | None = None
 
     @property
     def box(self) -> tuple[float, float, float, float] | None:

@@ -26,6 +26,8 @@ class Spot(IntFlag):
     TURNED = 4
     MISSING = 8
     CHANGED = 16
+    DECIDED = 32
+    LIKE_DECIDED = 64
 
 
 class SpotWords(NamedTuple):
@@ -41,6 +43,10 @@ WORDS = {
     Spot.TURNED: SpotWords("turned face", "it was turned upright before it was judged"),
     Spot.MISSING: SpotWords("missing", "the file cannot be read any more"),
     Spot.CHANGED: SpotWords("changed", "the verdict is of the file before it was changed"),
+    Spot.DECIDED: SpotWords("decided earlier", "a reviewer decided on this very face"),
+    Spot.LIKE_DECIDED: SpotWords(
+        "like a decided one", "it looks like a face that a reviewer decided on, but is another file"
+    ),
 }
 
 

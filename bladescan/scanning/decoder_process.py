@@ -63,7 +63,8 @@ class DecoderSettings(msgspec.Struct, frozen=True):
         timeout_s: longest time for one image.
         provenance: how what a file says of itself is read; None to leave it unread. A scan sets it.
         views: make views of the crops as well (`bladescan.faces.views`). A scan sets it.
-        identify: say what tells an image from others and from its copies. A fit sets it.
+        digest: say what tells the file from others. A scan with a ledger sets it.
+        identify: the same, and what tells the picture from its copies. A fit sets it.
         subject: what is cut out.
         picture_rule: how a whole image becomes crops.
     """
@@ -76,6 +77,7 @@ class DecoderSettings(msgspec.Struct, frozen=True):
     timeout_s: float = 30.0
     provenance: ProvenanceSettings | None = None
     views: bool = False
+    digest: bool = False
     identify: bool = False
     subject: Subjects = "face"
     picture_rule: PictureRule = PICTURE_RULE
@@ -135,7 +137,7 @@ class Decoded(msgspec.Struct, frozen=True):
         views: empty, or of each of ``faces``, uint8 ``[n_views, n_crops, 224, 224, 3]`` as bytes (of a face
             ``[n_views, m, 224, 224, 3]``); of no more than the first `MOST_VIEWED` faces and the whole
             image, b"" of the others.
-        sha256: of the file, if it was to be identified.
+        sha256: of the file, if it was to be digested or identified.
         likeness: perceptual hash of the first frame, if it was to be identified.
         provenance: what the file says of itself, also if it could not be decoded; None if unread.
         cost: bytes and seconds, but for scoring.
@@ -214,7 +216,7 @@ def _attempt(request: Request, settings: DecoderSettings, finder: FaceFinder, wa
     found = _decoded(watch.fetched(data), settings, finder)
     if found.reason in _DAMAGED and not names_picture(name) and is_text(data):
         found = Decoded(reason=Reason.NOT_AN_IMAGE, detail="text that begins like an image")
-    digest = hashlib.sha256(data).digest() if settings.identify else b""
+    digest = hashlib.sha256(data).digest() if settings.digest or settings.identify else b""
     return msgspec.structs.replace(found, provenance=_provenance(data, settings.provenance), sha256=digest)
 
 

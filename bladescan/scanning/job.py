@@ -6,8 +6,10 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO
+
+import msgspec
 
 from bladescan.base.errors import OutputError, TooManyErrorsError
 from bladescan.base.interrupts import Interrupted, exit_code_of
@@ -127,6 +129,8 @@ class _Run:
         listener: Listener,
         stdin: BinaryIO | None,
     ) -> None:
+        if output.ledger is not None:  # by which decisions on a file's content are found, wherever it is
+            options = replace(options, decoder=msgspec.structs.replace(options.decoder, digest=True))
         self.options, self.output, self.listener = options, output, listener
         self.query, self.stdin = query, stdin
         self.tally = Tally(options.exit_rule)

@@ -300,6 +300,7 @@ class Pipeline(Closing):
             faces=faces,
             provenance=decoded.provenance,
             cost=decoded.cost and replace(decoded.cost, score_s=score_s),
+            sha256=decoded.sha256.hex(),
         )
         return judge_image(record, declares=self.settings.flags_declared and declares(decoded.provenance))
 
@@ -313,6 +314,7 @@ def _unreadable(source: Source, decoded: Decoded) -> ImageRecord:
         decoded.detail,
         provenance=decoded.provenance,
         cost=decoded.cost,
+        sha256=decoded.sha256.hex(),
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from bladescan.base.exit_codes import ExitCode, ExitRule
 from bladescan.base.provenance_record import DECLARED
 from bladescan.base.records import Cost, FlaggedBy, ImageRecord, Verdict
+from bladescan.ledger.decisions import DECISIONS, reviewed_verdict
 from bladescan.outputs.run import RunSummary
 from bladescan.sources.source import Source
 
@@ -27,6 +28,8 @@ class Tally:
 
     rule: ExitRule = ExitRule()
     verdicts: Counter[Verdict] = field(default_factory=Counter)
+    reviewed: Counter[Verdict] = field(default_factory=Counter)
+    decisions: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     declared: Counter[str] = field(default_factory=Counter)
     flagged_by: Counter[str] = field(default_factory=Counter)
@@ -60,6 +63,8 @@ class Tally:
     def count(self, record: ImageRecord) -> None:
         """Count one image."""
         self.verdicts[record.verdict] += 1
+        self.reviewed[reviewed_verdict(record)] += 1
+        self.decisions.update(face.decision for face in record.faces if face.decision is not None)
         n_pictures = sum(face.subject == "image" for face in record.faces)
         self.n_pictures += n_pictures
         self.n_faces += len(record.faces) - n_pictures
@@ -104,9 +109,10 @@ class Tally:
 
     def exit_code(self, *, is_stopped: bool = False) -> ExitCode:
         """Tell what the shell is told of a scan that ran to its end, or was stopped by a limit."""
+        verdicts = self.reviewed if self.rule.reviewed else self.verdicts
         return self.rule.code(
-            n_flagged=self.verdicts[Verdict.AI_GENERATED],
-            n_unsure=self.verdicts[Verdict.UNSURE],
+            n_flagged=verdicts[Verdict.AI_GENERATED],
+            n_unsure=verdicts[Verdict.UNSURE],
             n_unreadable=self.verdicts[Verdict.UNREADABLE],
             is_empty=not (self.verdicts.total() or self.n_unchanged),
             is_stopped=is_stopped,
@@ -127,6 +133,7 @@ class Tally:
             verdicts={verdict.value: self.verdicts[verdict] for verdict in Verdict},
             reasons=dict(sorted(self.reasons.items())),
             declared={word: self.declared[word] for word in DECLARED},
+            decisions={word: self.decisions[word] for word in DECISIONS},
             flagged_by={what.value: self.flagged_by[what.value] for what in FlaggedBy},
             seconds=seconds,
             exit_code=int(self.exit_code() if exit_code is None else exit_code),

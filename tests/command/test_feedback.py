@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from tests.feedback.decided import AI, PHOTO, decision, scan_of, spread, write_lines
+from bladescan.reviewing.deck import LOOKS
+from tests.command.test_report import cards
+from tests.feedback.decided import AI, AT, PHOTO, UNSURE, decision, scan_of, spread, write_lines
 from tests.reviewing.reviews import drawn, face, image, sha256, write_rows
 
 
@@ -132,3 +137,92 @@ def test_a_list_calibrates_as_its_folder_does(in_process, tmp_path):
         assert done.exit_code == 0, done.output
         told.append((tmp_path / "mine.onnx").read_bytes())
     assert told[0] == told[1]
+
+
+def decide(page, words, output):
+    """Export what a reviewer decides on the cards of a page, by name of the picture."""
+    lines = []
+    for card in cards(page):
+        word = words.get(os.path.basename(card["path"]))
+        for shown in (card, *card["copies"]) if word else ():
+            told = {name: shown.get(name) for name in ("sha256", "face", "path", "verdict", "score", *LOOKS)}
+            lines.append(told | {"schema": 1, "decision": word, "decided_at": AT, "looked_at": shown is card})
+    return write_lines(output, lines)
+
+
+def scan(in_process, *options):
+    """Scan with a ledger; return the exit code, the rows, and the page that it makes."""
+    shutil.rmtree("page", ignore_errors=True)
+    arguments = ("scan", "in", "--faces", "none", "--ledger", "l", "-o", "v.jsonl", "--report", "page.html")
+    done = in_process(*arguments, *options)
+    assert "error" not in done.output.lower(), done.output
+    lines = [json.loads(line) for line in Path("v.jsonl").read_text().splitlines()]
+    rows = {os.path.basename(line["path"]): line for line in lines if line["type"] == "image"}
+    return done.exit_code, rows, {os.path.basename(card["path"]): card for card in cards(Path("page.html"))}
+
+
+def test_what_was_decided_is_not_asked_again_and_no_verdict_changes(in_process, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+    for number, name in enumerate(("photo", "fake", "doubt")):
+        drawn(tmp_path / "in" / f"{name}.png", number, side=128)
+    code, before, shown = scan(in_process, "--false-alarm", "0.99")
+    assert code == 1 and {row["verdict"] for row in before.values()} == {AI} and len(shown) == 3
+    decide(Path("page.html"), {"photo.png": PHOTO, "fake.png": AI, "doubt.png": UNSURE}, tmp_path / "d.jsonl")
+    assert ask(in_process, "d.jsonl", "--ledger", "l")["ledger"]["new"] == 3
+    assert ask(in_process, "d.jsonl", "--ledger", "l")["ledger"]["known"] == 3
+
+    # Tomorrow: one under another name, near-duplicates of two.
+    os.rename("in/photo.png", "in/renamed.png")
+    for name in ("renamed", "fake"):
+        with Image.open(f"in/{name}.png") as picture:
+            picture.save(f"in/like-{name}.jpg", quality=85)
+    code, after, shown = scan(in_process, "--false-alarm", "0.99")
+    decided = {name: row["faces"][0]["decision"] for name, row in after.items()}
+    assert decided == {
+        **{"renamed.png": PHOTO, "fake.png": AI, "doubt.png": UNSURE},
+        **{"like-renamed.jpg": None, "like-fake.jpg": None},
+    }
+    assert {row["verdict"] for row in after.values()} == {AI} and code == 1
+    assert after["fake.png"]["faces"][0]["decided_at"] == AT
+    assert set(shown) == {
+        "doubt.png",
+        "like-renamed.jpg",
+    }  # what only looks like a cleared one is asked about
+    assert shown["like-renamed.jpg"]["earlier"].startswith(
+        "photographic on 2026-11-27, of a picture that looks"
+    )
+    assert (
+        "3 decided earlier have no card, 1 as near-duplicates of AI-generated ones."
+        in Path("page.html").read_text()
+    )
+    done = in_process("report", "v.jsonl", "-o", "all.html", "--ledger", "l", "--decided")
+    assert "5 rows" in done.output, done.output
+
+    # The exit code heeds decisions if it is told to, and only those on the very file.
+    for left, expected in (({"renamed.png"}, 0), ({"renamed.png", "like-renamed.jpg"}, 1), ({"fake.png"}, 1)):
+        Path("some").mkdir()
+        for name in left:
+            shutil.copy(f"in/{name}", f"some/{name}")
+        options = ("--faces", "none", "--false-alarm", "0.99", "--ledger", "l", "--fail-on", "reviewed")
+        assert in_process("scan", "some", *options, "-o", "some.csv").exit_code == expected, left
+        shutil.rmtree("some")
+    counts = json.loads(in_process("ledger", "counts", "l", "--json").stdout)
+    assert counts["decisions"] == {PHOTO: 1, AI: 1, UNSURE: 1}
+    done = in_process("ledger", "export", "l", "-o", "export.csv")
+    assert done.exit_code == 0 and f",{PHOTO},{AT}," in Path("export.csv").read_text(), done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["scan", ".", "--fail-on", "reviewed"], "--fail-on reviewed needs --ledger FILE"),
+        (["scan", ".", "--fail-on", "flagged,reviewed", "--ledger", "l"], "takes the place of flagged"),
+        (["report", "v.jsonl", "-o", "r.html", "--decided"], "--decided needs --ledger FILE"),
+        (["report", "v.jsonl", "-o", "r.html", "--ledger", "none"], "none: no such ledger"),
+        (["feedback", "d.jsonl", "--ledger", "v.jsonl"], "is not a ledger"),
+    ],
+)
+def test_a_ledger_that_is_missing_or_none_is_one_line(in_process, reviewed, arguments, said):
+    done = in_process(*arguments)
+    assert done.exit_code == 2 and said in done.output, done.output

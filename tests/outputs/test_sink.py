@@ -55,7 +55,7 @@ IMAGE_JSON = (
     '"faces":[{"face":0,"frame":0,"x0":1.0,"y0":2.3,"x1":3.0,"y1":4.0,"rotation":0,"detection_score":0.9,'
     '"subject":"face","tiles":null,"coverage":null,'
     '"head":"one-class","score":1234.57,"threshold":1234.5,"p_value":0.01,"p_smooth":0.0123457,'
-    '"stability":null,"log_likelihood":-1234.57,"p_ai_generated":null,"explanation":null,'
+    '"stability":null,"log_likelihood":-1234.57,"p_ai_generated":null,"explanation":null,"decision":null,"decided_at":null,'
     '"verdict":"ai-generated"}]}'
 )
 BROKEN_JSON = (
@@ -68,13 +68,13 @@ SUMMARY_JSON = (
     '"flagged_by":{"declared":1},"seconds":0.5,"exit_code":3,'
     '"complete":true,"reason":null,"n_unchanged":0,"n_other_files":0,'
     '"n_below_top":0,"n_pictures":0,"threshold":null,"bytes_read":7,"images_per_second":4.0,"faces_per_second":2.0,'
-    '"stage_seconds":{"fetch":0.25}}'
+    '"stage_seconds":{"fetch":0.25},"decisions":{}}'
 )
 GOLDEN = {
     "csv": ",".join(COLUMNS)
     + "\na.jpg,ai-generated,,,JPEG,10,20,1,detector+declared,ai-generated,png-text,'=a tool,,absent,"
     + "0,0,1.0,2.3,3.0,4.0,0,0.9,face,,,ai-generated,one-class,1234.57,1234.5,"
-    + "0.01,0.0123457,,-1234.57,,,\nb,unreadable,empty,0 bytes" + "," * (len(COLUMNS) - 4) + "\n",
+    + "0.01,0.0123457,,-1234.57,,,,,\nb,unreadable,empty,0 bytes" + "," * (len(COLUMNS) - 4) + "\n",
     "jsonl": '{"type":"run",' + RUN_JSON + '\n{"type":"image",' + IMAGE_JSON + '\n{"type":"image",'
     + BROKEN_JSON + '\n{"type":"summary",' + SUMMARY_JSON + "\n",
     "json": '{"run":{' + RUN_JSON + ',\n"images":[\n{' + IMAGE_JSON + ",\n{" + BROKEN_JSON

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from bladescan.images.likeness import N_BITS
+from bladescan.ledger.decisions import FaceDecision
+from bladescan.ledger.ledger import Ledger
 from bladescan.reviewing.byte_spool import open_byte_spool
 from bladescan.reviewing.review import ReviewOptions, write_review
 from tests.reviewing.reviews import (
@@ -170,6 +172,24 @@ def test_what_was_exported_is_imported_again(few, shown, tmp_path):
     shown.wait("document.getElementById('said').textContent === '1 decisions imported.'")
     shown.click("#export-lines")
     assert json.loads(shown.downloaded("decisions.jsonl"))["decided_at"] == "2026-01-02T03:04:05+00:00"
+
+
+def test_a_page_on_which_all_is_decided_opens_and_says_so(shown, tmp_path):
+    file = drawn(tmp_path / "a.png", 1)
+    ledger = Ledger(str(tmp_path / "ledger"))
+    place = (20 / 96, 20 / 96, 80 / 96, 85 / 96)
+    ledger.keep_decisions([FaceDecision(sha256(file), 0, "a.png", "photographic", 0.0, place=place)])
+    ledger.close()
+    verdicts = write_rows(tmp_path / "v.jsonl", [image(file, face(8.0))])
+    made = write_review(verdicts, ReviewOptions(tmp_path / "r.html", ledger=str(tmp_path / "ledger")))
+    assert (made.n_cards, made.n_decided) == (0, 1)
+    shown.open(made.page)
+    shown.press("a", "j")  # of which nothing comes
+    assert shown.texts("#shown") == ["No card passes these filters."]
+    assert "1 decided earlier has no card." in shown.run("return document.body.textContent")
+    options = ReviewOptions(tmp_path / "r.html", ledger=str(tmp_path / "ledger"), show_decided=True)
+    shown.open(write_review(verdicts, options).page)
+    assert "a reviewer decided on this very face" in shown.texts(".card")[0]
 
 
 def test_filters_and_orders_choose_what_is_shown(few, tall):

@@ -162,7 +162,7 @@ function failCard(element, card, error) {
 }
 
 const SHEET = [
-  ["path", "File"], ["sha256", "SHA-256"], ["verdict", "Verdict"], ["flagged_by", "Flagged by"], ["score", "Score"],
+  ["path", "File"], ["sha256", "SHA-256"], ["earlier", "Decided earlier"], ["verdict", "Verdict"], ["flagged_by", "Flagged by"], ["score", "Score"],
   ["threshold", "Flagged above"], ["p", "p-value"], ["stability", "Agree when changed"],
   ["reason", "Unreadable"], ["detail", "Because"], ["gone", "Now"],
   ["gone_detail", "Because"], ["subject", "Judged"], ["tiles", "Tiles"], ["face", "Row in the file"], ["frame", "Frame"], ["frames", "Frames"],
