@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from bladescan.base.errors import DetectorError
+from bladescan.base.text import counted
 
 FORMAT_VERSION = 2
 METADATA_KEY = "bladescan"
@@ -249,6 +250,11 @@ def crop_rules(manifest: Manifest) -> tuple[FaceRule, ...]:
     for rule in rules:
         found.setdefault((rule.scale, rule.resize), rule)
     return tuple(found.values())
+
+
+def counted_subjects(manifest: Manifest, n: int) -> str:
+    """Write how many faces there are, or whole pictures, whichever a detector judges."""
+    return counted(n, "face" if manifest.subject == "face" else "whole picture")
 
 
 def encode_manifest(manifest: Manifest) -> str:

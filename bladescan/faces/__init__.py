@@ -1,1 +1,1 @@
-"""Where the faces of a picture are, and how each becomes a crop. It decodes no file and judges nothing."""
+"""Where the faces of a picture are, and how each, or the whole picture, becomes crops. It decodes no file."""

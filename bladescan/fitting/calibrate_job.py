@@ -16,7 +16,6 @@ import numpy as np
 from bladescan.base.errors import DataError, MissingDependencyError
 from bladescan.base.output_files import write_file
 from bladescan.base.records import Scores
-from bladescan.base.text import counted
 from bladescan.detectors.calibration import (
     clopper_pearson,
     compress_calibration,
@@ -29,7 +28,7 @@ from bladescan.detectors.cascade import SUFFIX, part_files, read_cascade
 from bladescan.detectors.combined_file import SUFFIX as COMBINED
 from bladescan.detectors.combined_file import CombinedFile, combined_parts, encode_combined, read_combined
 from bladescan.detectors.files import read_whole
-from bladescan.detectors.manifest import CalibratedHead, HeadName, Manifest, MeasuredRate
+from bladescan.detectors.manifest import CalibratedHead, HeadName, Manifest, MeasuredRate, counted_subjects
 from bladescan.detectors.measured import rates_by_source
 from bladescan.detectors.neighbours import make_neighbours
 from bladescan.detectors.onnx_metadata import replace_manifest
@@ -211,8 +210,8 @@ def _calibrated(old: Manifest, faces: _Faces, options: CalibrateOptions) -> tupl
     needed = needed_photographs(rate)
     if n < needed:
         raise DataError(
-            f"{_judged(old, n)} in {faces.n_images} photographs, but a false-alarm rate of {rate:g} needs at "
-            f"least {needed}: give more photographs"
+            f"{counted_subjects(old, n)} in {faces.n_images} photographs, but a false-alarm rate of {rate:g} "
+            f"needs at least {needed}: give more photographs"
         )
     heads: dict[HeadName, CalibratedHead] = {}
     compared: dict[str, Any] = {}
@@ -258,10 +257,6 @@ def _combined(old: Manifest, faces: _Faces, rate: float) -> tuple[Combined | Non
         return None, {}
     found = calibrated(old.combination, faces.scores.components, rate)
     return found, dict(found.report)
-
-
-def _judged(manifest: Manifest, n: int) -> str:
-    return counted(n, "face" if manifest.subject == "face" else "whole picture")
 
 
 def _compared(name: HeadName, new: CalibratedHead, flagged: int, n: int, rate: float) -> dict[str, Any]:

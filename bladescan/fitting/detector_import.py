@@ -19,12 +19,12 @@ from bladescan.base.errors import DataError, DetectorError, UsageError
 from bladescan.base.output_files import check_output, write_file
 from bladescan.base.records import CROP_SIZE
 from bladescan.detectors.calibration import compress_calibration, needed_photographs, photographic_scores
-from bladescan.detectors.manifest import CalibratedHead, FaceRule, Manifest, Preprocessing
+from bladescan.detectors.manifest import CalibratedHead, FaceRule, Manifest, Preprocessing, counted_subjects
 from bladescan.detectors.onnx_metadata import with_manifest
 from bladescan.fitting.import_job import Imported
 from bladescan.foreign.answer_graph import build_answer_graph
 from bladescan.foreign.detector_graph import detector_graph
-from bladescan.foreign.detector_layout import read_detector_layout
+from bladescan.foreign.detector_layout import read_detector_layout, read_subject_layout
 from bladescan.foreign.encoders import load_foreign_encoder
 from bladescan.foreign.onnx_graph import read_graph
 from bladescan.heads.detector import Detector
@@ -129,11 +129,10 @@ def _answering(options: DetectorImportOptions) -> _Uncalibrated:
 
 def _linear_head(options: DetectorImportOptions) -> _Uncalibrated:
     """Read one linear layer over an encoder, as UnivFD publishes it."""
+    if options.recipe:
+        raise UsageError("with --encoder the file is a linear head, of which --recipe says nothing")
     changes = [change for change in options.changes if change.startswith("encoder.")]
-    if options.recipe or len(changes) < len(options.changes):
-        raise UsageError(
-            "with --encoder the file is a linear head, of which --recipe and detector.KEY say nothing"
-        )
+    seen = read_subject_layout([change for change in options.changes if not change.startswith("encoder.")])
     encoder = load_foreign_encoder(options.encoder, changes)
     weights = read_weights(options.file)
     state = _logistic(weights.tensors, encoder.manifest.encoder.embedding_dim, where=options.file.name)
@@ -142,6 +141,8 @@ def _linear_head(options: DetectorImportOptions) -> _Uncalibrated:
         encoder.manifest,
         name=options.name or options.file.stem,
         licence=options.licence or encoder.manifest.licence,
+        subject=seen.subject or "face",
+        picture_rule=seen.picture_rule(),
         provenance={**encoder.manifest.provenance, "imported": head},
     )
     bare = Detector(manifest, {}, None, state, encoder.graph)
@@ -175,8 +176,9 @@ def _calibrated(
     n, needed = len(faces.counts), needed_photographs(options.false_alarm)
     if n < needed:
         raise DataError(
-            f"{n} faces or whole pictures to calibrate on ({listed(faces.skipped, 'no other image')}), but a "
-            f"false-alarm rate of {options.false_alarm:g} needs at least {needed}: give more photographs"
+            f"{counted_subjects(found.manifest, n)} to calibrate on "
+            f"({listed(faces.skipped, 'no other image')}), but a false-alarm rate of "
+            f"{options.false_alarm:g} needs at least {needed}: give more photographs"
         )
     scores = _scores(found, faces, options)
     head = CalibratedHead(compress_calibration(scores), n, {"fitted_by": "its authors"})

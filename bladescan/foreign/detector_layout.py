@@ -56,6 +56,8 @@ class DetectorLayout(PixelLayout):
         return PictureRule(self.view, self.tile, self.most, self.join)
 
 
+SUBJECT_KEYS = ("subject", "view", "tile", "most", "join")
+"""What a detector judges, and how it is seen."""
 NEEDED = ("kind", "ai_class", "subject")
 """What no graph tells."""
 
@@ -83,6 +85,24 @@ def read_detector_layout(
     if unknown := [key for key in NEEDED if getattr(layout, key) is None]:
         asked = " ".join(f"--set detector.{key}=..." for key in unknown)
         raise RecipeError(f"{path.name}: nobody has said {', '.join(unknown)} of this detector: give {asked}")
+    return layout
+
+
+def read_subject_layout(changes: Sequence[str]) -> DetectorLayout:
+    """Read what a linear head over an encoder judges, of which nothing else has to be known.
+
+    Args:
+        changes: ``detector.KEY=VALUE``, of `SUBJECT_KEYS`.
+
+    Raises:
+        RecipeError: another key, or a value that cannot be.
+    """
+    mistakes: list[str] = []
+    tree = changed("detector", changes, mistakes)
+    mistakes += [f"detector.{key} says nothing of a linear head" for key in tree if key not in SUBJECT_KEYS]
+    layout = _built(tree, mistakes)
+    if layout is None or mistakes:
+        raise RecipeError("; ".join(mistakes))
     return layout
 
 

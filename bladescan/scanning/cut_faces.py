@@ -81,7 +81,7 @@ def cut_faces(
         found.append(msgspec.structs.replace(decoded, crops=b""))
         if enough is not None and len(sides) >= enough:
             break
-    crops = as_crops(pixels, len(sides))
+    crops = as_crops(pixels, sum(counts))
     images = np.repeat(np.arange(len(found)), [len(decoded.faces) for decoded in found])
     return Faces(
         crops, np.asarray(counts, np.intp), np.asarray(sides, np.float64), images, names, found, dict(skipped)

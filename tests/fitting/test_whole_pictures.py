@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import closing
 from dataclasses import replace
 
 import msgspec
 import numpy as np
+import pyarrow.parquet
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from bladescan.base.errors import DataError, UsageError
+from bladescan.command.app import app
 from bladescan.command.inputs import picture_rule
 from bladescan.detectors.calibration import photographic_scores
 from bladescan.detectors.manifest import PictureRule
@@ -135,27 +139,27 @@ def test_a_view_that_cannot_be_is_an_error(rule, said):
         picture_rule(*rule)
 
 
-def test_the_commands_fit_scan_and_report_a_picture_without_a_face(bladescan, folders, encoder, tmp_path):
+def test_the_commands_fit_scan_and_report_a_picture_without_a_face(folders, encoder, tmp_path):
+    def run(*arguments):
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
     asked = ["--subject", "image", "--view", "centre", "--covariance", "diag", "--components", "1"]
     named = ["--photos", folders[0], "--encoder", encoder, "--backend", "pytorch", "--held-out", "0.5"]
     model = tmp_path / "m.safetensors"
-    done = bladescan("fit", *asked, *named, "--copies", "0", "-o", model)
-    assert done.returncode == 0, done.stderr.decode()
+    done = run("fit", *asked, *named, "--copies", "0", "-o", model)
+    assert done.exit_code == 0, done.output
     rows, page = tmp_path / "v.parquet", tmp_path / "page.html"
     some = sorted(folders[0].iterdir())[:3]
     scan = ["scan", "--subject", "image", "--image-model", model, *some, "--ledger", tmp_path / "l"]
-    done = bladescan(*scan, "-o", rows, "--report", page)
-    assert done.returncode in (0, 1) and b"3 whole pictures" in done.stderr, done.stderr.decode()
-    again = bladescan(*scan, "--format", "jsonl")
-    run, *images, summary = map(json.loads, again.stdout.splitlines())
-    assert (run["subject"], run["image_detector"], summary["n_unchanged"]) == ("image", None, 3)
+    done = run(*scan, "-o", rows, "--report", page)
+    assert done.exit_code in (0, 1) and "3 whole pictures" in done.stderr, done.output
+    again = run(*scan, "--format", "jsonl", "--quiet")
+    told, *images, summary = map(json.loads, again.stdout.splitlines())
+    assert (told["subject"], told["image_detector"], summary["n_unchanged"]) == ("image", None, 3)
     assert (summary["n_faces"], summary["n_pictures"]) == (0, 3)
-    import pyarrow.parquet
-
     table = pyarrow.parquet.read_table(rows).to_pylist()
-    told = [(row["subject"], row["tiles"], row["score"], row["face_verdict"]) for row in table]
-    assert told == [
-        (f["subject"], f["tiles"], f["score"], f["verdict"]) for (f,) in (i["faces"] for i in images)
-    ]
-    assert told[0][:2] == ("image", 1)
-    assert page.read_text().count('"subject":"image"') + page.read_text().count('"subject": "image"') >= 3
+    said = [(row["subject"], row["tiles"], row["score"], row["face_verdict"]) for row in table]
+    faces = [face for image in images for face in image["faces"]]
+    assert said == [(face["subject"], face["tiles"], face["score"], face["verdict"]) for face in faces]
+    assert said[0][:2] == ("image", 1)
+    assert len(re.findall(r'"subject": ?"image"', page.read_text())) >= 3

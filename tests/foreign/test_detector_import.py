@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,9 +14,16 @@ from torch import Tensor, nn
 
 from bladescan.base.errors import DataError, DetectorError, RecipeError, UnknownNameError
 from bladescan.detectors.calibration import p_values
+from bladescan.detectors.manifest import PictureRule
+from bladescan.faces.tiles import cut_tiles
 from bladescan.fitting.detector_import import DetectorImportOptions, import_detector
 from bladescan.foreign.answer_graph import SCORE, build_answer_graph
-from bladescan.foreign.detector_layout import DetectorLayout, known_detectors, read_detector_layout
+from bladescan.foreign.detector_layout import (
+    DetectorLayout,
+    known_detectors,
+    read_detector_layout,
+    read_subject_layout,
+)
 from bladescan.foreign.fed_network import seeded
 from bladescan.foreign.onnx_graph import read_graph
 from bladescan.networks.torch_graph import torch_to_onnx
@@ -24,6 +32,7 @@ from bladescan.runtimes.onnx_session import open_session
 from bladescan.runtimes.registry import get_plugin
 from bladescan.scanning.decoder_process import DecoderSettings
 from tests.foreign.networks import CHANGES, MEAN, STD, save_convolution
+from tests.pictures import save_textures
 
 SAID = [change.replace("encoder", "detector") for change in CHANGES]
 
@@ -172,7 +181,7 @@ def test_too_few_photographs_and_things_nobody_has_said(tmp_path, ferret):
     few = pictures(tmp_path / "few", 5)
     said = (*SAID, "detector.kind=logit", "detector.ai_class=1", "detector.subject=image")
     options = DetectorImportOptions(ferret[1], tmp_path / "d.onnx", changes=said)
-    with pytest.raises(DataError, match="5 faces to calibrate on .* needs at least 19"):
+    with pytest.raises(DataError, match="5 whole pictures to calibrate on .* needs at least 19"):
         import_detector(options, str(few))
     with pytest.raises(RecipeError, match="nobody has said ai_class, subject of this detector: give --set"):
         read_detector_layout(ferret[1], "", changes=["detector.kind=logit"])
@@ -221,6 +230,25 @@ def test_a_published_linear_head_over_an_encoder(tmp_path):
     save_file({"weight": weight[:, :3].contiguous(), "bias": bias}, tmp_path / "fc.safetensors")
     with pytest.raises(DetectorError, match=r"fc.weight \[1, 4\] .* found bias \[1\], weight \[1, 3\]"):
         import_detector(options, str(photographs))
+
+
+def test_a_stranger_sees_whole_pictures_as_its_user_says(tmp_path, ferret):
+    photographs = save_textures(tmp_path / "wide", 20, (500, 250))
+    said = (*SAID, "detector.kind=logit", "detector.ai_class=1", "detector.subject=image")
+    tiles = (*said, "detector.view=tiles", "detector.most=2", "detector.join=top")
+    options = DetectorImportOptions(ferret[1], tmp_path / "d.onnx", changes=tiles)
+    manifest = import_detector(options, str(photographs)).manifest
+    assert manifest.picture_rule == PictureRule("tiles", 224, 2, "top")
+    backend = get_plugin("onnx").open(tmp_path / "d.onnx", BackendSettings("cpu"))
+    crops = [cut_tiles(Image.open(path), manifest.picture_rule, 2).crops for path in photographs.iterdir()]
+    p = np.sort([-max(backend.score(one).p_ai_generated) for one in crops])
+    np.testing.assert_allclose(p, manifest.heads["binary"].calibration, rtol=1e-9)
+    with pytest.raises(RecipeError, match="expected a multiple of 8"):
+        import_detector(replace(options, changes=(*tiles, "detector.tile=99")), str(photographs))
+    assert read_detector_layout(ferret[1], "", changes=said).picture_rule().view == "square"
+    assert read_subject_layout(["detector.subject=image", "detector.most=4"]).picture_rule().most == 4
+    with pytest.raises(RecipeError, match="detector.kind says nothing of a linear head"):
+        read_subject_layout(["detector.kind=logit"])
 
 
 def test_the_command(bladescan, tmp_path, ferret):
