@@ -297,7 +297,7 @@ def test_the_side_of_a_face_is_that_of_its_box_also_where_the_crop_was_cut_short
     boxes = [FaceBox(0, 0, 180, 200, 0.9), None]
     decoded = [Decoded(width=220, height=300, faces=[Face(0, box)]) for box in boxes]
     crops, images = np.zeros((2, 224, 224, 3), np.uint8), np.arange(2)
-    cut = Faces(crops, np.array([220.0, 220.0]), images, ["a", "b"], decoded, {})
+    cut = Faces(crops, np.ones(2, int), np.array([220.0, 220.0]), images, ["a", "b"], decoded, {})
     assert list(_face_sides(cut)) == [200, 220]
 
 
