@@ -18,7 +18,9 @@ from tests.reviewing.reviews import END, RUN, explanation, face, image, write_ro
 
 INFO = RunInfo("1", "detector", "ab" * 32, "onnx", "cpu", "yunet", "binary", 0.05, None, 2.25, "2026-01-02")
 GRID = ((0.5, -0.25), (0.0, 1.5))
-EXPLAINED = Explanation(GRID, (1.0, 2.0, 15.5, 20.0), "lower left", 1.75, 737, 3, None, 0.5, ("left", "up"))
+EXPLAINED = Explanation(
+    GRID, (1.0, 2.0, 15.5, 20.0), "lower left", 1.75, 737, 3, stability=0.5, flips=("left", "up")
+)
 SUMMARY = RunSummary(4, 3, complete=True)
 BOX = FaceBox(1.5, 2, 30, 40, 0.9, rotation=90)
 FACE = FaceVerdict(0, BOX, -600.5, 0.98, 0.01, Verdict.AI_GENERATED, "binary", 3.89182, 2.25, 0.011)
