@@ -43,12 +43,17 @@ def sketch(embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.packbits(projected > 0.0, axis=1)
 
 
-def make_neighbours(embeddings: NDArray[np.float32]) -> Neighbours:
+def make_neighbours(embeddings: NDArray[np.float32]) -> Neighbours | None:
     """Keep sketches of photographs, of more than `MOST` every so manieth.
 
     Args:
         embeddings: of the photographs, ``[n, d]``, n at least 1.
+
+    Returns:
+        None for embeddings of one number, between which there is no angle.
     """
+    if embeddings.shape[1] == 1:
+        return None
     chosen = np.unique(np.linspace(0, len(embeddings) - 1, min(len(embeddings), MOST)).astype(np.intp))
     sketches = sketch(embeddings[chosen])
     return Neighbours(n=len(sketches), sketches=base64.b64encode(sketches.tobytes()).decode())

@@ -21,9 +21,11 @@ from bladescan.foreign.fed_network import (
     with_pixels,
 )
 from bladescan.foreign.layout import EncoderLayout
+from bladescan.foreign.movement import about_movement, add_copies, add_movement, blur_reach, copies_of
 from bladescan.foreign.onnx_graph import (
     PREFIX,
     ForeignGraph,
+    GraphInput,
     input_of,
     tensors_named,
 )
@@ -54,11 +56,13 @@ class _Output(NamedTuple):
         name: of the tensor.
         shape: for one crop.
         batch_axis: where crops are counted.
+        grows: two crops make it longer; otherwise the network runs one crop alone.
     """
 
     name: str
     shape: tuple[int, ...]
     batch_axis: int
+    grows: bool
 
 
 def build_encoder_graph(network: ForeignGraph, layout: EncoderLayout) -> EncoderGraph:
@@ -76,9 +80,17 @@ def build_encoder_graph(network: ForeignGraph, layout: EncoderLayout) -> Encoder
     line = None if side == CROP_SIZE else line_matrix(CROP_SIZE, side, side, layout.resize)
     model = with_pixels(network, given, layout, line, names)
     outputs = _measured(model, [PREFIX + name for name in names], where=network.where)
+    n_copies = len(copies_of(layout))
+    if n_copies:
+        _check_movable(given, outputs, layout, where=network.where)
+        model = with_pixels(
+            network, given, layout, line, names, lambda nodes, pixels: add_copies(nodes, pixels, layout)
+        )
     nodes = GraphBuilder(opset_of(model, where=network.where), "embedding/")
     parts = [part for output in outputs for part in _pooled(nodes, output, layout, network.where)]
-    nodes.add("Concat", *parts, output=EMBEDDING, axis=1)
+    rows = nodes.add("Concat", *parts, output="" if n_copies else EMBEDDING, axis=1)
+    if n_copies:
+        add_movement(nodes, rows, n_copies, EMBEDDING)
     append(model, nodes)
     set_outputs(model, {EMBEDDING: ("float32", ["n", None])})
     data: bytes = model.SerializeToString(deterministic=True)
@@ -104,7 +116,27 @@ def _measured(model: Any, names: list[str], *, where: str) -> list[_Output]:
         two = [value.shape for value in session.run(names, {CROPS: seeded(2)})]
     except Exception:  # a batch of one is written into the file
         two = one
-    return [_Output(n, tuple(a), _batch_axis(a, b)) for n, a, b in zip(names, one, two, strict=True)]
+    return [_Output(n, tuple(a), _batch_axis(a, b), a != b) for n, a, b in zip(names, one, two, strict=True)]
+
+
+def _check_movable(given: GraphInput, outputs: list[_Output], layout: EncoderLayout, *, where: str) -> None:
+    """Raise DetectorError unless a picture and its changed copies can go through the network together."""
+    side = layout.input or CROP_SIZE
+    if given.dtype == "uint8":
+        raise DetectorError(
+            f"{where}: takes bytes, and encoder.movement changes normalised pixels: export it without its "
+            "own preprocessing"
+        )
+    if not all(output.grows for output in outputs):
+        raise DetectorError(
+            f"{where}: runs one picture at a time, and encoder.movement compares a picture with its copies "
+            "in one run: export it with an open batch axis"
+        )
+    if "blur" in copies_of(layout) and blur_reach(layout.blur_sigma) >= side:
+        raise DetectorError(
+            f"{where}: a blur of encoder.blur_sigma={layout.blur_sigma:g} reaches "
+            f"{blur_reach(layout.blur_sigma)} pixels, and it takes {side}"
+        )
 
 
 def _batch_axis(one: tuple[int, ...], two: tuple[int, ...]) -> int:
@@ -178,4 +210,5 @@ def _about(
         "output": list(names),
         "tokens": list(layout.tokens),
         "batch": batch,
+        **about_movement(layout),
     }

@@ -14,7 +14,7 @@ from bladescan.detectors.onnx_metadata import import_onnx
 from bladescan.foreign.builder import GraphBuilder, opset_of
 from bladescan.foreign.layout import PixelLayout
 from bladescan.foreign.onnx_graph import PREFIX, ForeignGraph, GraphInput, cut_down
-from bladescan.foreign.pixels import add_pixels
+from bladescan.foreign.pixels import Change, add_pixels
 from bladescan.runtimes.onnx_session import UnloadableGraphError, open_session
 
 AnyLayout = TypeVar("AnyLayout", bound=PixelLayout)
@@ -58,6 +58,7 @@ def with_pixels(
     layout: PixelLayout,
     line: NDArray[np.float64] | None,
     names: tuple[str, ...],
+    change: Change | None = None,
 ) -> Any:
     """Copy the part of a network that some tensors need, fed with face crops.
 
@@ -67,6 +68,7 @@ def with_pixels(
         layout: completed, see `completed`.
         line: how a line of pixels is resized and cut, see `bladescan.foreign.pixels.line_matrix`.
         names: of the tensors.
+        change: applied to the normalised pixels; None for nothing.
     """
     onnx = import_onnx("a foreign network")
     model = type(network.model)()
@@ -90,6 +92,7 @@ def with_pixels(
         channels_first=layout.channels == "first",
         dtype=given.dtype,
         bgr=layout.bgr,
+        change=change,
     )
     nodes.add("Identity", pixels, output=PREFIX + given.name)
     _set_crops_input(model, CROP_SIZE)

@@ -21,6 +21,7 @@ FOLDER = "encoders"
 
 Method = Literal["bilinear", "bicubic"]
 Part = Literal["class", "mean", "deviation"]
+Movement = Literal["none", "rigid", "blur", "minder"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +63,19 @@ class EncoderLayout(PixelLayout):
     Attributes:
         output: tensors that make the embedding, by name or as ``blockN``; empty for the graph's own.
         tokens: what is taken of a sequence of tokens; of a map of features, all but ``class``.
+        movement: what stands for the embedding is how far it moves when the picture is changed a little, see
+            `bladescan.foreign.movement`; ``none`` leaves the embedding itself.
+        noise_sigma: standard deviation of the noise, in units of the normalised pixels.
+        blur_sigma: standard deviation of the blur, in pixels of the network's input.
         architecture: class of the package transformers that reads the weights.
         config: its configuration.
     """
 
     output: tuple[str, ...] = ()
     tokens: tuple[Part, ...] = ("class", "mean")
+    movement: Movement = "none"
+    noise_sigma: float = 0.05
+    blur_sigma: float = 0.55
     architecture: str = ""
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -130,6 +138,9 @@ def _built(tree: dict[str, Any], mistakes: list[str]) -> EncoderLayout | None:
     built: EncoderLayout | None = build(EncoderLayout, with_lists(EncoderLayout, tree), "encoder.", mistakes)
     if built is not None:
         mistakes += wrong_pixels(built, "encoder")
+        for key, sigma, most in (("noise", built.noise_sigma, 10), ("blur", built.blur_sigma, 50)):
+            if not 0 < sigma <= most:
+                mistakes.append(f"encoder.{key}_sigma: got {sigma:g}: expected more than 0, at most {most}")
     return built
 
 

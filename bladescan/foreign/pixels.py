@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from bladescan.foreign.builder import GraphBuilder
+
+Change = Callable[[GraphBuilder, str], str]
+"""Adds nodes that change normalised pixels ``[n, 3, h, w]``, given by name; gives the name of the result."""
 
 _SUPPORT = {"bilinear": 1.0, "bicubic": 2.0}
 
@@ -64,6 +69,7 @@ def add_pixels(
     channels_first: bool,
     dtype: str,
     bgr: bool = False,
+    change: Change | None = None,
 ) -> str:
     """Add what turns crops uint8 ``[n, size, size, 3]`` into what the network takes; give its name.
 
@@ -77,6 +83,7 @@ def add_pixels(
         channels_first: ``[n, 3, h, w]`` and not ``[n, h, w, 3]``.
         dtype: of the network's input; uint8 is not normalised.
         bgr: blue comes first.
+        change: applied to the normalised pixels; None for nothing.
     """
     pixels = nodes.add("Transpose", nodes.cast(crops, "float32"), perm=[0, 3, 1, 2])
     if bgr:
@@ -89,6 +96,8 @@ def add_pixels(
         pixels = nodes.add("Div", pixels, nodes.constant(scale))
         pixels = nodes.add("Sub", pixels, nodes.constant(np.reshape(mean, (1, -1, 1, 1))))
         pixels = nodes.add("Div", pixels, nodes.constant(np.reshape(std, (1, -1, 1, 1))))
+    if change is not None:
+        pixels = change(nodes, pixels)
     if not channels_first:
         pixels = nodes.add("Transpose", pixels, perm=[0, 2, 3, 1])
     return pixels if dtype == "float32" else nodes.cast(pixels, dtype)
