@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,22 @@ def imports(path: Path) -> set[tuple[str, str]]:
 def test_every_room_has_its_floor():
     assert {path.parent.name for path in MODULES} == set(ROOMS)
     assert sorted(path.stem for path in (ROOT / "bladescan").glob("*.py")) == DOOR
+
+
+def test_the_wheel_is_told_of_every_package_and_every_file():
+    """An editable install finds what is not listed; a real one does not."""
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    places = {
+        ROOT.joinpath(*told["package-dir"].get(name, name.replace(".", "/")).split("/")): name
+        for name in told["packages"]
+    }
+    assert all(place.is_dir() for place in places)
+    installed = {path for place in places for path in place.glob("*.py")}
+    for place, name in places.items():
+        installed |= {path for glob in told["package-data"].get(name, ()) for path in place.glob(glob)}
+    tops = [place for place in places if place.parent == ROOT]
+    there = {path for top in tops for path in top.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    assert len(tops) == 3 and sorted(there - installed) == []
 
 
 @pytest.mark.parametrize("room", ROOMS)
