@@ -45,7 +45,7 @@ def test_one_tile_keeps_its_score_bit_for_bit(join):
 
 def test_a_picture_says_the_same_whatever_stands_beside_it():
     together = join_scores(SCORES, [2, 4], "mean")
-    apart = join_scores(Scores(*(part[2:] for part in SCORES)), [4], "mean")
+    apart = join_scores(Scores(*(part if part is None else part[2:] for part in SCORES)), [4], "mean")
     assert together.p_ai_generated[1] == apart.p_ai_generated[0]
 
 

@@ -148,5 +148,6 @@ def test_a_crowd_has_views_of_its_first_faces_only():
     file = BytesIO()
     Image.effect_noise((200, 200), 60).convert("RGB").save(file, "PNG")
     decoded = _decode(file.getvalue(), DecoderSettings(views=True), Crowd())
-    assert (len(decoded.faces), len(decoded.views)) == (20, MOST_VIEWED)
+    assert len(decoded.faces) == len(decoded.views) == 20
+    assert [bool(views) for views in decoded.views] == [True] * MOST_VIEWED + [False] * (20 - MOST_VIEWED)
     assert not _decode(file.getvalue(), DecoderSettings(), Crowd()).views
