@@ -70,12 +70,13 @@ def contact_sheet(
     """
     need_learning_side("contact-sheet")
     from bladescan.pretext.contact_sheet import recipe_sheet
-    from bladescan.training.job import INDEX_FILE, fill_index
+    from bladescan.training.job import INDEX_FILE, fill_index, finder_for
 
     check_output(output, ".png")
     chosen = bladescan.load_recipe(recipe, changes or [])
     with ProgressLine("indexing", quiet=quiet, count=counter(photos)) as line:
         path = index or output.parent / INDEX_FILE
-        opened, indexed = fill_index(listed(photos, raw_stdin()), path, faces, line.advance)
+        finder = finder_for(chosen, faces)
+        opened, indexed = fill_index(listed(photos, raw_stdin()), path, finder, line.advance)
     drawn = recipe_sheet(chosen, opened, indexed, output, n=n, seed=seed)
     _logger.info("%d examples: %s", drawn, output)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bladescan.base.errors import DetectorError, UnknownNameError
 from bladescan.networks.efficientnet import EFFICIENTNETS, EfficientNetLite, timm_names
 from bladescan.networks.resnet import RESNETS, ResNet
+from bladescan.networks.sdaie import SDAIE, SdaieEncoder
 from bladescan.networks.vision_encoder import VisionEncoder
 from bladescan.networks.weights import HUB_PREFIX, fetch, read_weights
 
@@ -29,7 +30,7 @@ _OWN_LAYERS = ("norm.", "fc.")
 """What stands behind the trunk; published weights are without it, or have a classifier of objects there."""
 
 
-VISION_ENCODERS = (*RESNETS, *EFFICIENTNETS)
+VISION_ENCODERS = (*RESNETS, *EFFICIENTNETS, SDAIE)
 """Names of all architectures."""
 
 
@@ -51,6 +52,8 @@ def new_vision_encoder(
         return ResNet(name, width, embedding_dim, zero_init=zero_init)
     if name in EFFICIENTNETS:
         return EfficientNetLite(name, width, embedding_dim)
+    if name == SDAIE:
+        return SdaieEncoder(width, embedding_dim)
     raise UnknownNameError("vision encoder", name, VISION_ENCODERS)
 
 

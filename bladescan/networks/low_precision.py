@@ -16,7 +16,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from bladescan.networks.vision_encoder import VisionEncoder
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-_LAST_LAYERS = ("norm", "fc")
 
 
 def fold_batch_norms(encoder: VisionEncoder) -> None:
@@ -33,7 +32,7 @@ def fold_batch_norms(encoder: VisionEncoder) -> None:
 
 
 def lower(encoder: VisionEncoder, dtype: torch.dtype) -> None:
-    """Have the trunk compute in ``dtype`` and the last layers in float32. In place.
+    """Have the trunk compute in ``dtype`` and ``encoder.float32_layers`` in float32. In place.
 
     Args:
         encoder: in evaluation mode, float32.
@@ -41,7 +40,7 @@ def lower(encoder: VisionEncoder, dtype: torch.dtype) -> None:
     """
     fold_batch_norms(encoder)
     for name, child in encoder.named_children():
-        if name in _LAST_LAYERS:
+        if name in encoder.float32_layers:
             child.register_forward_pre_hook(_float)
         else:
             child.to(dtype)

@@ -142,7 +142,7 @@ class TextEncoder(nn.Module):
     def states(self) -> Tensor:
         """Compute each prompt's pooled state ``[n, w]``; ``[n, 2 w]`` where the model projects it."""
         x = self.token_embedding(self._rows) + self.positional_embedding[self._depths]
-        pooled: Tensor = self.ln_final(self.transformer(x, self._mask)[self._leaves])
+        pooled: Tensor = self.ln_final(self.transformer(x[None], self._mask)[0, self._leaves])
         return pooled if self.text_projection is None else pooled @ self.text_projection
 
     def embed(self, states: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """A transformer with layer norms before attention and MLP, by CLIP's parameter names.
 
-Shape letters: s nodes, w width, h heads.
+Shape letters: n sequences, s nodes, w width, h heads.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class _Block(nn.Module):
         self.ln_2 = nn.LayerNorm(width)
         self.mlp = _Mlp(width, activation)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Mix states ``[s, w]``; ``mask`` is bool ``[s, s]``, true where a row sees a column."""
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Mix states ``[n, s, w]``; ``mask`` is bool ``[s, s]``, true where a row sees a column."""
         x = x + self.attn(self.ln_1(x), mask)
         mixed: Tensor = x + self.mlp(self.ln_2(x))
         return mixed
@@ -51,11 +51,11 @@ class _Attention(nn.Module):
         self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
         self.out_proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         projected = functional.linear(x, self.in_proj_weight, self.in_proj_bias)
-        q, k, v = projected.view(len(x), 3, self.heads, -1).permute(1, 2, 0, 3)  # each [h, s, w / h]
-        mixed = functional.scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=mask)
-        joined: Tensor = self.out_proj(mixed[0].transpose(0, 1).flatten(1))
+        q, k, v = projected.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each [n, h, s, w / h]
+        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        joined: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
         return joined
 
 
@@ -72,7 +72,7 @@ class _Mlp(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Blocks one after the other; which node sees which, the mask says.
+    """Blocks one after the other; which node sees which, the mask says; without one, each sees all.
 
     Args:
         layers: blocks.
@@ -85,8 +85,8 @@ class Transformer(nn.Module):
         super().__init__()
         self.resblocks = nn.ModuleList(_Block(width, heads, activation) for _ in range(layers))
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Mix states ``[s, w]``; ``mask`` is bool ``[s, s]``, true where a row sees a column."""
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Mix states ``[n, s, w]``; ``mask`` is bool ``[s, s]``, true where a row sees a column."""
         for block in self.resblocks:
             x = block(x, mask)
         return x

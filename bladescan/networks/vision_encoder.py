@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 
@@ -13,6 +15,9 @@ class VisionEncoder(nn.Module):
         width: channels of its stem, which all others follow.
         embedding_dim: outputs of the last layer ``fc``.
     """
+
+    float32_layers: ClassVar[tuple[str, ...]] = ("norm", "fc")
+    """Children that compute in float32 also where the others compute in half precision."""
 
     fc: nn.Linear
     """The last layer, made by the subclass that knows how many numbers its trunk gives."""

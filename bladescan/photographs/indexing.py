@@ -18,7 +18,7 @@ from typing import NamedTuple, Self
 
 from bladescan.base.errors import DataError
 from bladescan.base.records import Reason
-from bladescan.faces.finders import open_face_finder
+from bladescan.photographs.faceless import NO_FACES, open_finder
 from bladescan.photographs.flickr_diverse_faces import Annotations
 from bladescan.photographs.index import FileStamp, PhotographIndex, Record
 from bladescan.photographs.photograph import PhotographKind
@@ -67,7 +67,7 @@ def open_index(path: Path, faces: str) -> PhotographIndex:
         BackendError: the face finder cannot be had.
         UnknownNameError: there is no such face finder.
     """
-    return PhotographIndex(path, open_face_finder(faces).name)
+    return PhotographIndex(path, open_finder(faces).name)
 
 
 def index_photographs(
@@ -86,7 +86,8 @@ def index_photographs(
     Args:
         paths: the photographs.
         index: is added to, photograph by photograph.
-        faces: name of the face finder, see `bladescan.faces.finders`; ``index.finder`` is its own.
+        faces: name of the face finder, see `bladescan.photographs.faceless.open_finder`; ``index.finder`` is
+            its own.
         n_workers: processes that read; they change the speed, not the result.
         timeout_s: longest time for one photograph.
         progress: called with the number of photographs just done.
@@ -95,7 +96,7 @@ def index_photographs(
         DataError: no photograph has a usable face, or the index cannot be written.
         BackendError: the face finder cannot be had, or worker processes do not start.
     """
-    tally = _Tally()
+    tally = _Tally(index.finder)
     job = IndexJob(os.fsencode(index.path), index.finder, faces)
     with (
         WorkerPool(n_workers, INDEXING, job, timeout_s) as pool,
@@ -110,7 +111,8 @@ def index_photographs(
 class _Tally:
     """What the files came to so far, each content counted once."""
 
-    def __init__(self) -> None:
+    def __init__(self, finder: str) -> None:
+        self._wanted: PhotographKind = "patch" if finder == NO_FACES else "face"
         self._used: dict[PhotographKind, set[str]] = {"face": set(), "patch": set(), "none": set()}
         self._skipped: Counter[str] = Counter()
 
@@ -127,13 +129,14 @@ class _Tally:
         """Close the count.
 
         Raises:
-            DataError: there is no face.
+            DataError: there is no face, or no patch where none is looked for.
         """
         faces, patches = sorted(self._used["face"]), sorted(self._used["patch"])
-        if not faces:
+        if not self._used[self._wanted]:
             reasons = [f"{n} {reason}" for reason, n in sorted(self._skipped.items())]
             reasons += [f"{len(patches)} without a face"] if patches else []
-            raise DataError(f"no photograph with a usable face ({', '.join(reasons) or 'no file listed'})")
+            missing = "a usable face" if self._wanted == "face" else "EXIF and texture"
+            raise DataError(f"no photograph with {missing} ({', '.join(reasons) or 'no file listed'})")
         return Indexed(tuple(faces), tuple(patches), dict(sorted(self._skipped.items())))
 
 

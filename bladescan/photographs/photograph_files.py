@@ -16,11 +16,12 @@ import msgspec
 from bladescan.base.errors import ImageError, UsageError
 from bladescan.base.records import FaceBox, Reason
 from bladescan.exif.tags import Exif, read_exif
-from bladescan.faces.finders import FaceFinder, open_face_finder
+from bladescan.faces.finders import FaceFinder
 from bladescan.images.decoding import decode_image
 from bladescan.images.files import read_file
 from bladescan.images.limits import Limits
 from bladescan.photographs.cutting import MIN_PATCH_SIDE, UnusableError, cut_face, cut_patch, whole_face
+from bladescan.photographs.faceless import open_finder
 from bladescan.photographs.flickr_diverse_faces import Annotation, exif_of
 from bladescan.photographs.index import FileStamp, PhotographIndex, Record, encoded
 from bladescan.photographs.photograph import Photograph, PhotographKind, Pixels
@@ -95,7 +96,7 @@ def _begin(job: IndexJob) -> tuple[None, Callable[[ListedFile], FileAnswer | Rea
         UsageError: it is not the face finder that the index is for.
     """
     cv2.setNumThreads(0)  # parallelism comes from several processes
-    finder = open_face_finder(job.faces)
+    finder = open_finder(job.faces)
     if finder.name != job.finder:
         raise UsageError(
             f"the index is for the face finder {job.finder!r}, but {job.faces!r} is {finder.name!r}"

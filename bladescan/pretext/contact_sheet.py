@@ -79,7 +79,7 @@ def recipe_sheet(
         DataError: there is no photograph that the recipe would use.
         OutputError: the file cannot be written.
     """
-    chosen = set(indexed.faces) | set(indexed.patches if recipe.data.patches else ())
+    chosen = set(indexed.faces) | set(indexed.patches if recipe.data.uses_patches else ())
     digests = [
         entry.digest
         for entry in index.entries()

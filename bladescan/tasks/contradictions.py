@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bladescan.tasks.pretext_tasks import COARSE, TASKS, TaskKind
+from bladescan.tasks.pretext_tasks import COARSE, MANIPULATION_TASKS, TASKS, TaskKind
 from bladescan.tasks.recipe import Recipe, TextRecipe
 
 _WIDTHS = {"gpt2": 768, "clip": 512}  # of the published text encoders
@@ -29,6 +29,11 @@ def contradictions(recipe: Recipe) -> list[str]:
         )
     if recipe.primary not in recipe.tasks:
         found.append(f"primary: {recipe.primary!r} is not one of tasks: {', '.join(recipe.tasks)}")
+    if recipe.data.subject == "image":
+        needless = [name for name in MANIPULATION_TASKS if name in recipe.tasks]
+        found += [
+            f"tasks: {name}: with data.subject image there is no face to manipulate" for name in needless
+        ]
     if recipe.head == "scalar":
         found += _not_scalar(recipe)
     if recipe.manipulations.pairs and (recipe.outer.batch_size or 0) % 2:

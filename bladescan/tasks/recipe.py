@@ -40,13 +40,13 @@ class EncoderRecipe:
 
     Attributes:
         name: its architecture.
-        width: channels of the stem; torchvision's ResNets have 64, EfficientNet-Lite has 32.
+        width: channels of the stem; torchvision's ResNets have 64, EfficientNet-Lite has 32, SDAIE 16.
         embedding_dim: length of the embedding.
         weights: to start from: a run, a file with torchvision's names, or ``hub:OWNER/NAME``; null is random.
         zero_init: from random weights, start every residual branch at zero.
     """
 
-    name: Literal["resnet10", "resnet18", "resnet34", "resnet50", "efficientnet-lite0"] = "resnet50"
+    name: Literal["resnet10", "resnet18", "resnet34", "resnet50", "efficientnet-lite0", "sdaie"] = "resnet50"
     width: Annotated[int, msgspec.Meta(ge=8, le=256)] = 64
     embedding_dim: Annotated[int, msgspec.Meta(ge=8, le=4096)] = 768
     weights: str | None = None
@@ -212,6 +212,8 @@ class DataRecipe:
     """Which photographs are learned from.
 
     Attributes:
+        subject: ``face``: the largest face of each photograph; ``image``: squares of photographs with an EXIF
+            tag, wherever there is texture; no face is looked for.
         require_all_tags: only photographs with the paper's nine tags, and those of the recipe's own tasks.
         patches: the EXIF tasks also learn from patches of photographs without a face.
         tagged: share of every minibatch that has EXIF tags; 0 takes photographs as they come.
@@ -220,11 +222,17 @@ class DataRecipe:
             is on both sides.
     """
 
+    subject: Literal["face", "image"] = "face"
     require_all_tags: bool = False
     patches: bool = False
     tagged: Share = 0.0
     held_out: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.1
     held_out_by: Literal["content", "camera"] = "camera"
+
+    @property
+    def uses_patches(self) -> bool:
+        """Whether photographs without a face, or without one that is looked for, are learned from."""
+        return self.patches or self.subject == "image"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bladescan.base.errors import DataError
+from bladescan.photographs.faceless import NO_FACES
 from bladescan.photographs.index import IndexEntry, PhotographIndex
 from bladescan.photographs.indexing import Indexed, index_photographs, open_index
 from bladescan.processes.resources import n_cores
@@ -148,6 +149,11 @@ def fill_index(
     return index, indexed
 
 
+def finder_for(recipe: Recipe, faces: str) -> str:
+    """Name the face finder of a training: the one asked for, or the one that finds nothing."""
+    return NO_FACES if recipe.data.subject == "image" else faces
+
+
 def shown(progress: TrainingProgress, recipe: Recipe) -> str:
     """Write speed, the weighted loss and the primary task's for a progress line."""
     total = sum(progress.weights[name] * loss for name, loss in progress.losses.items())
@@ -168,11 +174,12 @@ def _entries(
 ) -> tuple[PhotographIndex, list[IndexEntry]]:
     """List the photographs of this run; the first process indexes them for all."""
     path = options.index or options.out_dir.parent / INDEX_FILE
+    faces = finder_for(recipe, options.faces)
 
     def filled() -> Indexed:
-        return fill_index(sources, path, options.faces, seen)[1]
+        return fill_index(sources, path, faces, seen)[1]
 
     indexed = world.from_first(filled)
-    index = open_index(path, options.faces)
+    index = open_index(path, faces)
     wanted = {*indexed.faces, *indexed.patches}
     return index, [entry for entry in index.entries() if entry.digest in wanted]

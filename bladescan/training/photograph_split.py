@@ -70,7 +70,7 @@ def check_shares(recipe: Recipe, world: World) -> None:
 
 
 def _counts(recipe: Recipe, entry: IndexEntry) -> bool:
-    if entry.kind != "face" and not (entry.kind == "patch" and recipe.data.patches):
+    if entry.kind != "face" and not (entry.kind == "patch" and recipe.data.uses_patches):
         return False
     return all(name in entry.tags for name in recipe.required_tags)
 

@@ -24,7 +24,7 @@ def lively_encoder(name):
 PIXELS = torch.randn(3, 3, 96, 96, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("name", ["resnet10", "resnet50", "efficientnet-lite0"])
+@pytest.mark.parametrize("name", ["resnet10", "resnet50", "efficientnet-lite0", "sdaie"])
 @torch.inference_mode()
 def test_folding_batch_norms_changes_no_embedding(name):
     encoder = lively_encoder(name)
@@ -35,7 +35,7 @@ def test_folding_batch_norms_changes_no_embedding(name):
 
 
 @pytest.mark.parametrize("precision", DTYPES)
-@pytest.mark.parametrize("name", ["resnet10", "efficientnet-lite0"])
+@pytest.mark.parametrize("name", ["resnet10", "efficientnet-lite0", "sdaie"])
 @torch.inference_mode()
 def test_half_precision_is_near_and_its_embedding_is_float32(name, precision):
     encoder = lively_encoder(name)
