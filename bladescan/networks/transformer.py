@@ -53,7 +53,8 @@ class _Attention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         projected = functional.linear(x, self.in_proj_weight, self.in_proj_bias)
-        q, k, v = projected.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each [n, h, s, w / h]
+        parts = projected.view(*x.shape[:2], 3, self.heads, -1)
+        q, k, v = parts.permute(2, 0, 3, 1, 4)  # each [n, h, s, w / h]
         mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         joined: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
         return joined
