@@ -30,6 +30,7 @@ from bladescan.detectors.neighbours import make_neighbours
 from bladescan.detectors.tile_scores import join_log_likelihoods, join_probabilities, tile_counts
 from bladescan.fitting.binary_fit import BINARY_HEADS, BinaryFit, binary_scores, fit_binary
 from bladescan.fitting.combining import combine_heads
+from bladescan.foreign.tails import fit_tails, normal_scores, with_tails
 from bladescan.heads.classifier import FEWEST, ClassifierSettings, Grouped
 from bladescan.heads.detector import Detector, validate_detector
 from bladescan.heads.mixture import Mixture
@@ -159,6 +160,8 @@ def fit_detector(
     _check(encoder, faces)
     held = _drawn_out(faces, settings) if faces.held_out is None else faces.held_out
     _check_enough(faces, held, settings)
+    if encoder.graph and encoder.manifest.encoder.embedding_dim == 1:
+        encoder, faces, settings = _two_tailed(encoder, faces, held, settings)
     photographs = _photographs(faces, ~held)
     generated = None
     if faces.ai_generated is not None:
@@ -193,6 +196,29 @@ def fit_detector(
         kept = make_neighbours(faces.photographic[held])
         detector = replace(detector, manifest=msgspec.structs.replace(detector.manifest, neighbours=kept))
     return _measured(detector, by_head, faces, held)
+
+
+def _two_tailed(
+    encoder: Detector, faces: FitFaces, held: NDArray[np.bool_], settings: FitSettings
+) -> tuple[Detector, FitFaces, FitSettings]:
+    """Turn the one number of an encoder into its normal score among the photographs of the fit."""
+    tails = fit_tails(_photographs(faces, ~held).embeddings[:, 0])
+    ours, theirs = (
+        None if part is None else normal_scores(tails, part)
+        for part in (faces.copies.photographic, faces.copies.ai_generated)
+    )
+    generated = None if faces.ai_generated is None else normal_scores(tails, faces.ai_generated)
+    faces = replace(
+        faces,
+        photographic=normal_scores(tails, faces.photographic),
+        ai_generated=generated,
+        copies=DegradedCopies(ours, theirs),
+    )
+    if (
+        settings.covariance == "auto"
+    ):  # of one number, whose distribution is known, there is nothing to choose
+        settings = replace(settings, covariance="full", n_components=1)
+    return replace(encoder, graph=with_tails(encoder.graph, tails)), faces, settings
 
 
 def _measured(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from math import exp
+from statistics import NormalDist
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto
 from scipy.ndimage import gaussian_filter
 
 from bladescan.base.errors import DetectorError, RecipeError
@@ -15,6 +18,8 @@ from bladescan.fitting.heads_fit import FitFaces, FitSettings, fit_detector
 from bladescan.foreign.encoders import load_foreign_encoder
 from bladescan.foreign.fed_network import seeded
 from bladescan.foreign.movement import blur_kernel, noise
+from bladescan.foreign.tails import fit_tails, normal_scores, with_tails
+from bladescan.runtimes.onnx_session import open_session
 from tests.foreign.networks import MEAN, SIDE, STD, save_convolution
 from tests.foreign.test_encoder_graph import built, embedded, one_by_one, pixels_of
 
@@ -136,31 +141,44 @@ def test_sigma_is_stated(tmp_path):
 
 @pytest.fixture(scope="module")
 def two_sided(tmp_path_factory):
-    """A detector fitted on movements of photographs alone."""
+    """A detector fitted on movements of photographs alone, and what gives the p-values of movements."""
     path = tmp_path_factory.mktemp("two-sided") / "c.onnx"
     save_convolution(path)
-    rng = np.random.default_rng(1)
-    movements = rng.normal(-5, 0.7, (1500, 1)).astype(np.float32)
-    settings = FitSettings("full", n_components=1, held_out=0.5)
-    return fit_detector(moved(path, "rigid"), FitFaces(movements), settings)
+    settings = FitSettings("auto", held_out=0.5)
+    detector = fit_detector(moved(path, "rigid"), FitFaces(movements(3000, 1)), settings)
+    model = onnx.load_from_string(detector.graph)
+    for node in list(model.graph.node):
+        if not node.name.startswith("tails/"):
+            model.graph.node.remove(node)
+    del model.graph.input[:]
+    model.graph.input.append(onnx.helper.make_tensor_value_info("tails/number", TensorProto.FLOAT, ["n", 1]))
+    session = open_session(model.SerializeToString())
+
+    def p_of(x):
+        scores = detector.mixture.score_samples(session.run(["embedding"], {"tails/number": x})[0])
+        return p_values(detector.manifest.heads["one-class"], scores)
+
+    return detector, p_of
+
+
+def movements(n, seed):
+    """Logarithms of distances whose lower tail is much the longer, ``[n, 1]``."""
+    return (-5 - np.random.default_rng(seed).gamma(1.5, 0.7, (n, 1))).astype(np.float32)
 
 
 def test_p_values_of_photographs_are_uniform(two_sided):
-    x = np.random.default_rng(2).normal(-5, 0.7, (4000, 1)).astype(np.float32)
-    p = np.sort(p_values(two_sided.manifest.heads["one-class"], two_sided.mixture.score_samples(x)))
-    # Kolmogorov's distance, of two samples: 750 held out and 4,000 new ones.
-    assert np.abs(p - np.linspace(0, 1, len(p))).max() < 1.63 * (1 / 750 + 1 / 4000) ** 0.5
+    p = np.sort(two_sided[1](movements(4000, 2)))
+    # Kolmogorov's distance of two samples: 1,500 held out and 4,000 new ones.
+    assert np.abs(p - np.linspace(0, 1, len(p))).max() < 1.63 * (1 / 1500 + 1 / 4000) ** 0.5
 
 
 def test_both_tails_are_rare_and_as_rare_as_twice_the_lesser_tail(two_sided):
-    rng = np.random.default_rng(3)
-    photographs = np.sort(rng.normal(-5, 0.7, 4000))
-    x = np.linspace(-8, -2, 61, dtype=np.float32)
-    low = np.searchsorted(photographs, x, side="right") / 4000
+    x = np.linspace(-10, -4.5, 61, dtype=np.float32)
+    low = np.searchsorted(np.sort(movements(100_000, 3)[:, 0]), x, side="right") / 100_000
     wanted = 2 * np.minimum(low, 1 - low)
-    found = p_values(two_sided.manifest.heads["one-class"], two_sided.mixture.score_samples(x[:, None]))
-    assert found[0] < 0.01 > found[-1] and found[30] > 0.8
-    np.testing.assert_allclose(found, wanted, atol=0.12)
+    found = two_sided[1](x[:, None])
+    assert found[0] < 0.01 > found[-1] and found.max() > 0.9
+    np.testing.assert_allclose(found, wanted, atol=0.08)
 
 
 @pytest.mark.parametrize("direction", [-1, 1])
@@ -175,7 +193,21 @@ def test_the_direction_is_learned_from_generated_pictures(tmp_path, direction):
 
 
 def test_no_neighbours_are_kept_of_one_number(two_sided):
-    assert two_sided.manifest.neighbours is None
+    assert two_sided[0].manifest.neighbours is None
+
+
+def test_the_graph_gives_the_scores_of_the_fit_and_equal_numbers_have_equal_scores(tmp_path):
+    save_convolution(tmp_path / "c.onnx")
+    graph, crops = moved(tmp_path / "c.onnx", "rigid").graph, seeded(4)
+    numbers = embedded(graph, crops)
+    for learned in (movements(200, 4)[:, 0], np.repeat([-9.0, -2.0], [5, 90]), np.full(9, -3.0)):
+        tails = fit_tails(learned.astype(np.float32))
+        found = embedded(with_tails(graph, tails), crops)
+        np.testing.assert_allclose(found, normal_scores(tails, numbers), rtol=1e-5, atol=1e-5)
+        assert (np.argsort(found, 0) == np.argsort(numbers, 0)).all()
+    scores = normal_scores(fit_tails(movements(5000, 5)[:, 0]), movements(5000, 6)[:, 0])
+    for q in (0.02, 0.16, 0.5, 0.84, 0.98):
+        assert np.quantile(scores, q) == pytest.approx(NormalDist().inv_cdf(q), abs=0.15)
 
 
 def test_what_cannot_be_is_said(tmp_path):
@@ -196,8 +228,6 @@ def test_what_cannot_be_is_said(tmp_path):
 
 
 def test_a_network_made_for_one_picture_is_refused(tmp_path):
-    import onnx
-
     path = tmp_path / "c.onnx"
     save_convolution(path, shape=(1, 3, 56, 56))
     model = onnx.load(path)
