@@ -23,13 +23,15 @@ from numpy.typing import NDArray
 from benchmarks.quality.leave_one_out import MATCHED_SIDE
 from benchmarks.quality.pictures import Cut, Groups, bench_parser, join, open_bench, sample
 from benchmarks.tables import cell, table
-from bladescan.detectors.manifest import Manifest
+from bladescan.detectors.calibration import hold_out
+from bladescan.detectors.manifest import HeadName, Manifest
 from bladescan.evaluation.metrics import Sample, compute_metrics
 from bladescan.fitting.binary_fit import binary_scores
 from bladescan.fitting.heads_fit import FitFaces, FitSettings, fit_detector
 from bladescan.foreign.encoders import load_foreign_encoder
 from bladescan.foreign.movement import DISTANCES
 from bladescan.foreign.onnx_graph import cut_down
+from bladescan.foreign.tails import Tails, fit_tails, normal_scores
 from bladescan.heads.detector import Detector
 from bladescan.runtimes.onnx_session import open_session
 
@@ -99,6 +101,34 @@ class Encoder:
         return Moved(movements, cut.files)
 
 
+class Heads(NamedTuple):
+    """A detector fitted on one score, and how photographs of its fit are spread."""
+
+    detector: Detector
+    tails: Tails
+
+    def sample(self, score: str, some: Moved, head: HeadName) -> Sample:
+        """A head's scores of some faces."""
+        rows = normal_scores(self.tails, some.movements[score])[:, None]
+        mixture, classifier = self.detector.mixture, self.detector.classifier
+        assert mixture is not None
+        scores = mixture.score_samples(rows)
+        if head == "binary":
+            assert classifier is not None
+            scores = binary_scores(classifier, rows)
+        return sample(scores, some.files, self.detector.manifest.heads[head])
+
+
+def fit_heads(encoder: Encoder, fitted: Moved, score: str, shown: Sequence[Moved]) -> Heads:
+    """Fit and calibrate, half and half, with the first faces of some generators."""
+    ours = fitted.movements[score][:, None]
+    held = hold_out(len(ours), 0.5, np.random.default_rng(0), fitted.files)
+    theirs = np.concatenate([one.movements[score][:SHOWN] for one in shown])[:, None]
+    faces = FitFaces(ours, theirs, groups=fitted.files, held_out=held)
+    detector = fit_detector(encoder.bare, faces, FitSettings("auto"))
+    return Heads(detector, fit_tails(ours[~held, 0]))
+
+
 def rows(
     encoder: Encoder,
     score: str,
@@ -108,40 +138,18 @@ def rows(
 ) -> list[list[str]]:
     """The rows of one score, one for each generator."""
     photographs, generated = tested
-    settings = FitSettings("auto", held_out=0.5)
-    ours = fitted.movements[score][:, None]
-    alone = fit_detector(encoder.bare, FitFaces(ours, groups=fitted.files), settings)
-    assert alone.mixture is not None
-
-    def two_sided(some: Moved) -> Sample:
-        assert alone.mixture is not None
-        scores = alone.mixture.score_samples(some.movements[score][:, None])
-        return sample(scores, some.files, alone.manifest.heads["one-class"])
-
     found = []
     for name, theirs in generated.items():
-        others = [one.movements[score][:SHOWN] for other, one in shown.items() if other != name]
-        taught = fit_detector(
-            encoder.bare, FitFaces(ours, np.concatenate(others)[:, None], groups=fitted.files), settings
-        )
-        state = taught.classifier
-        assert state is not None
+        heads = fit_heads(encoder, fitted, score, [one for other, one in shown.items() if other != name])
+        pair = photographs, theirs
         pairs = [
-            tuple(sample(-some.movements[score].astype(float), some.files) for some in (photographs, theirs)),
-            (two_sided(photographs), two_sided(theirs)),
-            tuple(
-                sample(
-                    binary_scores(state, some.movements[score][:, None]),
-                    some.files,
-                    taught.manifest.heads["binary"],
-                )
-                for some in (photographs, theirs)
-            ),
+            [sample(-some.movements[score].astype(float), some.files) for some in pair],
+            [heads.sample(score, some, "one-class") for some in pair],
+            [heads.sample(score, some, "binary") for some in pair],
         ]
-        more, both, learned = (compute_metrics(a, {name: b}).generators[name] for a, b in pairs)
-        flags = [f"{one.flagged.mean():.0%}" for pair in pairs[1:] for one in pair]
-        found.append([score, name, str(len(theirs.files)), cell(more.auc), cell(both.auc), *flags[:2]])
-        found[-1] += [cell(learned.auc), *flags[2:]]
+        more, both, learned = (cell(compute_metrics(a, {name: b}).generators[name].auc) for a, b in pairs)
+        flags = [f"{one.flagged.mean():.0%}" for two in pairs[1:] for one in two]
+        found.append([score, name, str(len(theirs.files)), more, both, *flags[:2], learned, *flags[2:]])
     return found
 
 
