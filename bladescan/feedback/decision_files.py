@@ -107,7 +107,7 @@ def _json_lines(file: Path) -> Iterator[FaceDecision]:
 
 
 def _csv(file: Path) -> Iterator[FaceDecision]:
-    with open(file, newline="", encoding="utf-8") as lines:
+    with open(file, newline="", encoding="utf-8-sig") as lines:
         reader = csv.DictReader(lines)
         try:
             missing = {"schema", *_NEEDED} - set(reader.fieldnames or ())

@@ -33,6 +33,10 @@ _LABELS = {PHOTOGRAPHIC: Label.PHOTOGRAPHIC, AI_GENERATED: Label.AI_GENERATED, U
 SIDES = (Verdict.AI_GENERATED.value, Verdict.UNSURE.value, Verdict.NOT_FLAGGED.value)
 """What a scan says of a face, by number; flagged first."""
 FLAGGED = 0
+MIXED = (
+    "Faces and whole pictures were decided: their scores are of two detectors and cannot be compared. "
+    "What is said by score and by verdict mixes them."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +131,16 @@ class _Columns:
 def decided_faces(decisions: Decisions) -> ScannedFaces:
     """Take the faces that were looked at alone, where the scan's verdicts are not at hand."""
     columns, n_copies = _Columns(), 0
+    has_box: set[bool] = set()
     for decision in decisions.faces.values():
         if decision.face is None or decision.score is None:
             continue
         n_copies += not decision.looked_at
         if decision.looked_at:
             columns.add(decision.path, decision.verdict, decision.score, None, decision)
-    return columns.scanned(None, is_whole=False, n_copies=n_copies)
+            has_box.add(decision.place is not None)
+    cautions = (MIXED,) if len(has_box) > 1 else ()
+    return columns.scanned(None, is_whole=False, n_copies=n_copies, cautions=cautions)
 
 
 def scanned_faces(verdicts: Iterable[Path], decisions: Decisions) -> ScannedFaces:
@@ -152,12 +159,12 @@ def scanned_faces(verdicts: Iterable[Path], decisions: Decisions) -> ScannedFace
     known = _by_name(decisions)
     left = set(known.values())
     counted: set[tuple[str, int]] = set()
-    decided_by: set[tuple[str, float | None]] = set()
+    decided_by: set[tuple[str, str, float | None]] = set()
     n_copies = 0
     for image, face in _faces(verdicts, cautions):
         if face.score is None:
             continue
-        decided_by.add((face.head or "", face.threshold))
+        decided_by.add((face.subject, face.head or "", face.threshold))
         key = known.get((_name(image.path), face.face))
         decision = None if key is None else decisions.faces[key]
         if key is not None and decision is not None:
@@ -197,13 +204,17 @@ def _name(path: str) -> str:
     return escaped(path).removeprefix("./")
 
 
-def _one_threshold(decided_by: set[tuple[str, float | None]]) -> float | None:
+def _one_threshold(decided_by: set[tuple[str, str, float | None]]) -> float | None:
+    if len({subject for subject, _, _ in decided_by}) > 1:
+        raise DataError(
+            "verdicts on faces and on whole pictures, by two detectors: scan, and review, each apart"
+        )
     if len(decided_by) > 1:
         told = ", ".join(
-            f"{head or 'unknown'} head above {least}" for head, least in sorted(decided_by, key=repr)
+            f"{head or 'unknown'} head above {least}" for _, head, least in sorted(decided_by, key=repr)
         )
         raise DataError(f"verdicts by several heads or thresholds ({told}): give those of one scan")
-    return next(iter(decided_by))[1] if decided_by else None
+    return next(iter(decided_by))[2] if decided_by else None
 
 
 def without_face(decisions: Decisions) -> int:

@@ -39,7 +39,7 @@ from bladescan.fitting.copies import CopyCount, without_copies
 from bladescan.fitting.part_files import copy_beside
 from bladescan.runtimes.backend import Backend, BackendSettings
 from bladescan.runtimes.registry import choose_plugin, find_detector, open_file
-from bladescan.scanning.cut_faces import with_faces
+from bladescan.scanning.cut_faces import listed, with_faces
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.decoders import decoder_pool
 from bladescan.scanning.pipeline import crops_of
@@ -210,7 +210,8 @@ def _calibrated(old: Manifest, faces: _Faces, options: CalibrateOptions) -> tupl
     needed = needed_photographs(rate)
     if n < needed:
         raise DataError(
-            f"{counted_subjects(old, n)} in {faces.n_images} photographs, but a false-alarm rate of {rate:g} "
+            f"{counted_subjects(old, n)} in {faces.n_images} photographs "
+            f"({listed(faces.skipped, 'no other image')}), but a false-alarm rate of {rate:g} "
             f"needs at least {needed}: give more photographs"
         )
     heads: dict[HeadName, CalibratedHead] = {}

@@ -244,15 +244,18 @@ def _csv(path: Path, cautions: list[str]) -> _Opened:
 
 
 def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
-    with open(path, newline="", encoding="utf-8") as file:
+    with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         try:
             missing = {"path", "verdict", "face", "face_verdict"} - set(reader.fieldnames or ())
             if missing:
                 raise DataError(f"{path}: no verdicts: it has no column {sorted(missing)[0]!r}")
             for row in reader:
+                if None in row or None in row.values():
+                    where = f"{path}: line {reader.line_num}"
+                    raise DataError(f"{where}: not as many cells as columns, or cut off")
                 # What stands in an empty cell is None in every other format.
-                yield {name: value for name, value in row.items() if name is not None and value}
+                yield {name: value for name, value in row.items() if value}
         except (csv.Error, UnicodeDecodeError) as exc:
             raise DataError(f"{path}: line {reader.line_num + 1}: {exc}") from exc
 

@@ -113,8 +113,7 @@ def manifest_of_several(named: Sequence[tuple[str, Manifest]], rule: str, head: 
     components = _components(named, head if len(manifests) > 1 or head != "auto" else "all")
     if len(components) < 2:
         raise UsageError(
-            f"--combine needs two scores or more, and {named[0][0]!r} gives one: name another detector "
-            "with a second --model"
+            f"--combine needs two scores or more, and {named[0][0]!r} gives one: name another detector"
         )
     combination = Combination(
         check_rule(rule),

@@ -144,6 +144,13 @@ def test_what_cannot_be_calibrated_is_one_line_and_no_file(in_process, own, tmp_
     assert not list(tmp_path.iterdir())
 
 
+def test_too_few_photographs_are_told_with_what_became_of_the_others(in_process, tmp_path):
+    listed = tmp_path / "listed.txt"
+    listed.write_text(f"{tmp_path}/moved.jpg\n{tmp_path}/gone.jpg\n")
+    done = in_process("calibrate", "--photos", f"@{listed}", "--faces", "none", "-o", tmp_path / "x.onnx")
+    assert done.exit_code == ExitCode.FAILED and "0 photographs (2 not-found), but" in done.stderr
+
+
 def test_a_missing_package_is_named_before_a_photograph_is_read(monkeypatch, tmp_path):
     monkeypatch.setattr(calibrate_job, "find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"needs torch, .*bladescan\[train\]"):

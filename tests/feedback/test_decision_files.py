@@ -63,6 +63,13 @@ def test_faces_of_one_file_and_files_that_could_not_be_read_are_told_apart(tmp_p
     assert len(read_decisions([write_lines(tmp_path / "d.jsonl", lines)]).faces) == 5
 
 
+def test_a_table_saved_by_a_spreadsheet_has_a_byte_order_mark(tmp_path):
+    saved = write_table(tmp_path / "d.csv", [decision("a.jpg", AI)])
+    plain = read_decisions([saved])
+    saved.write_bytes(b"\xef\xbb\xbf" + saved.read_bytes())
+    assert read_decisions([saved]) == plain
+
+
 def test_a_name_that_is_not_utf8_survives_both_formats(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     odd = os.fsdecode(b"odd-\xff.jpg")

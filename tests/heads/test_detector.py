@@ -109,6 +109,13 @@ def test_files_that_are_no_detector_get_one_line(tmp_path):
         load_detector(tmp_path / "absent")
 
 
+@pytest.mark.parametrize("name", ["both.combined", "fast.cascade"])
+def test_what_is_made_of_several_detectors_is_said_to_be(tmp_path, name):
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(DetectorError, match="is made of several detectors, expected one of them"):
+        load_detector(tmp_path / name)
+
+
 def test_a_foreign_safetensors_file_is_told(tmp_path):
     save_file({"x": torch.zeros(1)}, tmp_path / "f")
     with pytest.raises(DetectorError, match="^f: not a bladescan detector: it has no manifest"):

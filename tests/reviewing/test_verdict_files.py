@@ -92,6 +92,8 @@ def test_verdicts_that_are_not_all_there_say_so(tmp_path, written):
         ("v.csv", b"name,score\na,1\n", "no column 'face'"),
         ("v.csv", b"path,verdict,face,face_verdict\na,b,first,c\n", "no verdict as bladescan writes it"),
         ("v.csv", b"path,verdict,face,face_verdict\n\xff,b,,\n", "can't decode byte 0xff"),
+        ("v.csv", b"path,verdict,face,face_verdict\na,b,0,c\na,b,0", "line 3: not as many cells as columns"),
+        ("v.csv", b"path,verdict,face,face_verdict\na,b,0,c,d\n", "line 2: not as many cells as columns"),
         ("v.jsonl", b'{"type":"image"}\n', "the first line of JSON Lines should be that of the run"),
         ("v.jsonl", b"{\n", "line 1: not JSON, or cut off"),
         ("v.jsonl", json.dumps(RUN).encode() + b'\n{"type":"image","path":3}\n', "line 2: no verdict"),
