@@ -27,6 +27,7 @@ from bladescan.tasks import pretext_tasks as tasks
 from bladescan.tasks.recipe_files import load_recipe
 from bladescan.training import runs
 from bladescan.training.distributed import ALONE
+from bladescan.training.job import finder_for
 from bladescan.training.minibatches import examples
 from bladescan.training.photograph_split import split, split_digest
 from bladescan.training.state import TrainingState, new_training_state
@@ -86,10 +87,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 @torch.no_grad()
 def report(run: Path, index_path: Path, photos: list[str]) -> None:
     recipe = load_recipe(str(run / runs.RECIPE_FILE))
-    index = open_index(index_path, "auto")
+    finder = finder_for(recipe, "auto")
+    index = open_index(index_path, finder)
     sources = list_sources(SourceQuery(paths=tuple(photos)), stdin=None)
     listed = (source.name for source in sources if source.problem is None)
-    found = index_photographs(listed, index, "auto")
+    found = index_photographs(listed, index, finder)
     used = {*found.faces, *found.patches}
     parts = split(recipe, [e for e in index.entries() if e.digest in used])
     state = new_training_state(recipe, ALONE.device, [e.tags for e in parts.train])
