@@ -71,7 +71,7 @@ class Browser:
     def downloaded(self, name: str) -> bytes:
         """Wait for a download, and take it away."""
         path, until = self.downloads / name, time.monotonic() + 20
-        while not path.is_file():
+        while not path.is_file() or not path.stat().st_size:  # an empty one keeps the name for it meanwhile
             assert time.monotonic() < until, f"no {name}: {list(self.downloads.iterdir())}"
             time.sleep(0.02)
         data = path.read_bytes()
