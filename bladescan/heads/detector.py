@@ -237,6 +237,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str]:
     """Read tensors and manifest text of a file; anything but safetensors of ours is a DetectorError."""
     if path.is_dir():
         raise DetectorError(f"{path}: is a folder, expected a detector file (.safetensors)")
+    if path.suffix in (".onnx", ".engine"):
+        raise DetectorError(f"{path}: is exported already, expected what it was exported from (.safetensors)")
     if path.suffix in (".cascade", ".combined"):
         raise DetectorError(f"{path}: is made of several detectors, expected one of them (.safetensors)")
     tensors, metadata = read_safetensors(path, where=path.name)

@@ -109,10 +109,18 @@ def test_files_that_are_no_detector_get_one_line(tmp_path):
         load_detector(tmp_path / "absent")
 
 
-@pytest.mark.parametrize("name", ["both.combined", "fast.cascade"])
-def test_what_is_made_of_several_detectors_is_said_to_be(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("both.combined", "is made of several detectors, expected one of them"),
+        ("fast.cascade", "is made of several detectors, expected one of them"),
+        ("fast.onnx", "is exported already, expected what it was exported from"),
+        ("fast.engine", "is exported already, expected what it was exported from"),
+    ],
+)
+def test_a_detector_of_another_kind_is_said_to_be(tmp_path, name, said):
     (tmp_path / name).write_text("{}")
-    with pytest.raises(DetectorError, match="is made of several detectors, expected one of them"):
+    with pytest.raises(DetectorError, match=said):
         load_detector(tmp_path / name)
 
 
