@@ -72,7 +72,8 @@ def with_decisions(record: ImageRecord, find: Callable[[str], Iterable[FaceDecis
     """Put beside each face what a reviewer decided of it, and leave all verdicts as they are.
 
     A decision is of a face if the file has the same bytes and the face the same number and place in it: with
-    another face finder the number may be another face's. One on a near-duplicate is none on the face.
+    another face finder the number may be another face's. One on a near-duplicate is none on the face. Of an
+    animation only faces of the first frame take one: a scan of more or fewer frames numbers the others anew.
 
     Args:
         record: as scanned.
@@ -88,7 +89,7 @@ def with_decisions(record: ImageRecord, find: Callable[[str], Iterable[FaceDecis
 
 
 def _decided(face: FaceVerdict, decision: FaceDecision | None, record: ImageRecord) -> FaceVerdict:
-    if decision is None or not are_one(decision.place, _place(face, record)):
+    if decision is None or face.frame or not are_one(decision.place, _place(face, record)):
         return face
     at = datetime.fromtimestamp(decision.decided_at, UTC).isoformat(timespec="seconds")
     return replace(face, decision=decision.decision, decided_at=at)

@@ -145,3 +145,11 @@ def test_rows_from_the_ledger_and_fresh_ones_say_what_is_decided_now(tmp_path):
         assert [face.decision for face in first.faces] == [word]
     _, (again,), n_unchanged = scan_all(tmp_path / "l", ONE, sources)
     assert n_unchanged == 1 and [face.decision for face in again.faces] == [AI]
+
+
+def test_a_face_of_a_later_frame_takes_no_decision(tmp_path):
+    """With another number of frames looked at, its number is another face's."""
+    first = record()
+    second = replace(first, faces=(replace(first.faces[0], frame=1),))
+    told = [with_decisions(one, lambda sha: [DECIDED]).faces[0].decision for one in (first, second)]
+    assert told == [PHOTO, first.faces[0].decision]
