@@ -74,7 +74,7 @@ def test_a_full_disk_keeps_none_of_them(tmp_path):
 def record(**more):
     """An image of 100 x 50 pixels whose face lies where it was decided."""
     box = FaceBox(20, 10, 60, 40, 0.9)
-    face = replace(FACE, box=box, decision=None)
+    face = replace(FACE, box=box, frame=0, decision=None)
     fields = {"faces": (face,), "width": 100, "height": 50, "sha256": SHA} | more
     return ImageRecord("a.jpg", Verdict.AI_GENERATED, flagged_by=FlaggedBy.DETECTOR, **fields)
 
@@ -94,7 +94,7 @@ def test_a_decision_is_put_on_the_very_face_and_on_no_other():
     assert decided(record(), DECIDED._replace(face=1)) == [None]
     assert decided(record(), DECIDED._replace(place=(0.5, 0.2, 0.9, 0.8))) == [None]
     assert decided(record(), DECIDED._replace(place=None)) == [None]
-    whole = record(faces=(replace(FACE, box=None),))
+    whole = record(faces=(replace(FACE, box=None, frame=0),))
     assert decided(whole, DECIDED._replace(place=None)) == [PHOTO]
     assert decided(whole, DECIDED) == [None]
 
@@ -147,7 +147,7 @@ def test_rows_from_the_ledger_and_fresh_ones_say_what_is_decided_now(tmp_path):
     assert n_unchanged == 1 and [face.decision for face in again.faces] == [AI]
 
 
-def test_a_face_of_a_later_frame_takes_no_decision(tmp_path):
+def test_a_face_of_a_later_frame_takes_no_decision():
     """With another number of frames looked at, its number is another face's."""
     first = record()
     second = replace(first, faces=(replace(first.faces[0], frame=1),))
