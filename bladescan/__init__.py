@@ -71,7 +71,8 @@ if TYPE_CHECKING:
     from bladescan.scanning.decoder_process import DecoderSettings
     from bladescan.scanning.job import OutputOptions, run_scan, scan
     from bladescan.scanning.listener import BrokenOff, Listener, Listeners
-    from bladescan.scanning.scanner import Decision, Scanner, ScanOptions
+    from bladescan.scanning.scan_options import Decision, ScanOptions
+    from bladescan.scanning.scanner import Scanner
     from bladescan.scanning.tally import Tally
     from bladescan.sources.query import SourceQuery
     from bladescan.sources.source import Source
@@ -117,7 +118,8 @@ _ROOMS = {
     "scanning.decoder_process": "DecoderSettings",
     "scanning.job": "OutputOptions run_scan scan",
     "scanning.listener": "BrokenOff Listener Listeners",
-    "scanning.scanner": "Decision ScanOptions Scanner",
+    "scanning.scan_options": "Decision ScanOptions",
+    "scanning.scanner": "Scanner",
     "scanning.tally": "Tally",
     "sources.query": "SourceQuery",
     "sources.source": "Source",

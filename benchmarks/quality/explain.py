@@ -36,7 +36,8 @@ from bladescan.scanning.occlusion import (
     whole_windows,
     windows,
 )
-from bladescan.scanning.scanner import Scanner, ScanOptions
+from bladescan.scanning.scan_options import ScanOptions
+from bladescan.scanning.scanner import Scanner
 from bladescan.scanning.scoring import score_in_batches
 
 Crop = NDArray[np.uint8]

@@ -22,7 +22,8 @@ from benchmarks.quality.pictures import Groups, collect
 from benchmarks.tables import parser, percent, table
 from bladescan.base.records import FaceVerdict, ImageRecord, Verdict
 from bladescan.detectors.calibration import clopper_pearson
-from bladescan.scanning.scanner import Decision, Scanner, ScanOptions
+from bladescan.scanning.scan_options import Decision, ScanOptions
+from bladescan.scanning.scanner import Scanner
 from bladescan.scanning.stability import LIMIT, agreement, is_near
 
 LIMITS = (0.5, LIMIT, 1.0)

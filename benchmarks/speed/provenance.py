@@ -31,7 +31,8 @@ from bladescan.images.limits import Limits
 from bladescan.provenance.credentials import library_version
 from bladescan.provenance.reading import read_provenance
 from bladescan.scanning.declarations import ProvenanceOptions
-from bladescan.scanning.scanner import Scanner, ScanOptions
+from bladescan.scanning.scan_options import ScanOptions
+from bladescan.scanning.scanner import Scanner
 
 _MARK = "a face\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x512"
 

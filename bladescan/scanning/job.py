@@ -23,7 +23,8 @@ from bladescan.outputs.run import RunInfo, RunSummary
 from bladescan.outputs.sink import STDOUT_NAMES, Sink, open_sink
 from bladescan.scanning.listener import BrokenOff, Listener
 from bladescan.scanning.other_files import without_others
-from bladescan.scanning.scanner import Scanner, ScanOptions
+from bladescan.scanning.scan_options import ScanOptions
+from bladescan.scanning.scanner import Scanner
 from bladescan.scanning.tally import Tally
 from bladescan.sources.addresses import is_url
 from bladescan.sources.given import Given, sources_of

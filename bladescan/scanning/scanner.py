@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,9 +16,8 @@ from bladescan import __version__
 from bladescan.base import clock
 from bladescan.base.closing import Closing
 from bladescan.base.errors import BackendError, TooManyErrorsError, UsageError
-from bladescan.base.exit_codes import ExitRule
 from bladescan.base.records import ROTATIONS, ImageRecord, Verdict
-from bladescan.detectors.combination import check_reachable, check_rule, least_p_value
+from bladescan.detectors.combination import check_reachable, least_p_value
 from bladescan.detectors.discovery_rate import least_flagged_share
 from bladescan.detectors.manifest import Manifest, Subject
 from bladescan.detectors.measured import rates_of, told
@@ -28,18 +27,15 @@ from bladescan.detectors.suspicion import suspicion_threshold
 from bladescan.ledger.entries import VerdictSettings
 from bladescan.outputs.run import ImageDetector, RunInfo
 from bladescan.processes.resources import check_semaphores, check_threads, n_cores, threads_needed
-from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.registry import OpenedDetector, open_detector
 from bladescan.runtimes.several import SeveralDetectors, choose_several
-from bladescan.scanning.declarations import ProvenanceOptions, described
-from bladescan.scanning.decoder_process import DecoderSettings
+from bladescan.scanning.declarations import described
 from bladescan.scanning.discovery import Discovered, flag_by_discovery_rate
-from bladescan.scanning.explaining import Explaining
 from bladescan.scanning.judging import choose_head
 from bladescan.scanning.other_files import OtherFiles, without_others
 from bladescan.scanning.pipeline import ImageSettings, Pipeline, ScanSettings
-from bladescan.scanning.stability import BAND, Stability
-from bladescan.scanning.subjects import Models, check_subject, choose_models, judged
+from bladescan.scanning.scan_options import Decision, ScanOptions
+from bladescan.scanning.subjects import check_subject, judged
 from bladescan.scanning.workers import scan_in_processes
 from bladescan.sources.given import Given, sources_of
 from bladescan.sources.source import Source
@@ -48,121 +44,6 @@ if TYPE_CHECKING:
     from bladescan.scanning.cluster import ClusterScan
 
 BATCH_SIZE, CUDA_BATCH_SIZE = 8, 64
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """How the user wants to decide.
-
-    Attributes:
-        head: ``one-class``, ``binary``, or ``auto`` for the detector's default.
-        false_alarm: share of photographs that may be flagged; None leaves it to the detector.
-        fdr: flag by Benjamini-Hochberg over all faces of the scan instead, at this false-discovery rate.
-        storey: with ``fdr``: estimate the share of photographs, instead of taking every face for one.
-        stability: least share of the views of a face that must agree with its verdict, where it is near the
-            threshold; else it is ``unsure``. None for no look at views.
-
-    Raises:
-        UsageError: choices that exclude each other.
-    """
-
-    head: str = "auto"
-    false_alarm: float | None = None
-    fdr: float | None = None
-    storey: bool = False
-    stability: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.fdr is not None and self.false_alarm is not None:
-            raise UsageError("--fdr and --false-alarm exclude each other: give one")
-        if self.storey and self.fdr is None:
-            raise UsageError("--storey needs --fdr RATE")
-        self.stability_rule()
-
-    def stability_rule(self) -> Stability | None:
-        """Tell how sure a verdict must be.
-
-        Under a discovery rate the batch decides: all faces are looked at that may be near its threshold. That
-        is never above the rate, unless the share of photographs is estimated.
-        """
-        if self.stability is None:
-            return None
-        if self.fdr is None:
-            return Stability(self.stability)
-        return Stability(self.stability, 1.0 if self.storey else min(1.0, BAND * self.fdr))
-
-
-@dataclass(frozen=True, slots=True)
-class ScanOptions:
-    """What the user asks of a scan, before anything is loaded.
-
-    Attributes:
-        model: the detector: the name of a shipped one or the path of a file; None for the default; several
-            to be combined.
-        combine: rule by which the p-values of several detectors, or of the heads of one, become one
-            (`bladescan.detectors.combination`); None where one score decides.
-        backend: name of a plugin, or ``auto``.
-        decision: what is flagged.
-        runtime: where and how the detector runs.
-        decoder: limits of images, the face finder.
-        provenance: what to do with what files say of themselves.
-        explain: say of each flagged face what its score rests on.
-        batch_size: most crops in one model run; None for what suits the device.
-        n_workers: processes that scan: 1 is this one, 0 as many as cores.
-        subject: ``face``, ``image`` or ``both``; ``auto`` is what the detectors were made for.
-        image_model: the detector of whole pictures, beside that of faces or alone.
-        cluster: ``dask:ADDRESS`` or ``ray:ADDRESS`` of a cluster that scans instead.
-        max_errors: most sources that may be unreadable; None for any number.
-        exit_rule: what makes the exit code other than 0.
-    """
-
-    model: str | Path | Sequence[str | Path] | None = None
-    combine: str | None = None
-    backend: str = "auto"
-    decision: Decision = Decision()
-    runtime: BackendSettings = BackendSettings()
-    decoder: DecoderSettings = DecoderSettings()
-    provenance: ProvenanceOptions = ProvenanceOptions()
-    explain: bool = False
-    batch_size: int | None = None
-    n_workers: int = 1
-    cluster: str | None = None
-    max_errors: int | None = None
-    exit_rule: ExitRule = ExitRule()
-    subject: str = "auto"
-    image_model: str | Path | None = None
-
-    def __post_init__(self) -> None:
-        if self.cluster is not None and self.n_workers != 1:
-            raise UsageError("--cluster and --workers exclude each other: give one")
-        if self.combine is not None:
-            check_rule(self.combine)
-        elif len(self.models) > 1:
-            raise UsageError("several detectors need --combine stouffer or --combine min")
-        if self.chosen_models().image is not None and self.decision.fdr is not None:
-            raise UsageError("--fdr joins the rows of one detector: scan faces and whole pictures apart")
-
-    @property
-    def models(self) -> tuple[str | Path | None, ...]:
-        """The detectors one by one; (None,) for the default."""
-        if self.model is None or isinstance(self.model, str | Path):
-            return (self.model,)
-        return tuple(self.model) or (None,)
-
-    def explaining(self) -> Explaining | None:
-        """Tell which faces are explained.
-
-        Under a discovery rate the batch decides what is flagged, never above that rate, unless the share of
-        photographs is estimated: all that may be flagged are explained.
-        """
-        if not self.explain:
-            return None
-        rate = self.decision.fdr
-        return Explaining(1.0 if self.decision.storey else rate)
-
-    def chosen_models(self) -> Models:
-        """Tell which detectors are needed for what is to be judged."""
-        return choose_models(self.subject, self.models, self.image_model)
 
 
 class Scanner(Closing):

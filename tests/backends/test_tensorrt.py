@@ -19,7 +19,8 @@ from bladescan.runtimes.cuda import OutOfDeviceMemoryError
 from bladescan.runtimes.engine_file import encode_engine, read_engine
 from bladescan.runtimes.registry import choose_plugin, get_plugin
 from bladescan.scanning.decoder_process import DecoderSettings
-from bladescan.scanning.scanner import Decision, Scanner, ScanOptions
+from bladescan.scanning.scan_options import Decision, ScanOptions
+from bladescan.scanning.scanner import Scanner
 from tests.backends.test_contract import CONTRACT
 from tests.tiny import D, bare_encoder, crops, tiny_detector
 

@@ -28,7 +28,8 @@ from bladescan.networks.encoders import new_vision_encoder
 from bladescan.networks.text_encoders import TextEncoder
 from bladescan.networks.text_weights import load_text_weights
 from bladescan.scanning.decoder_process import DecoderSettings
-from bladescan.scanning.scanner import Scanner, ScanOptions
+from bladescan.scanning.scan_options import ScanOptions
+from bladescan.scanning.scanner import Scanner
 from bladescan.sources.source import Source
 from bladescan.training.runs import ENCODER_FILE, load_encoder_run
 

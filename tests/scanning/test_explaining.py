@@ -36,7 +36,8 @@ from bladescan.scanning.occlusion import (
     whole_windows,
     windows,
 )
-from bladescan.scanning.scanner import Decision, Scanner, ScanOptions
+from bladescan.scanning.scan_options import Decision, ScanOptions
+from bladescan.scanning.scanner import Scanner
 from tests.tiny import crops
 
 ROWS, COLUMNS = slice(5, 7), slice(0, 2)

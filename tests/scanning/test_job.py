@@ -16,7 +16,7 @@ from bladescan.base.records import Verdict
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.job import OutputOptions, run_scan, scan
 from bladescan.scanning.listener import BrokenOff, Listener, Listeners
-from bladescan.scanning.scanner import Decision, ScanOptions
+from bladescan.scanning.scan_options import Decision, ScanOptions
 
 CROPS = DecoderSettings(faces="none")
 

@@ -23,7 +23,8 @@ from bladescan.images.limits import Limits
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.judging import Judge, choose_head, declares, judge_image
 from bladescan.scanning.pipeline import Pipeline, ScanSettings
-from bladescan.scanning.scanner import Scanner, ScanOptions
+from bladescan.scanning.scan_options import ScanOptions
+from bladescan.scanning.scanner import Scanner
 from bladescan.scanning.workers import chunks, scan_in_processes
 from bladescan.sources.source import Source
 

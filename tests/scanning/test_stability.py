@@ -13,7 +13,8 @@ from bladescan.detectors.calibration import p_values
 from bladescan.detectors.manifest import CalibratedHead
 from bladescan.scanning.decoder_process import MOST_VIEWED, DecoderSettings
 from bladescan.scanning.judging import Judge, judge_image
-from bladescan.scanning.scanner import Decision, Scanner, ScanOptions
+from bladescan.scanning.scan_options import Decision, ScanOptions
+from bladescan.scanning.scanner import Scanner
 from bladescan.scanning.stability import Stability, is_near
 
 HEAD = CalibratedHead(tuple(float(i) for i in range(199)), 199)

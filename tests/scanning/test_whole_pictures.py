@@ -21,7 +21,8 @@ from bladescan.outputs.rows import rows
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.registry import get_plugin
 from bladescan.scanning.decoder_process import DecoderSettings, Request, decode_request
-from bladescan.scanning.scanner import Decision, Scanner, ScanOptions
+from bladescan.scanning.scan_options import Decision, ScanOptions
+from bladescan.scanning.scanner import Scanner
 from tests.pictures import picture_detector, save_pair, texture
 
 RULE = PictureRule(most=4)
