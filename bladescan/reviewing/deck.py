@@ -141,7 +141,7 @@ class Deck:
         likeness = picture.likeness if picture else None
         content = (seen.sha256, -1 if face is None else face.face)
         look = Look(likeness, crop.likeness if crop else None, place, content)
-        earlier = self._earlier.find(look)
+        earlier = self._earlier.find(look, 0 if face is None else face.frame)
         if earlier is not None and earlier.is_settled and not self._show_decided:
             self.n_decided += earlier.is_same
             self.n_like_decided += not earlier.is_same

@@ -60,9 +60,15 @@ class EarlierDecisions:
             self._alike[decision.decision].add(len(self._decisions), look)
             self._decisions.append(decision)
 
-    def find(self, look: Look) -> EarlierDecision | None:
-        """Find what was decided of a face, or of one that looks like it; None if nothing was."""
-        same = self._equal.get(look.content)
+    def find(self, look: Look, frame: int = 0) -> EarlierDecision | None:
+        """Find what was decided of a face, or of one that looks like it; None if nothing was.
+
+        Args:
+            look: of the face.
+            frame: that the face is in. The number of a face of a later one is another face's in a scan of more
+                or fewer frames: there only likeness tells.
+        """
+        same = None if frame else self._equal.get(look.content)
         if same is not None and are_one(same.place, look.place):
             return EarlierDecision(same, True, same.is_sure)
         if not (look.picture and look.crop):

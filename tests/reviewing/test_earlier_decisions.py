@@ -56,3 +56,10 @@ def test_what_looks_like_both_is_asked_about():
 )
 def test_others_are_new(decision, look):
     assert EarlierDecisions([decision]).find(look) is None
+
+
+@pytest.mark.parametrize("word", [PHOTO, AI])
+def test_the_number_of_a_face_of_a_later_frame_tells_nothing(word):
+    decisions = EarlierDecisions([decided(word)])
+    assert not decisions.find(THIS, frame=3).is_same
+    assert decisions.find(THIS._replace(crop=None), frame=3) is None
