@@ -65,7 +65,7 @@ class EarlierDecisions:
 
         Args:
             look: of the face.
-            frame: that the face is in. The number of a face of a later one is another face's in a scan of more
+            frame: that the face is in. The number of a face of a later one is another's in a scan of more
                 or fewer frames: there only likeness tells.
         """
         same = None if frame else self._equal.get(look.content)

@@ -352,7 +352,7 @@ def test_info_backends_recipes_and_doctor_speak(bladescan, in_process):
     assert "calibration_range" in in_process("info").stdout
     listed = in_process("backends").stdout
     assert [line.split()[0] for line in listed.splitlines()] == [
-        *("cascade", "onnx", "openvino", "pytorch", "tensorrt")
+        *("cascade", "combined", "onnx", "openvino", "pytorch", "tensorrt")
     ]
     assert "small" in in_process("recipes").stdout
     assert "batch_size" in in_process("recipes", "small").stdout
