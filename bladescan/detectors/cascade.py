@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 from bladescan.base.errors import DetectorError
 from bladescan.detectors.calibration import check_calibration
 from bladescan.detectors.combined_file import SUFFIX as COMBINED
-from bladescan.detectors.files import read_whole
-from bladescan.detectors.manifest import Manifest, decode_manifest, encode_manifest
-from bladescan.detectors.parts import DetectorPart, check_part, find_part
+from bladescan.detectors.manifest import Manifest
+from bladescan.detectors.parts import DetectorPart, check_part, encode_joining, find_part, read_joining
 
 SUFFIX = ".cascade"
 _LEAST, _MOST = np.finfo(np.float64).tiny, 1.0 - np.finfo(np.float64).epsneg
@@ -115,9 +114,7 @@ def encode_cascade(cascade: Cascade) -> bytes:
     fields: dict[str, Any] = {
         name: getattr(cascade, name) for name in cascade.__struct_fields__ if name != "manifest"
     }
-    manifest = msgspec.Raw(encode_manifest(cascade.manifest).encode())
-    encoded = msgspec.json.encode({"manifest": manifest, **fields})
-    return msgspec.json.format(encoded, indent=1) + b"\n"
+    return encode_joining(cascade.manifest, **fields)
 
 
 def read_cascade(path: Path) -> Cascade:
@@ -126,14 +123,9 @@ def read_cascade(path: Path) -> Cascade:
     Raises:
         DetectorError: it is none, or what it says makes no sense.
     """
-    data, where = read_whole(path, "a cascade file"), path.name
-    try:
-        written = msgspec.json.decode(data, type=_Written)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
-        raise DetectorError(f"{where}: not a bladescan cascade: {exc}") from exc
-    manifest = decode_manifest(bytes(written.manifest), where=where)
+    written, manifest = read_joining(path, _Written, "cascade")
     cascade = Cascade(manifest, written.first, written.second, written.rule)
-    _check(cascade, where)
+    _check(cascade, path.name)
     return cascade
 
 

@@ -8,9 +8,8 @@ import msgspec
 
 from bladescan.base.errors import DetectorError
 from bladescan.detectors.combination import check_combination
-from bladescan.detectors.files import read_whole
-from bladescan.detectors.manifest import Manifest, decode_manifest, encode_manifest
-from bladescan.detectors.parts import DetectorPart, check_part, find_part
+from bladescan.detectors.manifest import Manifest
+from bladescan.detectors.parts import DetectorPart, check_part, encode_joining, find_part, read_joining
 
 SUFFIX = ".combined"
 
@@ -36,9 +35,7 @@ class _WrittenCombined(msgspec.Struct, forbid_unknown_fields=True):
 
 def encode_combined(combined: CombinedFile) -> bytes:
     """Encode as the file."""
-    manifest = msgspec.Raw(encode_manifest(combined.manifest).encode())
-    encoded = msgspec.json.encode({"manifest": manifest, "parts": combined.parts})
-    return msgspec.json.format(encoded, indent=1) + b"\n"
+    return encode_joining(combined.manifest, parts=combined.parts)
 
 
 def read_combined(path: Path) -> CombinedFile:
@@ -47,12 +44,8 @@ def read_combined(path: Path) -> CombinedFile:
     Raises:
         DetectorError: it is none, or what it says makes no sense.
     """
-    data, where = read_whole(path, "a file of combined detectors"), path.name
-    try:
-        written = msgspec.json.decode(data, type=_WrittenCombined)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
-        raise DetectorError(f"{where}: not a bladescan combination: {exc}") from exc
-    manifest = decode_manifest(bytes(written.manifest), where=where)
+    written, manifest = read_joining(path, _WrittenCombined, "combination")
+    where = path.name
     for part in written.parts:
         check_part(part, SUFFIX, where=where)
     if len({part.file for part in written.parts}) < len(written.parts):

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from bladescan.base.errors import DetectorError
+from bladescan.detectors.files import read_whole
+from bladescan.detectors.manifest import Manifest, decode_manifest, encode_manifest
+
+
+class _Joining(Protocol):
+    """A file with a manifest that is not read yet: a newer one is then told from a broken one."""
+
+    manifest: msgspec.Raw
+
+
+JoiningFile = TypeVar("JoiningFile", bound=_Joining)
 
 
 class DetectorPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -20,6 +32,31 @@ class DetectorPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     file: str
     sha256: str
+
+
+def encode_joining(manifest: Manifest, **fields: Any) -> bytes:
+    """Encode a file that joins detectors: the manifest of all as one, and what else it holds."""
+    written = {"manifest": msgspec.Raw(encode_manifest(manifest).encode()), **fields}
+    return msgspec.json.format(msgspec.json.encode(written), indent=1) + b"\n"
+
+
+def read_joining(path: Path, kind: type[JoiningFile], what: str) -> tuple[JoiningFile, Manifest]:
+    """Read a file that joins detectors; its parts are not looked at.
+
+    Args:
+        path: of the file.
+        kind: what it holds, with a manifest that is not read yet.
+        what: to call it in messages, such as ``cascade``.
+
+    Raises:
+        DetectorError: it is none.
+    """
+    data = read_whole(path, f"a {what} file")
+    try:
+        written = msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        raise DetectorError(f"{path.name}: not a bladescan {what}: {exc}") from exc
+    return written, decode_manifest(bytes(written.manifest), where=path.name)
 
 
 def part_of(path: Path) -> DetectorPart:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from bladescan.base.errors import RecipeError, UnknownNameError
 from bladescan.base.records import CROP_SIZE
 from bladescan.detectors.manifest import PICTURE_RULE, PictureRule, Subject, TileJoin, View
-from bladescan.foreign.layout import PixelLayout, changed, with_lists, wrong_pixels
+from bladescan.foreign.layout import PixelLayout, changed, shipped_layouts, with_lists, wrong_pixels
 from bladescan.tasks.shipped_recipes import shipped_recipes
 from bladescan.tasks.yaml_tree import build, parse_yaml
 
@@ -108,14 +108,7 @@ def read_subject_layout(changes: Sequence[str]) -> DetectorLayout:
 
 def known_detectors() -> dict[str, DetectorLayout]:
     """Read the recipes of known detectors, by name."""
-    found = {}
-    for name, text in shipped_recipes(FOLDER).items():
-        mistakes: list[str] = []
-        layout = _built(parse_yaml(text, where=name), mistakes)
-        if layout is None or mistakes:
-            raise RecipeError(f"{name}: {'; '.join(mistakes)}")
-        found[name] = layout
-    return found
+    return shipped_layouts(FOLDER, _built)
 
 
 def _recipe(recipe: str, sha256: str) -> dict[str, Any]:

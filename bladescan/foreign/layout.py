@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from bladescan.base.errors import RecipeError, UnknownNameError
 from bladescan.tasks.shipped_recipes import shipped_recipes
 from bladescan.tasks.yaml_tree import build, override, parse_yaml
+
+AnyLayout = TypeVar("AnyLayout")
 
 FOLDER = "encoders"
 """Of the recipes of known encoders."""
@@ -82,10 +84,25 @@ class EncoderLayout(PixelLayout):
 
 def known_layouts() -> dict[str, EncoderLayout]:
     """Read the recipes of known encoders, by name."""
+    return shipped_layouts(FOLDER, _built)
+
+
+def shipped_layouts(
+    folder: str, built: Callable[[dict[str, Any], list[str]], AnyLayout | None]
+) -> dict[str, AnyLayout]:
+    """Read the layouts of a folder of recipes in the package, by name.
+
+    Args:
+        folder: of the recipes.
+        built: makes a layout of a recipe's tree, and adds to a list what is wrong with it.
+
+    Raises:
+        RecipeError: one of them is wrong.
+    """
     found = {}
-    for name, text in shipped_recipes(FOLDER).items():
+    for name, text in shipped_recipes(folder).items():
         mistakes: list[str] = []
-        layout = _built(parse_yaml(text, where=name), mistakes)
+        layout = built(parse_yaml(text, where=name), mistakes)
         if layout is None or mistakes:
             raise RecipeError(f"{name}: {'; '.join(mistakes)}")
         found[name] = layout
