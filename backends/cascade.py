@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from bladescan.base.errors import BackendError, UsageError
 from bladescan.base.records import Scores
-from bladescan.detectors.cascade import SUFFIX, Cascade, check_alike, part_files, read_cascade
-from bladescan.runtimes.backend import Backend, BackendSettings, BackendStatus
+from bladescan.detectors.cascade import SUFFIX, Cascade, CascadeRule, check_alike, part_files, read_cascade
+from bladescan.runtimes.backend import Backend, BackendSettings, BackendStatus, PendingScores
 from bladescan.runtimes.registry import choose_plugin
 
 from ._checks import check_finite
@@ -42,12 +42,17 @@ class CascadeBackend(Backend):
 
     def score(self, crops: NDArray[np.uint8]) -> Scores:
         """Score crops, as `bladescan.runtimes.backend.Backend.score` promises."""
+        return self.submit(crops).result()
+
+    def submit(self, crops: NDArray[np.uint8]) -> PendingScores:
+        """Begin to score by the first part, as `bladescan.runtimes.backend.Backend.submit` promises.
+
+        The second begins when somebody asks and the first is there; at once where that computes at once.
+        """
         first, second = self._open_parts()
-        seen = first.score(crops)
-        p = _probabilities(seen)
-        on = self._rule.goes_on(p)
-        rest = _probabilities(second.score(crops[on])) if on.any() else p[:0]
-        return check_finite(Scores(None, self._rule.joined(p, rest), seen.embedding), "cascade")
+        seen = first.submit(crops)
+        # Crops are kept for the second part only where the caller may overwrite them before its turn.
+        return _CascadeScores(self._rule, seen, second, crops if seen.done() else crops.copy())
 
     def close(self) -> None:
         """Free both parts; closing twice is fine."""
@@ -59,6 +64,50 @@ class CascadeBackend(Backend):
         if self._parts is None:
             raise BackendError("the cascade backend is closed")
         return self._parts
+
+
+class _CascadeScores:
+    """Scores of the first part, then of the second for what the first does not clear."""
+
+    def __init__(
+        self, rule: CascadeRule, seen: PendingScores, second: Backend, crops: NDArray[np.uint8]
+    ) -> None:
+        self._rule, self._seen, self._second = rule, seen, second
+        self._crops: NDArray[np.uint8] | None = crops
+        self._rest: PendingScores | None = None
+        self._scores: Scores | None = None
+        if seen.done():
+            self._begin_rest()
+
+    def done(self) -> bool:
+        """Tell, as `bladescan.runtimes.backend.PendingScores.done` promises."""
+        if not self._seen.done():
+            return False
+        try:
+            self._begin_rest()
+        except BackendError:
+            return True  # and the result is that error
+        return self._rest is None or self._rest.done()
+
+    def result(self) -> Scores:
+        """Wait, as `bladescan.runtimes.backend.PendingScores.result` promises."""
+        if self._scores is None:
+            self._begin_rest()
+            seen = self._seen.result()
+            p = _probabilities(seen)
+            rest = p[:0] if self._rest is None else _probabilities(self._rest.result())
+            joined = self._rule.joined(p, rest)
+            self._scores = check_finite(Scores(None, joined, seen.embedding), "cascade")
+        return self._scores
+
+    def _begin_rest(self) -> None:
+        """Hand the second part what the first does not clear, once."""
+        if self._crops is None:
+            return
+        on = self._rule.goes_on(_probabilities(self._seen.result()))
+        if on.any():
+            self._rest = self._second.submit(self._crops[on])
+        self._crops = None
 
 
 def _probabilities(scores: Scores) -> NDArray[np.float64]:

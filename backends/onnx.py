@@ -5,6 +5,7 @@ Importing this module imports no onnxruntime. A file is read and checked before 
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,19 @@ from bladescan.base.errors import (
 )
 from bladescan.base.records import Scores
 from bladescan.detectors.manifest import Manifest, network_heads
-from bladescan.runtimes.backend import Backend, BackendSettings, BackendStatus, check_crops
+from bladescan.runtimes.backend import (
+    Backend,
+    BackendSettings,
+    BackendStatus,
+    PendingScores,
+    ReadyScores,
+    check_crops,
+)
 from bladescan.runtimes.onnx_session import CPU, UnloadableGraphError, open_session
 
 from ._checks import check_finite, installed
 from ._onnx_detector import HEAD_OUTPUTS, read_onnx_detector
+from ._onnx_runs import Columns, Runs, RunsAhead, RunsAtOnce
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,8 +44,7 @@ _CUDA = "CUDAExecutionProvider"
 # By default each new batch size costs a search among all kernels, and float32 becomes TF32.
 _CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
 _MOST = 4096
-"""Crops in one run, until the device reports, in one of these ways, that its memory is full."""
-_NO_ROOM = ("failed to allocate memory", "out of memory", "cudaerrormemoryallocation")
+"""Crops in one run, until the device reports that its memory is full."""
 _TYPES = {
     "log_likelihood": ("tensor(double)", 1),
     "p_ai_generated": ("tensor(double)", 1),
@@ -48,58 +56,44 @@ class OnnxBackend(Backend):
     """A detector graph in an onnxruntime session.
 
     Args:
-        session: an ``onnxruntime.InferenceSession``.
+        runs: of the session.
+        outputs: names of all that the graph computes.
         manifest: of the detector.
         device: where the session runs.
     """
 
-    def __init__(self, session: Any, manifest: Manifest, device: str) -> None:
-        self.device = device
-        self.manifest = manifest
-        self._session = session
-        self._most = manifest.encoder.batch or _MOST
-        self._outputs = tuple(output.name for output in session.get_outputs())
+    def __init__(self, runs: Runs, outputs: tuple[str, ...], manifest: Manifest, device: str) -> None:
+        self.device, self.manifest = device, manifest
+        self._runs: Runs | None = runs
+        self._outputs = outputs
 
     def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed crops, as `bladescan.runtimes.backend.Backend.embed` promises."""
-        return self._run(crops, ("embedding",)).embedding
+        return self._begin(crops, ("embedding",)).result().embedding
 
     def score(self, crops: NDArray[np.uint8]) -> Scores:
         """Score crops, as `bladescan.runtimes.backend.Backend.score` promises."""
-        return self._run(crops, self._outputs)
+        return self._begin(crops, self._outputs).result()
+
+    def submit(self, crops: NDArray[np.uint8]) -> PendingScores:
+        """Begin to score, as `bladescan.runtimes.backend.Backend.submit` promises; on the CPU it is done."""
+        return self._begin(crops, self._outputs)
 
     def close(self) -> None:
         """Drop the session; closing twice is fine."""
-        self._session = None
+        runs, self._runs = self._runs, None
+        if runs is not None:
+            runs.close()
 
-    def _run(self, crops: NDArray[np.uint8], outputs: tuple[str, ...]) -> Scores:
+    def _begin(self, crops: NDArray[np.uint8], outputs: tuple[str, ...]) -> PendingScores:
         import numpy as np
 
-        if self._session is None:
+        if self._runs is None:
             raise BackendError("the onnx backend is closed")
         check_crops(crops, self.manifest.preprocessing.size)
         if not len(crops):
-            return self._empty(outputs)
-        parts = self._in_batches(np.ascontiguousarray(crops), outputs)
-        named = dict(zip(outputs, map(np.concatenate, zip(*parts, strict=True)), strict=True))
-        scores = Scores(named.get("log_likelihood"), named.get("p_ai_generated"), named["embedding"])
-        return check_finite(scores, "onnx")
-
-    def _in_batches(self, crops: NDArray[np.uint8], outputs: tuple[str, ...]) -> list[list[NDArray[Any]]]:
-        """Run the crops in batches; one that does not fit into the device's memory is halved."""
-        found: list[list[NDArray[Any]]] = []
-        start = 0
-        while start < len(crops):
-            batch = crops[start : start + self._most]
-            try:
-                found.append(self._session.run(outputs, {"crops": batch}))
-            except Exception as exc:  # onnxruntime raises its own unrelated classes
-                if len(batch) < 2 or not any(words in str(exc).lower() for words in _NO_ROOM):
-                    raise BackendError(f"onnxruntime on {self.device}: {first_line(exc)}") from exc
-                self._most = len(batch) // 2
-                continue
-            start += len(batch)
-        return found
+            return ReadyScores(self._empty(outputs))
+        return self._runs.begin(np.ascontiguousarray(crops), outputs, partial(_scores, outputs))
 
     def _empty(self, outputs: tuple[str, ...]) -> Scores:
         """Make scores without rows, without the runtime: not every kernel accepts an empty batch."""
@@ -110,6 +104,15 @@ class OnnxBackend(Backend):
             np.empty(0) if "p_ai_generated" in outputs else None,
             np.empty((0, self.manifest.encoder.embedding_dim), np.float32),
         )
+
+
+def _scores(outputs: tuple[str, ...], parts: list[Columns]) -> Scores:
+    """Join the outputs of all runs."""
+    import numpy as np
+
+    named = dict(zip(outputs, map(np.concatenate, zip(*parts, strict=True)), strict=True))
+    scores = Scores(named.get("log_likelihood"), named.get("p_ai_generated"), named["embedding"])
+    return check_finite(scores, "onnx")
 
 
 class OnnxPlugin:
@@ -144,7 +147,9 @@ class OnnxPlugin:
         session = _session(data, index, settings, where=path.name)
         _check_graph(session, manifest, where=path.name)
         device = f"cuda:{index}" if _CUDA in session.get_providers() else "cpu"
-        return OnnxBackend(session, manifest, device)
+        runs = RunsAtOnce if device == "cpu" else RunsAhead
+        outputs = tuple(output.name for output in session.get_outputs())
+        return OnnxBackend(runs(session, device, manifest.encoder.batch or _MOST), outputs, manifest, device)
 
 
 plugin = OnnxPlugin()

@@ -24,7 +24,7 @@ from bladescan.detectors.manifest import Manifest, network_heads
 from bladescan.runtimes.backend import BackendSettings, BackendStatus
 
 from ._onnx_detector import HEAD_OUTPUTS, OnnxHeads, read_onnx_detector
-from ._split_detector import SplitBackend
+from ._split_detector import ReadyEmbedding, SplitBackend
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,12 +47,13 @@ class _CompiledEncoder:
         self._request = compiled.create_infer_request()
         self._most = most
 
-    def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Embed crops, as `SplitBackend` asks for."""
+    def begin(self, crops: NDArray[np.uint8]) -> ReadyEmbedding:
+        """Embed crops at once, as `SplitBackend` asks for: there is nothing to overlap it with."""
         import numpy as np
 
         most = self._most or len(crops)
-        return np.concatenate([self._embed(crops[i : i + most]) for i in range(0, len(crops), most)])
+        parts = [self._embed(crops[i : i + most]) for i in range(0, len(crops), most)]
+        return ReadyEmbedding(np.concatenate(parts))
 
     def _embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         import numpy as np

@@ -6,6 +6,7 @@ only engines that you built. Importing this module imports no TensorRT.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,12 +52,17 @@ class _Slot:
         n: most crops.
         crop: shape of one.
         embedding_dim: numbers that are returned for each.
+
+    Attributes:
+        owner: whose batch it is, None if there is none.
+        rows: of the owner, that the batch is.
     """
 
     def __init__(self, cuda: Cuda, n: int, crop: tuple[int, ...], embedding_dim: int) -> None:
         self._cuda = cuda
         self._pinned: list[Any] = []
         self._device: list[int] = []
+        self.owner: _EngineRun | None = None
         self.rows = slice(0, 0)
         try:
             self.crops = self._pin((n, *crop), "uint8")
@@ -88,7 +94,7 @@ class _Slot:
 
 
 class _Engine:
-    """An engine and its execution: while one batch is computed, the next is copied.
+    """An engine and its execution: while one batch is computed, the next is copied, of the same call or not.
 
     Args:
         cuda: the runtime.
@@ -111,6 +117,7 @@ class _Engine:
         self._copying = cuda.call("cudaStreamCreate")
         self._computing = cuda.call("cudaStreamCreate")
         self._slots: list[_Slot] = []
+        self._turns: Iterator[_Slot] = iter(())
         while not self._slots:
             try:
                 self._reserve()
@@ -128,29 +135,39 @@ class _Engine:
             for slot in slots:
                 slot.free()
             raise
-        self._slots = slots
+        self._slots, self._turns = slots, cycle(slots)
 
-    def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Embed crops ``[n, size, size, 3]``, n at least 1, as float32 ``[n, d]``."""
-        import numpy as np
-
+    def begin(self, crops: NDArray[np.uint8]) -> _EngineRun:
+        """Queue crops ``[n, size, size, 3]``, n at least 1; a slot that is in use is waited for."""
         self._cuda.call("cudaSetDevice", self._index)  # the device is set for each thread
-        embedding = np.empty((len(crops), self._dim), np.float32)
+        arriving = _EngineRun(self, len(crops), self._dim)
         try:
-            for start, slot in zip(range(0, len(crops), self._most), cycle(self._slots), strict=False):
-                self._collect(slot, embedding)
+            for start in range(0, len(crops), self._most):
+                slot = next(self._turns)
+                self._collect(slot)
                 self._start(slot, crops, slice(start, min(start + self._most, len(crops))))
-            for slot in self._slots:
-                self._collect(slot, embedding)
+                slot.owner = arriving
         except BaseException:
-            self._abandon()
+            self._abandon(arriving)
             raise
-        return embedding
+        return arriving
 
-    def _abandon(self) -> None:
-        """Drop the batches under way, once the device no longer writes to them."""
+    def collect(self, arriving: _EngineRun) -> None:
+        """Wait for all batches of one call."""
+        self._cuda.call("cudaSetDevice", self._index)
         for slot in self._slots:
-            slot.rows = slice(0, 0)
+            if slot.owner is arriving:
+                self._collect(slot)
+
+    def has(self, arriving: _EngineRun) -> bool:
+        """Tell, without waiting, whether `collect` would return at once."""
+        return all(self._cuda.has_happened(slot.done) for slot in self._slots if slot.owner is arriving)
+
+    def _abandon(self, arriving: _EngineRun) -> None:
+        """Drop the batches of one call, once the device no longer writes to them; those of others stay."""
+        for slot in self._slots:
+            if slot.owner is arriving:
+                slot.owner = None
         self._cuda.call("cudaDeviceSynchronize")
 
     def _start(self, slot: _Slot, crops: NDArray[np.uint8], rows: slice) -> None:
@@ -171,15 +188,24 @@ class _Engine:
         call("cudaEventRecord", slot.done, self._computing)
         slot.rows = rows
 
-    def _collect(self, slot: _Slot, embedding: NDArray[np.float32]) -> None:
-        """Wait for the batch of a slot, if there is one."""
-        rows, slot.rows = slot.rows, slice(0, 0)
-        if rows.stop > rows.start:
+    def _collect(self, slot: _Slot) -> None:
+        """Wait for the batch of a slot, if there is one, and hand it to its owner."""
+        owner, slot.owner = slot.owner, None
+        if owner is None:
+            return
+        try:
             self._cuda.call("cudaEventSynchronize", slot.done)
-            embedding[rows] = slot.embedding.array[: rows.stop - rows.start]
+        except BaseException as exc:
+            owner.lose(str(exc) or type(exc).__name__)
+            raise
+        rows = slot.rows
+        owner.embedding[rows] = slot.embedding.array[: rows.stop - rows.start]
 
     def close(self) -> None:
-        """Free everything."""
+        """Free everything; what was not asked for is lost."""
+        for slot in self._slots:
+            if slot.owner is not None:
+                slot.owner.lose("the backend is closed")
         self._cuda.call("cudaSetDevice", self._index)
         self._cuda.call("cudaDeviceSynchronize")
         self._context = None
@@ -189,6 +215,38 @@ class _Engine:
                 self._cuda.call("cudaEventDestroy", event)
         for stream in (self._copying, self._computing):
             self._cuda.call("cudaStreamDestroy", stream)
+
+
+class _EngineRun:
+    """Embeddings of one call on their way from the device.
+
+    Attributes:
+        embedding: float32 ``[n, d]``, filled batch by batch.
+    """
+
+    def __init__(self, engine: _Engine, n: int, embedding_dim: int) -> None:
+        import numpy as np
+
+        self.embedding = np.empty((n, embedding_dim), np.float32)
+        self._engine: _Engine | None = engine
+        self._lost = ""
+
+    def lose(self, why: str) -> None:
+        """Note that the rest will not come."""
+        self._engine, self._lost = None, why
+
+    def done(self) -> bool:
+        """Tell, as `PendingEmbedding.done` promises."""
+        return self._engine is None or self._engine.has(self)
+
+    def result(self) -> NDArray[np.float32]:
+        """Wait, as `PendingEmbedding.result` promises."""
+        if self._engine is not None:
+            self._engine.collect(self)
+            self._engine = None
+        if self._lost:
+            raise BackendError(f"tensorrt: this batch was lost: {self._lost}")
+        return self.embedding
 
 
 class TensorRTPlugin:

@@ -76,6 +76,10 @@ class Cuda:
         text = name.decode(errors="replace").rstrip("\0") if isinstance(name, bytes) else str(name)
         return CudaDevice(text, f"{properties.major}.{properties.minor}")
 
+    def has_happened(self, event: Any) -> bool:
+        """Tell, without waiting, whether a recorded event has happened, or never will because of an error."""
+        return bool(self._api.cudaEventQuery(event)[0] != self._api.cudaError_t.cudaErrorNotReady)
+
     def pinned(self, shape: Sequence[int], dtype: DTypeLike) -> PinnedArray:
         """Allocate an array in page-locked memory, from which a copy to the device can overlap other work."""
         return PinnedArray(self, tuple(shape), np.dtype(dtype))

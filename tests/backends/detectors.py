@@ -7,6 +7,9 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from bladescan_backends._onnx_detector import read_onnx_detector
+from bladescan_backends._onnx_runs import RunsAhead
+from bladescan_backends.onnx import OnnxBackend
 
 from bladescan.detectors.cascade import (
     Cascade,
@@ -21,6 +24,7 @@ from bladescan.exporting.onnx import export_onnx
 from bladescan.heads.classifier import Classifier
 from bladescan.heads.detector import DetectorModule, save_detector
 from bladescan.runtimes.backend import BackendSettings
+from bladescan.runtimes.onnx_session import open_session
 from bladescan.runtimes.registry import get_plugin
 from bladescan.runtimes.several import manifest_of_several
 from tests.tiny import D, bare_encoder, crops, faces_like, tiny_detector
@@ -101,6 +105,14 @@ def open_or_skip(name, files, stem="d", **settings):
         if (files / f"{stem}{suffix}").exists():
             return plugin.open(files / f"{stem}{suffix}", BackendSettings(**{"device": "cpu", **settings}))
     pytest.skip(f"no {' or '.join(plugin.suffixes)} detector can be made here for {name}")
+
+
+def runs_ahead(path):
+    """An exported detector as it runs on a CUDA device, but on the CPU: crops bound, runs in a thread."""
+    _, manifest = read_onnx_detector(path)
+    session = open_session(path)
+    outputs = tuple(output.name for output in session.get_outputs())
+    return OnnxBackend(RunsAhead(session, "cpu", 4096), outputs, manifest, "cpu")
 
 
 def openvino_has_bf16():

@@ -2,17 +2,20 @@
 
 import json
 import shutil
+import time
 
 import msgspec
 import numpy as np
 import pytest
+from bladescan_backends.cascade import CascadeBackend
 
-from bladescan.base.errors import DetectorError, UsageError
+from bladescan.base.errors import BackendError, DetectorError, UsageError
 from bladescan.detectors.cascade import encode_cascade, read_cascade
 from bladescan.detectors.parts import DetectorPart
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.registry import choose_plugin, get_plugin
-from tests.backends.detectors import tiny_cascade, tiny_rule
+from tests.backends.detectors import runs_ahead, tiny_cascade, tiny_rule
+from tests.backends.test_contract import CONTRACT
 from tests.tiny import crops
 
 pytest.importorskip("onnx")
@@ -48,6 +51,37 @@ def test_the_second_part_sees_what_the_first_does_not_clear_and_nothing_else(fol
     assert 0 < on.sum() < 6
     found = opened(folder / "d.cascade").score(x).p_ai_generated
     np.testing.assert_array_equal(found, rule.joined(first, second[on]))
+
+
+def ahead(folder):
+    """The cascade as it is on a CUDA device, but on the CPU: the runs of both parts in threads."""
+    cascade = read_cascade(folder / "d.cascade")
+    return CascadeBackend(cascade, *(runs_ahead(folder / name) for name in ("d.onnx", "second.onnx")))
+
+
+@pytest.mark.parametrize("name", CONTRACT)
+def test_the_contract_holds_where_both_parts_run_ahead(name, folder):
+    backend = ahead(folder)
+    CONTRACT[name](backend)
+    backend.close()
+
+
+def test_what_the_first_part_leaves_is_begun_by_whoever_asks_and_its_error_is_the_result(folder):
+    x, backend = crops(6), ahead(folder)
+    expected = opened(folder / "d.cascade").score(x)
+    pending = backend.submit(x)
+    started = time.monotonic()
+    while not pending.done():
+        assert time.monotonic() < started + 30
+    np.testing.assert_array_equal(pending.result().p_ai_generated, expected.p_ai_generated)
+    backend._parts[1].close()
+    pending = backend.submit(x)
+    while not pending.done():
+        assert time.monotonic() < started + 30
+    for _ in range(2):
+        with pytest.raises(BackendError, match="the onnx backend is closed"):
+            pending.result()
+    backend.close()
 
 
 def test_a_second_part_that_sees_no_crop_is_not_run(folder):

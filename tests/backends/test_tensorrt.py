@@ -65,6 +65,54 @@ def test_a_run_that_breaks_off_leaves_nothing_to_the_next(fake, backend, monkeyp
     np.testing.assert_array_equal(backend.embed(x[:1]), expected)
 
 
+def test_batches_under_way_are_computed_on_their_own_and_kept_when_a_slot_is_needed(backend):
+    x = crops(11)
+    expected = backend.score(x)
+    first, second = backend.submit(x[:2]), backend.submit(x[2:4])  # one in each slot
+    assert not first.done()
+    assert first.done()  # the device has got on meanwhile
+    whole = backend.submit(x)  # takes both slots again and again
+    for pending, rows in ((whole, slice(0, 11)), (second, slice(2, 4)), (first, slice(0, 2))):
+        for values, wanted in zip(pending.result()[:3], expected, strict=False):
+            np.testing.assert_allclose(values, wanted[rows], rtol=1e-4, atol=1e-6)
+
+
+def test_a_batch_that_fails_takes_no_other_with_it(fake, backend, monkeypatch):
+    x = crops(5)
+    expected = backend.score(x[:2])
+    good = backend.submit(x[:2])
+    with monkeypatch.context() as patched:
+        patched.setattr(fake.tensorrt.Context, "execute_async_v3", lambda self, stream: False)
+        with pytest.raises(BackendError, match="failed to run the engine"):
+            backend.submit(x)
+    np.testing.assert_array_equal(good.result().embedding, expected.embedding)
+
+
+def test_what_fails_under_way_is_told_to_whom_it_belongs(fake, backend, monkeypatch):
+    x = crops(6)
+    bad, next_one = backend.submit(x[:3]), backend.submit(x[3:])
+    failed = fake.cuda.cudaError_t.cudaErrorInvalidValue
+    with monkeypatch.context() as patched:
+        patched.setattr(fake.cuda, "cudaEventSynchronize", lambda event: (failed,))
+        with pytest.raises(BackendError, match="^CUDA: cudaEventSynchronize failed: cudaErrorInvalidValue$"):
+            bad.result()
+    assert bad.done()
+    with pytest.raises(BackendError, match="^tensorrt: this batch was lost: CUDA: cudaEventSync"):
+        bad.result()
+    np.testing.assert_array_equal(next_one.result().embedding, backend.embed(x[3:]))
+
+
+def test_batches_under_way_are_lost_when_the_backend_closes(fake, engine):
+    opened = get_plugin("tensorrt").open(engine, BackendSettings())
+    pending, kept = opened.submit(crops(2)), opened.submit(crops(1))
+    kept.result()
+    opened.close()
+    assert not fake.cuda.allocated and not fake.cuda.streams and not fake.cuda.events
+    assert kept.result().embedding.shape == (1, D)
+    with pytest.raises(BackendError, match="this batch was lost: the backend is closed"):
+        pending.result()
+
+
 def test_too_little_memory_halves_the_batch_and_closing_gives_all_back(fake, engine, monkeypatch):
     x = crops(5)
     opened = get_plugin("tensorrt").open(engine, BackendSettings())
