@@ -69,11 +69,13 @@ def test_every_variable_is_listed():
 def test_the_readme_names_every_extra_and_what_all_leaves_out():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     named = re.findall(r"^\| (`.*?) \|", TEXT["README.md"], re.MULTILINE)
-    assert set(re.findall(r"`(\w+)`", "".join(named))) == set(extras) - {"dev", "docs"}
+    assert set(re.findall(r"`([\w-]+)`", "".join(named))) == set(extras) - {"dev", "docs"}
     included = set(re.search(r"\[(.*)\]", *extras["all"])[1].split(","))
     left_out = re.search(r"^\| `all` \| all of these but (.*) \|", TEXT["README.md"], re.MULTILINE)[1]
     # The packages of mtcnn are among those of train.
-    assert set(extras) - included - {"all", "dev", "docs", "mtcnn"} == set(re.findall(r"`(\w+)`", left_out))
+    assert set(extras) - included - {"all", "dev", "docs", "mtcnn"} == set(
+        re.findall(r"`([\w-]+)`", left_out)
+    )
 
 
 def test_the_command_reference_cuts_no_summary_off():

@@ -6,8 +6,9 @@ module imports no torch_tensorrt, which asks for the device as soon as it is imp
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -25,6 +26,9 @@ from bladescan.runtimes.tensorrt_library import CROPS, EMBEDDING, TensorRTLibrar
 PARSER, TORCH_TENSORRT = BUILDERS = ("parser", "torch-tensorrt")
 """The values of ``--builder``."""
 _MODULE = "torch_tensorrt"
+_OLDEST = (2, 14)
+"""The first release that lets the names of inputs and outputs be chosen. It wants torch of the same number."""
+_INSTALL = "pip install 'bladescan[torch-tensorrt]', or use --builder parser"
 
 
 def choose_builder(asked: str, library: TensorRTLibrary, precision: str) -> str:
@@ -33,7 +37,7 @@ def choose_builder(asked: str, library: TensorRTLibrary, precision: str) -> str:
     Raises:
         UnknownNameError: no such builder.
         UsageError: torch-tensorrt cannot build this.
-        MissingDependencyError: torch-tensorrt was asked for and is not installed.
+        MissingDependencyError: torch-tensorrt was asked for and is not installed, or too old.
     """
     if asked not in (*BUILDERS, "auto"):
         raise UnknownNameError("builder", asked, (*BUILDERS, "auto"))
@@ -42,15 +46,27 @@ def choose_builder(asked: str, library: TensorRTLibrary, precision: str) -> str:
     can = precision != "int8" and library.name == "tensorrt"
     if asked == TORCH_TENSORRT and not can:
         raise UsageError(f"--builder torch-tensorrt does not go with {why_not}; use --builder parser")
-    if asked == TORCH_TENSORRT and find_spec(_MODULE) is None:
-        raise MissingDependencyError(
-            "--builder torch-tensorrt",
-            "torch-tensorrt",
-            "pip install torch-tensorrt, or use --builder parser",
-        )
+    found = _installed()
+    if asked == TORCH_TENSORRT and not _is_new_enough(found):
+        wanted = ".".join(map(str, _OLDEST))
+        what = f"torch-tensorrt {wanted} or newer" + (f" (here is {found})" if found else "")
+        raise MissingDependencyError("--builder torch-tensorrt", what, _INSTALL)
     if asked == "auto":
-        return TORCH_TENSORRT if can and find_spec(_MODULE) is not None else PARSER
+        return TORCH_TENSORRT if can and _is_new_enough(found) else PARSER
     return asked
+
+
+def _installed() -> str | None:
+    """Find the version of torch-tensorrt without importing it, None if it is not installed."""
+    try:
+        return version("torch-tensorrt")
+    except PackageNotFoundError:
+        return None
+
+
+def _is_new_enough(found: str | None) -> bool:
+    numbers = re.findall(r"\d+", found or "")[:2]
+    return tuple(map(int, numbers)) >= _OLDEST
 
 
 def build_by_torch_tensorrt(module: nn.Module, *, size: int, max_batch: int, device: str) -> bytes:

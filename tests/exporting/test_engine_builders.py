@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
+import tomllib
 import types
 import zipfile
 
@@ -30,28 +32,32 @@ CALL = "convert_exported_program_to_serialized_trt_engine"
 
 @pytest.fixture
 def installed(monkeypatch):
-    """Whether torch_tensorrt is, as far as the choice knows."""
+    """The version of torch-tensorrt, as far as the choice knows."""
 
-    def be(there):
-        monkeypatch.setattr(engine_builders, "find_spec", lambda name: object() if there else None)
+    def be(version):
+        monkeypatch.setattr(engine_builders, "_installed", lambda: version)
 
     return be
 
 
 def test_auto_is_torch_tensorrt_where_it_can_build_and_the_parser_elsewhere(installed):
-    installed(True)
+    installed("2.14.0+cu130")
     assert choose_builder("auto", TENSORRT, "fp16") == "torch-tensorrt"
     assert choose_builder("auto", TENSORRT, "int8") == "parser"
     assert choose_builder("auto", RTX, "fp16") == "parser"
     assert choose_builder("parser", TENSORRT, "fp16") == "parser"
-    installed(False)
-    assert choose_builder("auto", TENSORRT, "fp16") == "parser"
+    for other in (None, "2.13.0"):
+        installed(other)
+        assert choose_builder("auto", TENSORRT, "fp16") == "parser"
 
 
 def test_a_builder_that_cannot_be_had_is_refused(installed):
-    installed(False)
-    with pytest.raises(MissingDependencyError, match="pip install torch-tensorrt, or use --builder parser"):
-        choose_builder("torch-tensorrt", TENSORRT, "fp16")
+    for version, named in ((None, "needs torch-tensorrt 2.14 or newer"), ("2.13.0", r"\(here is 2.13.0\)")):
+        installed(version)
+        with pytest.raises(MissingDependencyError, match=named) as caught:
+            choose_builder("torch-tensorrt", TENSORRT, "fp16")
+        said = str(caught.value)
+        assert "pip install 'bladescan[torch-tensorrt]', or use --builder parser" in said and "\n" not in said
     with pytest.raises(UsageError, match="does not go with --precision int8; use --builder parser"):
         choose_builder("torch-tensorrt", TENSORRT, "int8")
     with pytest.raises(UsageError, match="does not go with tensorrt-rtx"):
@@ -146,6 +152,16 @@ def our_call(name):
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == name
     ]
     return {keyword.arg for keyword in call.keywords if keyword.arg}
+
+
+@pytest.mark.integration
+def test_the_real_torch_tensorrt_is_one_that_the_extra_takes(wheel):
+    (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    metadata = wheel.read(name).decode()
+    assert engine_builders._is_new_enough(re.search(r"^Version: (.*)$", metadata, re.MULTILINE)[1])
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    oldest = ".".join(map(str, engine_builders._OLDEST))
+    assert extras["torch-tensorrt"] == ["bladescan[train,tensorrt]", f"torch-tensorrt>={oldest}"]
 
 
 @pytest.mark.integration
