@@ -9,9 +9,10 @@ import csv
 import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
@@ -95,7 +96,7 @@ def cut_pool() -> list[CutFace]:
 
 def _cut(pixels, box, group: str, is_ai: bool) -> CutFace:
     height, width = pixels.shape[:2]
-    outer = crop_square(box, width, height, replace(FACE_RULE, scale=_MARGIN))
+    outer = crop_square(box, width, height, msgspec.structs.replace(FACE_RULE, scale=_MARGIN))
     side = outer[2] - outer[0]
     target = min(_MOST, round(side))
     scan = crop_square(box, width, height, FACE_RULE)

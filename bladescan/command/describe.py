@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from bladescan.base.errors import DetectorError
-from bladescan.detectors.calibration import needed_photographs
+from bladescan.detectors.calibration import lowest_p_value
 from bladescan.detectors.cascade import SUFFIX as CASCADE
 from bladescan.detectors.cascade import read_cascade
 from bladescan.detectors.combined_file import SUFFIX as COMBINED
@@ -55,15 +55,23 @@ def describe(manifest: Manifest) -> dict[str, Any]:
         shown["n_neighbours"] = manifest.neighbours.n
     rate = manifest.default_false_alarm
     for name, head in manifest.heads.items():
-        curve = shown["heads"][name].pop("calibration")
-        shown["heads"][name]["calibration_range"] = [curve[0], curve[-1]]
-        if needed_photographs(rate) <= head.n_held_out:
+        _shorten(shown["heads"][name])
+        if lowest_p_value(head) <= rate:
             shown["heads"][name]["threshold"] = suspicion_threshold(head, name, rate)
     for component in (shown["combination"] or {}).get("components", ()):
-        curve = component["calibration"].pop("calibration")
-        component["calibration"]["calibration_range"] = [curve[0], curve[-1]]
+        _shorten(component["calibration"])
     del shown["measured"]
     return shown | (measured_rates(manifest) if manifest.heads else {})
+
+
+def _shorten(head: dict[str, Any]) -> None:
+    """Replace the curves of a calibration by their ends, and leave out what a plain one has not."""
+    curve, steps = head.pop("calibration"), head.pop("steps")
+    head["calibration_range"] = [curve[0], curve[-1]]
+    if steps:
+        head["lowest_false_alarm"] = steps[0]
+    else:
+        del head["by"], head["n_folders"]
 
 
 def measured_rates(manifest: Manifest) -> dict[str, Any]:

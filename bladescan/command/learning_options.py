@@ -189,6 +189,15 @@ GroupBy = Annotated[
         help="Keep all faces of one file, or of one folder, on one side: fit or calibration.",
     ),
 ]
+By = Annotated[
+    str,
+    Option(
+        "--by",
+        metavar="file|folder|strictest-folder",
+        help="Over what the rate holds. file: photographs like these. folder: folders like these, side by "
+        "side, on average; a rate of 5% needs 19. strictest-folder: each folder alone.",
+    ),
+]
 Copies = Annotated[
     int,
     Option(min=0, max=16, metavar="N", help="Degraded copies of each face that the heads also learn from."),

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bladescan.base.errors import DataError, DetectorError, UsageError
 from bladescan.base.records import Scores
+from bladescan.base.text import counted
 from bladescan.detectors.manifest import CalibratedHead, HeadName
 
 MAX_STORED = 4096
@@ -67,7 +68,8 @@ def p_values(head: CalibratedHead, scores: ArrayLike) -> NDArray[np.float64]:
 
     .. math:: p(s) = \frac{1 + \#\{i : h_i \le s\}}{n + 1}
 
-    Between stored quantiles the count is rounded up, so that a p-value is never too small.
+    Between stored quantiles the count is rounded up, so that a p-value is never too small. By folders, see
+    `bladescan.detectors.collections`.
 
     Args:
         head: its calibration and ``n_held_out``.
@@ -76,11 +78,42 @@ def p_values(head: CalibratedHead, scores: ArrayLike) -> NDArray[np.float64]:
     Returns:
         Of the same shape, in (0, 1].
     """
-    n = head.n_held_out
-    # Stored rank j + 1 is above s, so at most that rank - 1 held-out scores are at or below s.
-    ceilings = np.append(stored_ranks(n, len(head.calibration)) - 1, n)
     place = np.searchsorted(np.asarray(head.calibration), np.asarray(scores, np.float64), side="right")
-    return (1.0 + ceilings[place]) / (n + 1.0)
+    return p_value_steps(head)[place]
+
+
+def p_value_steps(head: CalibratedHead) -> NDArray[np.float64]:
+    """List the p-values there are, by how many of the m stored scores are at or below a score.
+
+    Returns:
+        float64 ``[m + 1]``, never falling, in (0, 1].
+    """
+    if head.steps:
+        return np.asarray(head.steps, np.float64)
+    return (1.0 + _ceilings(head).astype(np.float64)) / (head.n_held_out + 1.0)
+
+
+def lowest_p_value(head: CalibratedHead) -> float:
+    """Compute the p-value of a face beyond every held-out photograph: no rate below it can be had."""
+    return float(p_value_steps(head)[0])
+
+
+def photographs_behind(head: CalibratedHead, p_value: float) -> int:
+    """Count the held-out photographs that are as suspicious as a face with a p-value, or more."""
+    place = int(np.searchsorted(p_value_steps(head), p_value + 1e-12, side="right")) - 1
+    return int(_ceilings(head)[max(place, 0)])
+
+
+def held_out_told(head: CalibratedHead) -> str:
+    """Say what a calibration consists of: ``110 held-out photographs``, or those of so many folders."""
+    folders = f" of {counted(head.n_folders, 'folder')}" if head.n_folders else ""
+    return f"{counted(head.n_held_out, 'held-out photograph')}{folders}"
+
+
+def _ceilings(head: CalibratedHead) -> NDArray[np.int64]:
+    # Stored rank j + 1 is above s, so at most that rank - 1 held-out scores are at or below s.
+    n = head.n_held_out
+    return np.append(stored_ranks(n, len(head.calibration)) - 1, n)
 
 
 def false_alarm_threshold(head: CalibratedHead, rate: float) -> float:
@@ -94,11 +127,30 @@ def false_alarm_threshold(head: CalibratedHead, rate: float) -> float:
         The threshold t: ``s < t`` exactly if ``p_values(head, s) <= rate``.
 
     Raises:
-        UsageError: the rate is out of range, or too small for the number of held-out photographs.
+        UsageError: the rate is out of range, or too small for the number of held-out photographs or folders.
     """
-    k = _allowed_rank(head.n_held_out, rate)
-    ranks = stored_ranks(head.n_held_out, len(head.calibration))
-    return float(head.calibration[int(np.searchsorted(ranks, k, side="right")) - 1])
+    check_rate(rate, "false-alarm rate")
+    steps = p_value_steps(head)
+    if steps[0] > rate:
+        raise UsageError(_too_small(head, rate))
+    return float(head.calibration[int(np.searchsorted(steps, rate, side="right")) - 1])
+
+
+def _too_small(head: CalibratedHead, rate: float) -> str:
+    needed, lowest = needed_photographs(rate), math.ceil(lowest_p_value(head) * 1e4) / 1e4
+    if head.by == "file":
+        return _too_few(head.n_held_out, rate)
+    if head.by == "folder":
+        return (
+            f"a false-alarm rate of {rate:g} for folders that are not there needs at least {needed} folders, "
+            f"the detector was calibrated on {head.n_folders}: ask for {lowest:g} or more, or calibrate on "
+            "more folders"
+        )
+    return (
+        f"a false-alarm rate of {rate:g} needs at least {needed} held-out photographs in each folder, the "
+        f"smallest of the detector's {head.n_folders} has fewer: ask for {lowest:g} or more, or calibrate on "
+        "more photographs"
+    )
 
 
 def needed_photographs(rate: float) -> int:
@@ -196,6 +248,15 @@ def check_calibration(head: CalibratedHead, *, where: str) -> None:
         )
     if not np.isfinite(stored).all() or (np.diff(stored) < 0).any():
         raise DetectorError(f"{where}: calibration scores must be finite and ascending")
+    steps = np.asarray(head.steps, np.float64)
+    if (head.by == "file") != (not head.steps) or (head.by == "file") != (head.n_folders == 0):
+        raise DetectorError(f"{where}: p-values by folder need their steps and folders, others have neither")
+    if head.steps and (
+        len(steps) != len(stored) + 1
+        or not 0.0 < steps[0] <= steps[-1] <= 1.0
+        or not (np.diff(steps) >= 0.0).all()
+    ):
+        raise DetectorError(f"{where}: {len(steps)} p-values of {len(stored)} calibration scores must rise")
 
 
 def stored_ranks(n: int, n_stored: int) -> NDArray[np.int64]:
@@ -215,12 +276,16 @@ def _allowed_rank(n: int, rate: float) -> int:
     while k > 0 and k / (n + 1.0) > rate:
         k -= 1
     if k == 0:
-        raise UsageError(
-            f"a false-alarm rate of {rate:g} needs at least {needed_photographs(rate)} held-out "
-            f"photographs, the detector has {n}: ask for {1 / (n + 1):.2g} or more, or calibrate "
-            "on more photographs"
-        )
+        raise UsageError(_too_few(n, rate))
     return k
+
+
+def _too_few(n: int, rate: float) -> str:
+    return (
+        f"a false-alarm rate of {rate:g} needs at least {needed_photographs(rate)} held-out "
+        f"photographs, the detector has {n}: ask for {1 / (n + 1):.2g} or more, or calibrate "
+        "on more photographs"
+    )
 
 
 def check_rate(rate: float, what: str) -> None:

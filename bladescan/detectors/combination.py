@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bladescan.base.errors import DetectorError, UnknownNameError, UsageError
-from bladescan.detectors.calibration import check_calibration, compress_calibration, p_values
+from bladescan.detectors.calibration import check_calibration, compress_calibration, lowest_p_value, p_values
 from bladescan.detectors.manifest import (
     CalibratedHead,
     Combination,
@@ -146,9 +146,9 @@ def bound(rule: CombinationRule, components: Sequence[Component]) -> CalibratedH
         (2020), 791-808.
     """
     k = len(components)
-    most = RULES[rule]([1.0 / (one.calibration.n_held_out + 1.0) for one in components])
+    most = RULES[rule]([lowest_p_value(one.calibration) for one in components])
     if rule == "min":
-        most = least([min(1.0 / (one.calibration.n_held_out + 1.0) for one in components)] * k)
+        most = least([min(lowest_p_value(one.calibration) for one in components)] * k)
     n = _steps(rule, k, most)
     if n < 1:
         raise DetectorError("the detectors' calibrations hold too few photographs to be combined")
@@ -181,8 +181,8 @@ def least_p_value(combination: Combination, head: CalibratedHead) -> float:
     as suspicious as any face can be.
     """
     if not combination.seen_together:
-        return 1.0 / (head.n_held_out + 1.0)
-    beyond = [1.0 / (one.calibration.n_held_out + 1.0) for one in combination.components]
+        return lowest_p_value(head)
+    beyond = [lowest_p_value(one.calibration) for one in combination.components]
     return float(p_values(head, -RULES[combination.rule](beyond)))
 
 
@@ -190,11 +190,11 @@ def check_reachable(combination: Combination, head: CalibratedHead, rate: float)
     """Raise UsageError if no face can have a combined p-value as small as a rate."""
     least = least_p_value(combination, head)
     if least > rate:
-        n, k = head.n_held_out, len(combination.components)
+        n, k = head.n_folders or head.n_held_out, len(combination.components)
         raise UsageError(
             f"a false-alarm rate of {rate:g} cannot be had of {k} scores combined by {combination.rule!r} "
-            f"on {n} photographs: ask for {least:.2g} or more, or calibrate on about "
-            f"{math.ceil(n * least / rate)}"
+            f"on {n} {'folders' if head.n_folders else 'photographs'}: ask for {least:.2g} or more, or "
+            f"calibrate on about {math.ceil(n * least / rate)}"
         )
 
 

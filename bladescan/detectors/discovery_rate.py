@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bladescan.base.errors import UsageError
-from bladescan.detectors.calibration import check_rate, needed_photographs
+from bladescan.detectors.calibration import check_rate, held_out_told, lowest_p_value, needed_photographs
 from bladescan.detectors.manifest import CalibratedHead
 
 
@@ -59,7 +59,7 @@ def least_flagged_share(head: CalibratedHead, q: float, least: float | None = No
     .. math:: \frac{1}{n + 1} \le \frac{k q}{m} \iff \frac{k}{m} \ge \frac{1}{(n + 1) q}
 
     Args:
-        head: whose ``n_held_out`` is n.
+        head: whose lowest p-value is 1 / (n + 1): n photographs, or folders of them.
         q: accepted share of photographs among the flagged, in (0, 1).
         least: p-value, where it is not 1 / (n + 1).
 
@@ -71,12 +71,12 @@ def least_flagged_share(head: CalibratedHead, q: float, least: float | None = No
             not be flagged.
     """
     check_rate(q, "false-discovery rate")
-    least = 1.0 / (head.n_held_out + 1.0) if least is None else least
+    least = lowest_p_value(head) if least is None else least
     share = least / q
     if share > 1.0:
+        unit = " folders" if head.by == "folder" else ""
         raise UsageError(
-            f"a false-discovery rate of {q:g} can flag nothing with {head.n_held_out} held-out photographs: "
-            f"give at least {least:.2g}, or calibrate on {needed_photographs(q)} "
-            "or more"
+            f"a false-discovery rate of {q:g} can flag nothing with {held_out_told(head)}: give at least "
+            f"{least:.2g}, or calibrate on {needed_photographs(q)}{unit} or more"
         )
     return share

@@ -27,6 +27,8 @@ CombinationRule = Literal["stouffer", "min"]
 Resize = Literal["antialias", "bilinear"]
 View = Literal["tiles", "centre", "square"]
 TileJoin = Literal["mean", "top"]
+CalibrationUnit = Literal["file", "folder", "strictest-folder"]
+"""Over what a false-alarm rate holds, see `bladescan.detectors.collections`."""
 
 
 class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -131,12 +133,19 @@ class CalibratedHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         n_held_out: how many photographs they stand for.
         settings: how the head was fitted (covariance type, components, ...), for people to read.
         paper_threshold: the paper's: the training log-likelihood at index int(0.05 n), for comparison.
+        by: over what a rate holds: photographs alike, or folders of them.
+        n_folders: that the photographs lay in; 0 where all photographs count alike.
+        steps: p-values of a score below all of ``calibration``, of one between its first and second, and so
+            on, one more than ``calibration``; empty where all photographs count alike: ranks say it.
     """
 
     calibration: tuple[float, ...]
     n_held_out: int
     settings: dict[str, Any] = {}
     paper_threshold: float | None = None
+    by: CalibrationUnit = "file"
+    n_folders: int = 0
+    steps: tuple[float, ...] = ()
 
 
 class Component(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

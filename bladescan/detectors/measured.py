@@ -11,15 +11,27 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bladescan.detectors.calibration import compress_calibration, needed_photographs, p_values
-from bladescan.detectors.manifest import CalibratedHead, HeadName, Manifest, MeasuredRate
+from bladescan.base.errors import DataError
+from bladescan.detectors.calibration import needed_photographs, p_values
+from bladescan.detectors.collections import calibrate_by, find_collections
+from bladescan.detectors.manifest import (
+    CalibratedHead,
+    CalibrationUnit,
+    HeadName,
+    Manifest,
+    MeasuredRate,
+)
 
 LEAST_FACES = 20
 """Of a set; the share among fewer says nothing."""
 
 
 def rates_by_source(
-    head: HeadName, scores: NDArray[np.float64], sources: Sequence[str], rate: float
+    head: HeadName,
+    scores: NDArray[np.float64],
+    sources: Sequence[str],
+    rate: float,
+    by: CalibrationUnit = "file",
 ) -> tuple[MeasuredRate, ...]:
     """Measure what a calibration on all other sources flags of each source.
 
@@ -28,6 +40,7 @@ def rates_by_source(
         scores: photographic scores ``[n]`` of photographs that the head did not learn from.
         sources: ``[n]``, where each photograph comes from, for example its folder.
         rate: of false alarms that is asked for.
+        by: over what that calibration holds.
 
     Returns:
         A rate for each source of at least `LEAST_FACES` faces, as long as the others are enough for the rate.
@@ -36,13 +49,24 @@ def rates_by_source(
     labels = np.asarray(sources)
     for source in np.unique(labels):
         inside = labels == source
-        others = scores[~inside]
-        if inside.sum() < LEAST_FACES or len(others) < needed_photographs(rate):
+        calibration = _of_others(scores[~inside], labels[~inside].tolist(), rate, by)
+        if inside.sum() < LEAST_FACES or calibration is None:
             continue
-        calibration = CalibratedHead(compress_calibration(others), len(others))
         flagged = float((p_values(calibration, scores[inside]) <= rate).mean())
         found.append(MeasuredRate(head, str(source), int(inside.sum()), rate, flagged))
     return tuple(found)
+
+
+def _of_others(
+    scores: NDArray[np.float64], sources: Sequence[str], rate: float, by: CalibrationUnit
+) -> CalibratedHead | None:
+    """Calibrate on some sources; None if they are too few for the rate."""
+    if by == "file":
+        return calibrate_by(by, scores) if len(scores) >= needed_photographs(rate) else None
+    try:
+        return calibrate_by(by, scores, find_collections(by, sources, rate))
+    except DataError:
+        return None
 
 
 def rates_of(manifest: Manifest, head: str) -> list[MeasuredRate]:

@@ -19,7 +19,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bladescan.detectors.calibration import stored_ranks
+from bladescan.detectors.calibration import p_value_steps
 from bladescan.detectors.manifest import CalibratedHead, HeadName
 from bladescan.detectors.suspicion import suspicion
 
@@ -33,19 +33,18 @@ def smooth_p_values(head: CalibratedHead, name: HeadName, scores: ArrayLike) -> 
         scores: of suspicion (`bladescan.detectors.suspicion`), of any shape.
 
     Returns:
-        Of the same shape, in (1 / (n + 1), 1]; never below `bladescan.detectors.calibration.p_values`.
+        Of the same shape, above the lowest p-value, up to 1; never below the conformal one.
     """
     asked = np.asarray(scores, np.float64)
-    n = head.n_held_out
     held = suspicion(head.calibration, name)[::-1]  # ascending
     # The conformal p-value from one stored score to the next is that at the first, the larger of the two:
     # where the line starts. Of equal scores the first counts, which has the largest.
-    ranks = np.append(stored_ranks(n, len(held))[1:], n + 1)[::-1]
+    steps = p_value_steps(head)[::-1]
     held, first = np.unique(held, return_index=True)
-    ranks = ranks[first]
-    between = np.interp(asked, held, ranks / (n + 1.0), left=1.0)
+    at, least = steps[first], steps[-1]
+    between = np.interp(asked, held, at, left=1.0)
     beyond = np.maximum(asked - held[-1], 0.0)
-    tail = (1.0 + (ranks[-1] - 1.0) * np.exp(-beyond / _scale(held))) / (n + 1.0)
+    tail = least + (at[-1] - least) * np.exp(-beyond / _scale(held))
     return np.where(beyond > 0.0, tail, between)
 
 

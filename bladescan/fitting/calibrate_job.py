@@ -12,23 +12,38 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from bladescan.base.errors import DataError, MissingDependencyError
 from bladescan.base.output_files import write_file
 from bladescan.base.records import Scores
 from bladescan.detectors.calibration import (
     clopper_pearson,
-    compress_calibration,
-    false_alarm_interval,
     needed_photographs,
     p_values,
     photographic_scores,
 )
 from bladescan.detectors.cascade import SUFFIX, part_files, read_cascade
+from bladescan.detectors.collections import (
+    Collections,
+    calibrate_by,
+    check_unit,
+    collection_names,
+    find_collections,
+    left_out_told,
+    promised,
+)
+from bladescan.detectors.combination import check_reachable, combined_scores
 from bladescan.detectors.combined_file import SUFFIX as COMBINED
 from bladescan.detectors.combined_file import CombinedFile, combined_parts, encode_combined, read_combined
 from bladescan.detectors.files import read_whole
-from bladescan.detectors.manifest import CalibratedHead, HeadName, Manifest, MeasuredRate, counted_subjects
+from bladescan.detectors.manifest import (
+    CalibratedHead,
+    HeadName,
+    Manifest,
+    MeasuredRate,
+    counted_subjects,
+)
 from bladescan.detectors.measured import rates_by_source
 from bladescan.detectors.neighbours import make_neighbours
 from bladescan.detectors.onnx_metadata import replace_manifest
@@ -59,11 +74,13 @@ class CalibrateOptions:
             default.
         name: of the new detector, empty keeps the old one.
         false_alarm: its default rate.
+        by: over what rates hold, one of `bladescan.detectors.collections.UNITS`.
     """
 
     detector: str | Path | None = None
     name: str = ""
     false_alarm: float = 0.05
+    by: str = "file"
     backend: str = "auto"
     runtime: BackendSettings = BackendSettings()
     decoder: DecoderSettings = DecoderSettings()
@@ -95,6 +112,7 @@ def calibrate(
         BladescanError: the detector, the backend or the photographs are of no use.
         MissingDependencyError: what the calibration needs is not installed.
     """
+    check_unit(options.by)
     path = find_detector(options.detector, options.backend)
     _check_installed(path)
     backend = open_file(choose_plugin(options.backend, path), path, options.runtime)
@@ -199,7 +217,7 @@ def _collect(
             scores = score_whole(backend, crops_of([decoded]), counts, _BATCH_SIZE)
             assert scores is not None
             parts.append(scores)
-            folders += [os.path.basename(os.path.dirname(source.name))] * len(decoded.faces)
+            folders += [os.path.dirname(source.name)] * len(decoded.faces)
             n_images += 1
     scores = joined_scores(parts) or Scores(None, None, np.empty((0, 0), np.float32))
     return _Faces(scores, folders, n_images, finder, dict(skipped), copies)
@@ -214,27 +232,34 @@ def _calibrated(old: Manifest, faces: _Faces, options: CalibrateOptions) -> tupl
             f"({listed(faces.skipped, 'no other image')}), but a false-alarm rate of {rate:g} "
             f"needs at least {needed}: give more photographs"
         )
+    by = check_unit(options.by)
+    sources = [os.path.basename(folder) for folder in faces.folders]
+    collections = None
+    if by != "file":
+        sources = collection_names(faces.folders)
+        collections = find_collections(by, sources, rate)
     heads: dict[HeadName, CalibratedHead] = {}
     compared: dict[str, Any] = {}
     measured: list[MeasuredRate] = []
-    combined, about = _combined(old, faces, rate)
+    combined, about = _combined(old, faces, rate, collections)
     for name, head in old.heads.items():
         scores = photographic_scores(faces.scores, name)
         flagged = int((p_values(head, scores) <= rate).sum())
-        heads[name] = msgspec.structs.replace(head, calibration=compress_calibration(scores), n_held_out=n)
-        if name == "combined" and combined is not None:  # in p-values of the new calibrations
-            heads[name], scores = combined.head, combined.scores
+        heads[name] = calibrate_by(by, scores, collections, head)
+        if name == "combined" and combined is not None:
+            heads[name], scores = _combined_head(combined, collections, head, options)
         compared[name] = _compared(name, heads[name], flagged, n, rate)
-        measured += rates_by_source(name, scores, faces.folders, rate)
+        measured += rates_by_source(name, scores, sources, rate, by)
     notices = [f"copies are left out: {faces.copies.told()}"] if faces.copies else []
     notices += about.pop("notices", [])
+    notices += left_out_told(collections, rate)
     report = {
         "n_images": faces.n_images,
         "n_faces": n,
         "skipped": faces.skipped,
         **({"notices": notices} if notices else {}),
         "false_alarm": rate,
-        "false_alarm_interval_95": list(false_alarm_interval(n, rate)),
+        **promised(by, collections, n, rate),
         "heads": compared,
         **({"combined": about} if about else {}),
     }
@@ -252,12 +277,33 @@ def _calibrated(old: Manifest, faces: _Faces, options: CalibrateOptions) -> tupl
     return manifest, report
 
 
-def _combined(old: Manifest, faces: _Faces, rate: float) -> tuple[Combined | None, dict[str, Any]]:
-    """Calibrate what a detector combines, if it does, and what is told of it."""
+def _combined(
+    old: Manifest, faces: _Faces, rate: float, collections: Collections | None
+) -> tuple[Combined | None, dict[str, Any]]:
+    """Calibrate what a detector combines, if it does, and what is told of it.
+
+    By folders the components keep their calibrations: then the combined score is the same function of a face
+    for photographs of all folders, which the promise needs.
+    """
     if old.combination is None or faces.scores.components is None:
         return None, {}
     found = calibrated(old.combination, faces.scores.components, rate)
+    if collections is not None:
+        kept = msgspec.structs.replace(old.combination, seen_together=True)
+        scores = combined_scores(kept, faces.scores.components)
+        found = found._replace(combination=kept, scores=scores)
     return found, dict(found.report)
+
+
+def _combined_head(
+    combined: Combined, collections: Collections | None, old: CalibratedHead, options: CalibrateOptions
+) -> tuple[CalibratedHead, NDArray[np.float64]]:
+    """Give the head that joins others its calibration, and the scores of the photographs by it."""
+    if collections is None:
+        return combined.head, combined.scores  # in p-values of the new calibrations
+    head = calibrate_by(check_unit(options.by), combined.scores, collections, old)
+    check_reachable(combined.combination, head, options.false_alarm)
+    return head, combined.scores
 
 
 def _compared(name: HeadName, new: CalibratedHead, flagged: int, n: int, rate: float) -> dict[str, Any]:

@@ -18,13 +18,20 @@ from bladescan.base.errors import DataError, UnknownNameError, UsageError
 from bladescan.detectors.calibration import (
     clopper_pearson,
     compress_calibration,
-    false_alarm_interval,
     false_alarm_threshold,
     hold_out,
     needed_photographs,
 )
+from bladescan.detectors.collections import (
+    Collections,
+    calibrate_by,
+    check_unit,
+    find_collections,
+    left_out_told,
+    promised,
+)
 from bladescan.detectors.combination import check_rule
-from bladescan.detectors.manifest import CalibratedHead, Combination, HeadName
+from bladescan.detectors.manifest import CalibratedHead, CalibrationUnit, Combination, HeadName
 from bladescan.detectors.measured import rates_by_source
 from bladescan.detectors.neighbours import make_neighbours
 from bladescan.detectors.tile_scores import join_log_likelihoods, join_probabilities, tile_counts
@@ -56,6 +63,7 @@ class FitSettings:
         seed: of every draw.
         binary_head: one of `BINARY_HEADS`; ``auto`` is logistic regression over a stranger's encoder, whose
             embeddings are long and were learned for something else, and the paper's perceptron over ours.
+        by: over what the false-alarm rates hold, one of `bladescan.detectors.collections.UNITS`.
         combine: rule by which a third head combines both (`bladescan.detectors.combination`), and decides;
             None for no such head.
     """
@@ -70,6 +78,7 @@ class FitSettings:
     seed: int = 0
     binary_head: str = "auto"
     combine: str | None = None
+    by: str = "file"
 
 
 def check_settings(settings: FitSettings, *, binary: bool = True) -> None:
@@ -85,8 +94,14 @@ def check_settings(settings: FitSettings, *, binary: bool = True) -> None:
         raise UnknownNameError("binary head", settings.binary_head, BINARY_HEADS)
     if settings.n_outliers and settings.binary_head == "logistic":
         raise UsageError("pseudo-outliers are for the perceptron: they teach logistic regression nothing")
+    check_unit(settings.by)
     if settings.combine is not None:
         check_rule(settings.combine)
+        if settings.by != "file":
+            raise UsageError(
+                f"--by {settings.by} needs photographs that the combination has not seen: fit without it, "
+                "and give other photographs to bladescan calibrate"
+            )
         if not binary:
             raise UsageError("--combine joins both heads: give AI-generated faces too, for the binary one")
     for what, share in (("held-out share", settings.held_out), ("false-alarm rate", settings.false_alarm)):
@@ -119,6 +134,7 @@ class FitFaces:
         pictures: ``[n]``, of a detector of whole pictures: the picture of each tile, whose tiles follow each
             other; the scores of a picture's tiles are joined before they calibrate. None for faces.
         sources: ``[n]``, where each photograph comes from, for the rates measured on others; None if unknown.
+            By folders, they are the folders.
     """
 
     photographic: NDArray[np.float32]
@@ -160,6 +176,7 @@ def fit_detector(
     _check(encoder, faces)
     held = _drawn_out(faces, settings) if faces.held_out is None else faces.held_out
     _check_enough(faces, held, settings)
+    calibration = _calibration(faces, held, settings)
     if encoder.graph and encoder.manifest.encoder.embedding_dim == 1:
         encoder, faces, settings = _two_tailed(encoder, faces, held, settings)
     photographs = _photographs(faces, ~held)
@@ -172,8 +189,10 @@ def fit_detector(
     join, counts = encoder.manifest.picture_rule.join, _tiles(faces, held)
     scores = mixture.mixture.score_samples(faces.photographic[held])
     scores = scores if counts is None else join_log_likelihoods(scores, counts, join)
-    heads: dict[HeadName, CalibratedHead] = {"one-class": _one_class_head(mixture, scores)}
-    report = _report(mixture, scores, heads["one-class"], faces, settings)
+    heads: dict[HeadName, CalibratedHead] = {
+        "one-class": calibration.of(scores, _one_class_head(mixture, scores))
+    }
+    report = _report(mixture, scores, heads["one-class"], faces, settings, calibration.collections)
     by_head: dict[HeadName, NDArray[np.float64]] = {"one-class": scores}
     state = None
     if generated is not None:
@@ -182,7 +201,7 @@ def fit_detector(
         scores = binary_scores(state, faces.photographic[held])
         scores = scores if counts is None else -join_probabilities(-scores, counts, join)
         by_head["binary"] = scores
-        heads["binary"] = _binary_head(scores, about)
+        heads["binary"] = calibration.of(scores, _binary_head(scores, about))
     provenance = {**(provenance or {}), "fit": report}
     combination = None
     if settings.combine is not None:
@@ -195,7 +214,7 @@ def fit_detector(
     if counts is None:
         kept = make_neighbours(faces.photographic[held])
         detector = replace(detector, manifest=msgspec.structs.replace(detector.manifest, neighbours=kept))
-    return _measured(detector, by_head, faces, held)
+    return _measured(detector, by_head, faces, held, settings)
 
 
 def _two_tailed(
@@ -226,15 +245,13 @@ def _measured(
     scores: Mapping[HeadName, NDArray[np.float64]],
     faces: FitFaces,
     held: NDArray[np.bool_],
+    settings: FitSettings,
 ) -> Detector:
     """Measure the false alarms among held-out photographs of each source, by a threshold of the others."""
     if faces.sources is None:
         return detector
-    counts, of_held = _tiles(faces, held), faces.sources[held]
-    if counts is not None:
-        of_held = of_held[np.cumsum(counts) - counts]
-    sources, rate = of_held.tolist(), detector.manifest.default_false_alarm
-    found = [one for head, of in scores.items() for one in rates_by_source(head, of, sources, rate)]
+    sources, rate, by = _held_sources(faces, held), settings.false_alarm, check_unit(settings.by)
+    found = [one for head, of in scores.items() for one in rates_by_source(head, of, sources, rate, by)]
     return replace(detector, manifest=msgspec.structs.replace(detector.manifest, measured=tuple(found)))
 
 
@@ -249,6 +266,37 @@ def _n(faces: FitFaces, chosen: NDArray[np.bool_]) -> int:
     """Count the chosen photographs, or faces in them."""
     counts = _tiles(faces, chosen)
     return int(chosen.sum()) if counts is None else len(counts)
+
+
+class _Calibration(NamedTuple):
+    """Over what rates hold, and the folders of the photographs held out."""
+
+    by: CalibrationUnit
+    collections: Collections | None
+
+    def of(self, scores: NDArray[np.float64], head: CalibratedHead) -> CalibratedHead:
+        """Calibrate a head on photographic scores of the photographs held out, ``[n]``."""
+        return head if self.collections is None else calibrate_by(self.by, scores, self.collections, head)
+
+
+def _calibration(faces: FitFaces, held: NDArray[np.bool_], settings: FitSettings) -> _Calibration:
+    """Find the folders before anything is fitted: too few of them are an error."""
+    by = check_unit(settings.by)
+    if by == "file":
+        return _Calibration(by, None)
+    if faces.sources is None:
+        raise DataError(f"--by {by} needs to know where each photograph comes from")
+    return _Calibration(by, find_collections(by, _held_sources(faces, held), settings.false_alarm))
+
+
+def _held_sources(faces: FitFaces, held: NDArray[np.bool_]) -> list[str]:
+    """List where the held-out photographs come from, one for each of their scores."""
+    assert faces.sources is not None
+    counts, of_held = _tiles(faces, held), faces.sources[held]
+    if counts is not None:
+        of_held = of_held[np.cumsum(counts) - counts]
+    found: list[str] = of_held.tolist()
+    return found
 
 
 def _drawn_out(faces: FitFaces, settings: FitSettings) -> NDArray[np.bool_]:
@@ -422,6 +470,7 @@ def _report(
     head: CalibratedHead,
     faces: FitFaces,
     settings: FitSettings,
+    collections: Collections | None,
 ) -> dict[str, Any]:
     """Report what was measured, as plain JSON values."""
     n, n_photographs = len(scores), _n(faces, np.ones(len(faces.photographic), np.bool_))
@@ -434,11 +483,11 @@ def _report(
         "n_groups": n_photographs if faces.groups is None else len(np.unique(faces.groups)),
         "n_ai_generated": 0 if faces.ai_generated is None else len(faces.ai_generated),
         "false_alarm": settings.false_alarm,
-        "false_alarm_interval_95": list(false_alarm_interval(n, settings.false_alarm)),
+        **promised(check_unit(settings.by), collections, n, settings.false_alarm),
         "threshold": false_alarm_threshold(head, settings.false_alarm),
         "paper_threshold": mixture.paper_threshold,
         "paper_false_alarm": alarms / n,
         "paper_false_alarm_interval_95": list(clopper_pearson(alarms, n)),
         "tried": [[*shape, value] for shape, value in mixture.held_out[:10]],
-        "notices": list(mixture.notices),
+        "notices": [*mixture.notices, *left_out_told(collections, settings.false_alarm)],
     }

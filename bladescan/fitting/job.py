@@ -16,6 +16,7 @@ import numpy as np
 from bladescan import __version__
 from bladescan.base.errors import DetectorError, UnknownNameError, UsageError
 from bladescan.base.output_files import check_output
+from bladescan.detectors.collections import collection_names
 from bladescan.detectors.manifest import PICTURE_RULE, Manifest, PictureRule, Subject
 from bladescan.detectors.shipped import SAFETENSORS, named_detector
 from bladescan.exporting.onnx import export_onnx
@@ -248,17 +249,25 @@ def _viewed(rule: PictureRule) -> dict[str, Any]:
 def _fitted(options: FitOptions, encoder: Detector, features: _FitFeatures, progress: Progress) -> Detector:
     fitted, held, generated = features
     everything = fitted if held is None else _joined(fitted, held)
+    parts = [fitted] if held is None else [fitted, held]
+    sources = np.asarray([name for part in parts for name in _sources(part, options.fit.by)])
     faces = FitFaces(
         everything.embeddings,
         None if generated is None else generated.embeddings,
-        groups=everything.groups,
-        sources=np.asarray([os.path.basename(folder) for folder in everything.folders]),
+        groups=everything.groups if options.fit.by == "file" else sources,
+        sources=sources,
         held_out=None if held is None else np.arange(len(everything.groups)) >= len(fitted.groups),
         pictures=everything.files if options.subject == "image" else None,
         copies=DegradedCopies(everything.copies, None if generated is None else generated.copies),
     )
     provenance = _provenance(options, features._asdict())
     return fit_detector(encoder, faces, options.fit, provenance=provenance, progress=progress)
+
+
+def _sources(features: Features, by: str) -> list[str]:
+    """Name where each photograph comes from: its folder, or by folders the collection that this lies in."""
+    folders: list[str] = features.folders.tolist()
+    return [os.path.basename(folder) for folder in folders] if by == "file" else collection_names(folders)
 
 
 def _bare(manifest: Manifest) -> Manifest:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bladescan.base.records import Explanation, FaceVerdict
-from bladescan.detectors.calibration import p_values, photographic_scores
+from bladescan.detectors.calibration import p_values, photographic_scores, photographs_behind
 from bladescan.detectors.manifest import FaceRule, HeadName, Manifest
 from bladescan.detectors.neighbours import Neighbourhood
 from bladescan.detectors.suspicion import suspicion
@@ -99,7 +99,7 @@ class Explainer:
         self, face: FaceVerdict, falls: NDArray[np.float64], size: tuple[int, int]
     ) -> Explanation:
         manifest, cells = self._backend.manifest, cell_map(falls)
-        n = manifest.heads[self._head].n_held_out
+        head = manifest.heads[self._head]
         window = strongest_window(cells)
         row, column = divmod(window, GRID)
         left, top, right, bottom = column - REACH, row - REACH, column + REACH + 1, row + REACH + 1
@@ -110,8 +110,8 @@ class Explainer:
             region=region,
             where=described(row, column, face, region),
             fall=float(falls[window]),
-            n_photographs=n,
-            n_as_suspicious=_count(face.p_value, n),
+            n_photographs=head.n_held_out,
+            n_as_suspicious=photographs_behind(head, face.p_value),
             n_as_unlikely=_n_as_unlikely(face, manifest),
         )
 
@@ -141,12 +141,7 @@ def _n_as_unlikely(face: FaceVerdict, manifest: Manifest) -> int | None:
     head = manifest.heads.get("one-class")
     if head is None or face.log_likelihood is None:
         return None
-    return _count(float(p_values(head, face.log_likelihood)), head.n_held_out)
-
-
-def _count(p_value: float, n: int) -> int:
-    """Count the photographs behind a conformal p-value, which counts the face as well."""
-    return round(p_value * (n + 1)) - 1
+    return photographs_behind(head, float(p_values(head, face.log_likelihood)))
 
 
 def described(row: int, column: int, face: FaceVerdict, region: Corners) -> str:

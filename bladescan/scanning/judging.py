@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bladescan.base.errors import UsageError
 from bladescan.base.provenance_record import Provenance
 from bladescan.base.records import ComponentVerdict, FaceVerdict, FlaggedBy, ImageRecord, Scores, Verdict
-from bladescan.detectors.calibration import needed_photographs, p_values, photographic_scores
+from bladescan.detectors.calibration import lowest_p_value, p_values, photographic_scores
 from bladescan.detectors.combination import least_p_value
 from bladescan.detectors.manifest import CalibratedHead, Combination, Component, HeadName, Manifest
 from bladescan.detectors.smoothing import smooth_p_values
@@ -60,12 +60,12 @@ class Judge:
     def least_p_value(self) -> float:
         """The smallest p-value that a face can have."""
         if self.combination is None:
-            return 1.0 / (self.calibration.n_held_out + 1.0)
+            return lowest_p_value(self.calibration)
         return least_p_value(self.combination, self.calibration)
 
     def threshold(self) -> float | None:
         """Find the score above which a face is flagged; None where no score is high enough."""
-        if self.rate <= 0.0 or needed_photographs(self.rate) > self.calibration.n_held_out:
+        if self.rate <= 0.0 or lowest_p_value(self.calibration) > self.rate:
             return None
         return suspicion_threshold(self.calibration, self.head, self.rate)
 

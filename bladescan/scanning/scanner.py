@@ -17,6 +17,7 @@ from bladescan.base import clock
 from bladescan.base.closing import Closing
 from bladescan.base.errors import BackendError, TooManyErrorsError, UsageError
 from bladescan.base.records import ROTATIONS, ImageRecord, Verdict
+from bladescan.detectors.calibration import held_out_told
 from bladescan.detectors.combination import check_reachable, least_p_value
 from bladescan.detectors.discovery_rate import least_flagged_share
 from bladescan.detectors.manifest import Manifest, Subject
@@ -298,7 +299,7 @@ class Scanner(Closing):
         share = least_flagged_share(head, self._fdr, self._pipeline.judge.least_p_value)
         what = "of the number of photographs" if self._storey else "of the faces"
         return (
-            f"the detector has {head.n_held_out} held-out photographs: --fdr {self._fdr:g} flags "
+            f"the detector has {held_out_told(head)}: --fdr {self._fdr:g} flags "
             f"{share:.1%} {what} or more, or none"
         )
 

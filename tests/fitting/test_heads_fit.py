@@ -222,3 +222,19 @@ def test_one_head_alone_cannot_be_combined():
         fit_detector(bare_encoder(), FitFaces(embeddings(120), None), replace(SETTINGS, combine="min"))
     with pytest.raises(UnknownNameError, match="rule of combination"):
         fit_detector(bare_encoder(), FitFaces(embeddings(120), None), replace(SETTINGS, combine="fisher"))
+
+
+def test_rates_by_folder_are_of_the_folders_held_out():
+    photographs = embeddings(300)
+    folders = np.asarray([f"folder {i % 100}" for i in range(300)])
+    faces = FitFaces(photographs, groups=folders, sources=folders)
+    settings = FitSettings("diag", 1, by="folder")
+    detector = fit_detector(bare_encoder(), faces, settings)
+    head = detector.manifest.heads["one-class"]
+    assert (head.by, head.n_folders, head.n_held_out) == ("folder", 30, 90)
+    assert detector.manifest.provenance["fit"]["n_folders"] == 30
+    assert "false_alarm_interval_95" not in detector.manifest.provenance["fit"]
+    with pytest.raises(DataError, match="30 folders: .* at least 49"):
+        fit_detector(bare_encoder(), faces, replace(settings, false_alarm=0.02))
+    with pytest.raises(DataError, match="where each photograph comes from"):
+        fit_detector(bare_encoder(), replace(faces, sources=None), settings)
