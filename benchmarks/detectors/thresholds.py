@@ -18,11 +18,9 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from benchmarks.detectors.rewriting import rewrite
 from benchmarks.tables import parser
-from bladescan.base.output_files import write_file
-from bladescan.detectors.cascade import SUFFIX, encode_cascade, read_cascade
 from bladescan.detectors.manifest import Manifest
-from bladescan.detectors.onnx_metadata import import_onnx, manifest_of, with_manifest
 
 
 def strictest(kinds: list[ArrayLike], n: int) -> NDArray[np.float64]:
@@ -42,26 +40,6 @@ def recalibrated(manifest: Manifest, kinds: list[ArrayLike], said: str) -> Manif
     return msgspec.structs.replace(manifest, heads={**manifest.heads, "binary": head})
 
 
-def write(path: Path, output: Path, kinds: list[ArrayLike], said: str) -> None:
-    """Write a detector, exported or a cascade or in safetensors, with merged thresholds."""
-    if path.suffix == SUFFIX:
-        cascade = read_cascade(path)
-        manifest = recalibrated(cascade.manifest, kinds, said)
-        write_file(output, encode_cascade(msgspec.structs.replace(cascade, manifest=manifest)))
-    elif path.suffix == ".onnx":
-        model = import_onnx("thresholds").load(str(path))
-        write_file(
-            output, with_manifest(model, recalibrated(manifest_of(model, where=path.name), kinds, said))
-        )
-    else:
-        from dataclasses import replace
-
-        from bladescan.heads.detector import load_detector, save_detector
-
-        detector = load_detector(path)
-        save_detector(replace(detector, manifest=recalibrated(detector.manifest, kinds, said)), output)
-
-
 def main() -> None:
     options = parser(__spec__, __doc__)
     options.add_argument("detector", type=Path)
@@ -75,7 +53,7 @@ def main() -> None:
             *(f"{path.stem} ({len(kind)})" for path, kind in zip(given.kinds, kinds, strict=True)),
         ]
     )
-    write(given.detector, given.output, kinds, said)
+    rewrite(given.detector, given.output, lambda manifest: recalibrated(manifest, kinds, said))
 
 
 if __name__ == "__main__":

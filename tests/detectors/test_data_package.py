@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from bladescan.detectors.cascade import part_files, read_cascade
+from bladescan.detectors.neighbours import Neighbourhood
 from bladescan.detectors.shipped import FOLDER
 
 PACKAGE = Path(__file__).parents[2] / "accurate" / "bladescan_accurate"
@@ -18,6 +21,14 @@ def test_the_cascade_fits_the_files_beside_it():
     first, second = part_files(path, read_cascade(path))  # checks their digests
     assert first.read_bytes() == (FOLDER / "fast.onnx").read_bytes()
     assert second.name == "accurate.onnx"
+
+
+def test_the_cascade_keeps_sketches_of_the_faces_that_set_its_thresholds():
+    kept = read_cascade(PACKAGE / "cascade.cascade").manifest.neighbours
+    around = Neighbourhood(kept, where="cascade")
+    assert kept.n == len(around.own) == 712
+    assert 20 < float(np.median(around.own)) < 40  # degrees: faces of one pool, no copies
+    assert around.own[0] > 0
 
 
 def test_a_data_package_is_found_and_its_code_is_not_run(tmp_path):
