@@ -27,7 +27,7 @@ PARSER, TORCH_TENSORRT = BUILDERS = ("parser", "torch-tensorrt")
 """The values of ``--builder``."""
 _MODULE = "torch_tensorrt"
 _OLDEST = (2, 14)
-"""The first release that lets the names of inputs and outputs be chosen. It wants torch of the same number."""
+"""The first release that lets us name inputs and outputs. It wants torch of the same number."""
 _INSTALL = "pip install 'bladescan[torch-tensorrt]', or use --builder parser"
 
 
