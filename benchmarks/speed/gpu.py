@@ -3,12 +3,17 @@
     python -m benchmarks.speed.gpu -o FOLDER --minutes 5
     python -m benchmarks.speed.gpu -o FOLDER --minutes 12 --tensorrt --compile
     python -m benchmarks.speed.gpu -o FOLDER --minutes 2 --device cpu --batches 2 --rounds 1 --images 16
+    python -m benchmarks.speed.gpu -o FOLDER --minutes 4 --parts scans decoding step training
 
 The parts come in the order of their worth. Each has a share of the time; what one leaves over is for the
 next. After each, gpu.json (figures) and gpu.md (the page) are written into FOLDER, so a run that is killed
 loses only the part that it was in. A part that fails is written down and the next begins; exit code 1 then.
-Pictures and photographs are made here. With ``--device cpu`` it runs small, to show that it runs.
-docs/gpu.md says what it must show.
+With ``--device cpu`` it runs small, to show that it runs. docs/gpu.md says what it must show.
+
+Nothing is fetched: pictures and photographs are made here, from a portrait that matplotlib brings. It needs
+the extra ``train``, pytest, and this tree installed (``pip install -e . --no-deps``). Where the tree must be
+small, leave out ``accurate/``, ``docs/`` and ``bladescan/detectors/fast.*``, which nothing here reads; some
+50 MB are left. A part without what it needs (onnxruntime-gpu, TensorRT, nvImageCodec) says so in no time.
 """
 
 from __future__ import annotations
@@ -29,6 +34,7 @@ import torch
 
 from benchmarks.speed import gpu_training
 from benchmarks.speed.gpu_bounds import bounds
+from benchmarks.speed.gpu_decoding import decoding
 from benchmarks.speed.gpu_encoder import agreement, backends, computing_rates, faces, rates
 from benchmarks.speed.gpu_scans import scans
 from benchmarks.speed.gpu_tests import run_tests
@@ -45,6 +51,7 @@ PACKAGES = (
     "tensorrt-rtx",
     "torch-tensorrt",
     "cuda-bindings",
+    "nvidia-nvimgcodec-cu13",
 )
 
 
@@ -54,11 +61,13 @@ class Room(NamedTuple):
     Attributes:
         asked: the options.
         scratch: a folder of its own.
+        kept: a folder that all parts share.
         deadline: of ``time.monotonic``.
     """
 
     asked: argparse.Namespace
     scratch: Path
+    kept: Path
     deadline: float
 
     def left(self) -> float:
@@ -106,7 +115,7 @@ def measure_tests(room: Room) -> Figures:
 def measure_agreement(room: Room) -> Figures:
     missing: dict[str, str] = {}
     crops = faces(room.scratch, room.asked.faces)
-    with backends(room.asked, room.scratch, missing) as opened:
+    with backends(room.asked, room.kept, missing) as opened:
         return {
             "faces": len(crops),
             "rows": agreement(opened, crops, missing),
@@ -119,7 +128,7 @@ def measure_computing(room: Room) -> Figures:
 
 
 def measure_backends(room: Room) -> Figures:
-    with backends(room.asked, room.scratch, {}) as opened:
+    with backends(room.asked, room.kept, {}) as opened:
         return rates(room.asked, opened, room.has_time)._asdict()
 
 
@@ -127,8 +136,12 @@ def measure_scans(room: Room) -> Figures:
     return scans(room.asked, room.scratch, room.has_time)
 
 
+def measure_decoding(room: Room) -> Figures:
+    return decoding(room.asked, room.scratch, room.has_time)
+
+
 def measure_step(room: Room) -> Figures:
-    return gpu_training.one_step(room.asked)
+    return gpu_training.one_step(room.asked, room.has_time)
 
 
 def measure_training(room: Room) -> Figures:
@@ -199,6 +212,22 @@ def show_scans(found: Figures) -> str:
     return table(["pictures", "who", "images/s", "of the decoders alone"], rows)
 
 
+def show_decoding(found: Figures) -> str:
+    if "missing" in found:
+        return str(found["missing"])
+    off = found["difference"]
+    parts = [f"JPEGs of 224 pixels, colours at half size: {off['decoded']} of {off['files']} decoded."]
+    if "verdicts" in off:
+        changed = off["verdicts"]
+        parts.append(
+            f"Beside Pillow: {off['same_pixels']:.1%} with the same pixels, largest difference "
+            f"{off['largest']} of 255, mean {off['mean']:.2f}; verdicts that change: binary "
+            f"{changed['binary']:.1%}, one-class {changed['one_class']:.1%}."
+        )
+    rows = [[name, f"{rate:,.1f}"] for name, rate in found["per_second"].items()]
+    return "\n\n".join([*parts, table(["1024 px, one face", "pictures/s"], rows)])
+
+
 def show_step(found: Figures) -> str:
     about = ", ".join(f"{key} {value}" for key, value in found["settings"].items())
     rows = [
@@ -225,9 +254,10 @@ PARTS = (
     Part("machine", "Machine and bounds", 0.04, measure_machine, show_machine),
     Part("tests", "Tests", 0.16, measure_tests, show_tests),
     Part("agreement", "Agreement with the CPU", 0.08, measure_agreement, show_agreement),
-    Part("computing", "Computing alone, crops on the device", 0.16, measure_computing, show_rates),
+    Part("computing", "Computing alone, crops on the device", 0.13, measure_computing, show_rates),
     Part("backends", "Backends, from array to array", 0.12, measure_backends, show_rates),
-    Part("scans", "Whole scans", 0.20, measure_scans, show_scans),
+    Part("scans", "Whole scans", 0.19, measure_scans, show_scans),
+    Part("decoding", "JPEGs decoded on the device", 0.04, measure_decoding, show_decoding),
     Part("step", "One step of training", 0.10, measure_step, show_step),
     Part("training", "A short training", 0.14, measure_training, show_training),
 )
@@ -242,17 +272,19 @@ def run(asked: argparse.Namespace, parts: Sequence[Part] = PARTS) -> dict[str, A
     end = time.monotonic() + 60 * asked.minutes
     found: dict[str, Any] = {}
     owed = sum(part.share for part in parts)
-    for part in parts:
-        left = max(0.0, end - time.monotonic())
-        say(f"{part.name}, {left:.0f} s left")
-        started = time.monotonic()
-        with _scratch() as scratch:
-            # What earlier parts did not use is shared out among those that are left.
-            found[part.name] = _attempt(part, Room(asked, scratch, started + left * part.share / owed))
-        found[part.name]["took_s"] = round(time.monotonic() - started, 1)
-        owed -= part.share
-        (asked.output / "gpu.json").write_text(json.dumps(found, indent=1))
-        (asked.output / "gpu.md").write_text(page(found, parts))
+    with _scratch() as kept:
+        for part in parts:
+            left = max(0.0, end - time.monotonic())
+            say(f"{part.name}, {left:.0f} s left")
+            started = time.monotonic()
+            with _scratch() as scratch:
+                # What earlier parts did not use is shared out among those that are left.
+                room = Room(asked, scratch, kept, started + left * part.share / owed)
+                found[part.name] = _attempt(part, room)
+            found[part.name]["took_s"] = round(time.monotonic() - started, 1)
+            owed -= part.share
+            (asked.output / "gpu.json").write_text(json.dumps(found, indent=1))
+            (asked.output / "gpu.md").write_text(page(found, parts))
     return found
 
 
@@ -289,7 +321,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--device", default="cuda:0")
     options.add_argument("--tensorrt", action="store_true", help="build engines and run them too")
     options.add_argument("--compile", action="store_true", help="torch.compile too, which takes minutes")
-    options.add_argument("--batches", type=int, nargs="+", default=[256, 1024, 64])
+    options.add_argument("--batches", type=int, nargs="+", default=[256, 64, 1024])
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--images", type=int, default=600, help="pictures of a whole scan")
     options.add_argument("--faces", type=int, default=256, help="made faces to compare scores on")

@@ -147,21 +147,22 @@ def module_in(precision: str, device: str, *, channels_last: bool = True) -> Det
 
 
 @contextmanager
-def backends(
-    asked: argparse.Namespace, scratch: Path, missing: dict[str, str]
-) -> Iterator[dict[str, Backend]]:
-    """All backends that can be had here; why another cannot goes to ``missing``."""
+def backends(asked: argparse.Namespace, kept: Path, missing: dict[str, str]) -> Iterator[dict[str, Backend]]:
+    """All backends that can be had here; why another cannot goes to ``missing``.
+
+    Engines, which take a minute each to build, are kept for whoever asks again.
+    """
     kind = asked.device.partition(":")[0]
     precisions = (*reversed(DTYPES), "fp32") if kind == "cuda" else ("fp32", "bf16")
     wanted = [("pytorch", SAFETENSORS, precision) for precision in precisions] + [("onnx", ONNX, "fp32")]
     if asked.tensorrt:
-        wanted += [("tensorrt", scratch / f"{name}.engine", name) for name in TOLERANCES]
+        wanted += [("tensorrt", kept / f"{name}.engine", name) for name in TOLERANCES]
     found: dict[str, Backend] = {}
     try:
         for name, path, precision in wanted:
             label = f"{name} backend, {precision}"
             try:
-                if name == "tensorrt":
+                if name == "tensorrt" and not path.exists():
                     most = max(asked.batches)
                     write_export(EngineExporter(SAFETENSORS, precision=precision, max_batch=most), path)
                 settings = BackendSettings(asked.device, precision=precision)
@@ -194,21 +195,30 @@ def _run(module: Callable[[Tensor], Any], device: str, crops: Crops) -> NDArray[
 
 
 def rates(asked: argparse.Namespace, opened: Mapping[str, Backend], has_time: HasTime) -> Rates:
-    """Crops a second from array to array: one run at a time, and two under way."""
+    """Crops a second from array to array: one run at a time, and two under way.
+
+    torch.compile comes last and for the first size only: it takes minutes, and no deadline ends it.
+    """
     found = Rates({}, {})
-    n_batches = 8 if asked.device.startswith("cuda") else 2
     for n in asked.batches:
-        crops = np.concatenate([seeded_crops(n, 224)] * n_batches)
+        crops = _batches(asked.device, n)
         works: dict[str, Work] = {EAGER: partial(_one_by_one, eager(asked.device), crops, n)}
         for name, backend in opened.items():
             works[f"{name}, one at a time"] = partial(_one_by_one, backend.score, crops, n)
             works[f"{name}, two under way"] = partial(score_in_batches, backend, crops, n)
-        if asked.compile:
-            works["torch.compile, bf16"] = partial(_one_by_one, compiled(asked.device), crops, n)
         for name, work in works.items():
             if has_time():
                 found.take(name, n, partial(_rate, work, len(crops), asked.rounds))
+    if asked.compile and has_time():
+        n, crops = asked.batches[0], _batches(asked.device, asked.batches[0])
+        work = partial(_one_by_one, compiled(asked.device), crops, n)
+        found.take("torch.compile, bf16", n, partial(_rate, work, len(crops), asked.rounds))
     return found
+
+
+def _batches(device: str, n: int) -> Crops:
+    """Crops for some batches of n."""
+    return np.concatenate([seeded_crops(n, 224)] * (8 if device.startswith("cuda") else 2))
 
 
 def _rate(work: Work, n_crops: int, rounds: int) -> float:
@@ -273,11 +283,12 @@ def agreement(
             missing[name] = str(exc)
             continue
         assert scores is not None
-        found[name] = _agreement(scores, wanted, reference)._asdict()
+        found[name] = agreement_of(scores, wanted, reference)._asdict()
     return found
 
 
-def _agreement(scores: Scores, wanted: Scores, reference: Backend) -> Agreement:
+def agreement_of(scores: Scores, wanted: Scores, reference: Backend) -> Agreement:
+    """Of scores with those that the reference, whose calibration counts, gave of the same crops."""
     off = np.linalg.norm(scores.embedding - wanted.embedding, axis=1)
     furthest, changed = 0.0, {}
     heads: tuple[HeadName, ...] = ("binary", "one-class")

@@ -14,6 +14,7 @@ from benchmarks.speed.gpu_encoder import HasTime
 from benchmarks.speed.workload import TYPICAL, portrait, write_folder
 from benchmarks.timing import seconds
 from bladescan.processes.resources import n_cores
+from bladescan.runtimes.registry import get_plugin
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.decoders import decoder_pool
 from bladescan.scanning.pipeline import decode_in_order
@@ -51,13 +52,20 @@ def _folder(folder: Path, kind: str, face: Image.Image, n: int) -> Path:
 def _ways(device: str, finder: str) -> dict[str, Callable[[Path], object]]:
     """Whoever looks at a folder, by name; what is compared with comes first."""
     half = ("--precision", "fp16") if device.startswith("cuda") else ()
-    on_device = ("--backend", "pytorch", "--device", device, *half)
-    on_cpu = ("--backend", "onnx", "--device", "cpu")
-    return {
-        "decoders alone": partial(_decode, finder),
-        "scan, pytorch on the device": lambda folder: scan(folder, *on_device, "--faces", finder),
-        "scan, onnx on the CPU": lambda folder: scan(folder, *on_cpu, "--faces", finder),
+    ways: dict[str, tuple[str, ...]] = {
+        "scan, pytorch on the device": ("--backend", "pytorch", "--device", device, *half),
+        "scan, onnx on the CPU": ("--backend", "onnx", "--device", "cpu"),
     }
+    if device != "cpu" and device in get_plugin("onnx").status().devices:
+        ways["scan, onnx on the device"] = ("--backend", "onnx", "--device", device)
+    found: dict[str, Callable[[Path], object]] = {"decoders alone": partial(_decode, finder)}
+    for name, options in ways.items():
+        found[name] = partial(_scan, ("--model", "blades", *options, "--faces", finder))
+    return found
+
+
+def _scan(options: tuple[str, ...], folder: Path) -> None:
+    scan(folder, *options)
 
 
 def write_crops(folder: Path, face: Image.Image, n: int, n_different: int = 16) -> Path:

@@ -8,6 +8,7 @@ import signal
 import statistics
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ END_S = 10.0
 """How long a training that is asked to end may take."""
 
 
-def one_step(asked: argparse.Namespace) -> dict[str, Any]:
+def one_step(asked: argparse.Namespace, has_time: Callable[[], bool]) -> dict[str, Any]:
     """Median seconds of a bi-level step of each contender, and how far its gradient is from ours."""
     cuda = asked.device.startswith("cuda")
     options = argparse.Namespace(
@@ -34,7 +35,7 @@ def one_step(asked: argparse.Namespace) -> dict[str, Any]:
         steps=8 if cuda else 1,
         compile=False,
     )
-    seconds, gradients = train_step.race(options, train_step.contenders(options))
+    seconds, gradients = train_step.race(options, train_step.contenders(options), has_time)
     if cuda:
         torch.cuda.empty_cache()
     ours = gradients[train_step.OURS]

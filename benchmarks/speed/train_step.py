@@ -108,14 +108,21 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     )
 
 
-def race(options: argparse.Namespace, names: list[str]) -> tuple[dict[str, list[float]], dict[str, Tensor]]:
-    """Seconds of every timed step and the first step's gradient, by contender."""
+def race(
+    options: argparse.Namespace, names: list[str], has_time: Callable[[], bool] = lambda: True
+) -> tuple[dict[str, list[float]], dict[str, Tensor]]:
+    """Seconds of every timed step and the first step's gradient, by contender.
+
+    When the time is over, the steps that are left are left out, but for the first that counts.
+    """
     steps = {name: stepper(name, recipe_of(options), torch.device(options.device)) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     gradients: dict[str, Tensor] = {}
     # A GPU's first step chooses kernels; a CPU's is like any other.
     n_warmup = 1 if "cuda" in options.device else 0
     for number in range(options.steps + n_warmup):
+        if number > n_warmup and not has_time():
+            break
         minibatch = random_minibatch(options.batch_size, seed=number, device=options.device)
         for name in names if number % 2 else reversed(names):
             taken, gradient = timed(steps[name], minibatch, options.device)

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("onnx")
 
-from benchmarks.speed import gpu, gpu_training  # noqa: E402
+from benchmarks.speed import gpu, gpu_decoding, gpu_encoder, gpu_training  # noqa: E402
 from benchmarks.speed.gpu_bounds import Bounds, cost  # noqa: E402
 from benchmarks.speed.gpu_encoder import (  # noqa: E402
     EAGER,
     ONNX,  # noqa: E402
     Rates,
     agreement,
+    backends,
     faces,
 )
 from benchmarks.speed.gpu_scans import scans  # noqa: E402
 from benchmarks.speed.gpu_tests import counts, run_tests, unfinished  # noqa: E402
 from benchmarks.speed.made_photographs import write_photographs  # noqa: E402
 from bladescan.base.errors import BackendError  # noqa: E402
+from bladescan.exporting.onnx import seeded_crops  # noqa: E402
 from bladescan.runtimes.backend import BackendSettings  # noqa: E402
 from bladescan.runtimes.registry import get_plugin  # noqa: E402
 
@@ -156,6 +163,92 @@ def test_whole_scans_are_measured_while_there_is_time(tmp_path):
     assert "decoders alone" in gpu.show_scans(found)
 
 
+def decoded_by_pillow(files):
+    """As nvImageCodec gives them: images that come to the host, None for what is no picture."""
+    found = []
+    for data in files:
+        try:
+            pixels = gpu_decoding.by_pillow([data])[0]
+            found.append(SimpleNamespace(cpu=lambda pixels=pixels: pixels))
+        except OSError:
+            found.append(None)
+    return found
+
+
+def test_a_decoder_is_compared_with_pillow_by_pixels_and_by_verdicts():
+    files = [gpu_decoding._compressed(crop, 90) for crop in seeded_crops(6, 224)]
+    same = gpu_decoding.difference(decoded_by_pillow, files)
+    assert (same["decoded"], same["same_pixels"], same["largest"]) == (6, 1.0, 0)
+    assert same["verdicts"]["embedding"] == same["verdicts"]["binary"] == 0
+
+    def darker(files):
+        return [
+            SimpleNamespace(cpu=partial(np.floor_divide, image.cpu(), 2))
+            for image in decoded_by_pillow(files)
+        ]
+
+    other = gpu_decoding.difference(darker, files)
+    assert other["same_pixels"] == 0 and other["largest"] > 50 and other["verdicts"]["embedding"] > 0.01
+    figures = {"difference": other, "per_second": {"Pillow, one thread, 64 one by one": 83.4}}
+    text = gpu.show_decoding(figures)
+    assert "6 of 6 decoded" in text and "| Pillow, one thread, 64 one by one | 83.4 |" in text
+
+
+def test_who_decodes_what_is_told():
+    file = gpu_decoding._compressed(seeded_crops(1, 224)[0], 90)
+    assert gpu_decoding.compared(decoded_by_pillow, file) == "the same pixels"
+    assert gpu_decoding.compared(decoded_by_pillow, b"no picture") == "neither"
+    assert gpu_decoding.compared(lambda files: [None], file) == "Pillow alone"
+    always = decoded_by_pillow([file])
+    assert gpu_decoding.compared(lambda files: always, b"no picture") == "nvImageCodec alone"
+
+
+def test_without_nvimagecodec_the_part_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nvidia", None)
+    found = gpu_decoding.decoding(gpu.arguments(["-o", "x", *SMALL]), tmp_path, lambda: True)
+    assert gpu_decoding.INSTALL in gpu.show_decoding(found)
+
+
+def test_nvimagecodec_itself_gives_the_pixels_of_pillow_on_the_cpu(tmp_path, capsys):
+    pytest.importorskip("nvidia.nvimgcodec", reason=f"nvImageCodec is not here: {gpu_decoding.INSTALL}")
+    found = gpu_decoding.decoding(gpu.arguments(["-o", "x", *SMALL]), tmp_path, lambda: True)
+    assert found["difference"]["decoded"] == 7 and found["difference"]["same_pixels"] == 1
+    assert min(found["per_second"].values()) > 0
+    folder = tmp_path / "one"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(gpu_decoding._compressed(seeded_crops(1, 224)[0], 90))
+    gpu_decoding.main([str(folder), "--device", "cpu"])
+    assert "| 1 | 0 | 0 | 0 | 0 |" in capsys.readouterr().out
+
+
+def test_a_race_ends_when_the_time_is_over_but_not_before_a_step_that_counts(monkeypatch):
+    from benchmarks.speed import train_step
+
+    options = SimpleNamespace(steps=9, device="cpu", batch_size=1)
+    monkeypatch.setattr(train_step, "recipe_of", lambda options: None)
+    monkeypatch.setattr(train_step, "stepper", lambda *rest: lambda minibatch: torch.zeros(11))
+    monkeypatch.setattr(train_step, "random_minibatch", lambda *rest, **named: None)
+    seconds, gradients = train_step.race(options, ["a", "b"], lambda: False)
+    assert {name: len(taken) for name, taken in seconds.items()} == {"a": 1, "b": 1}
+    times = iter([True, True, False])
+    assert len(train_step.race(options, ["a"], lambda: next(times))[0]["a"]) == 3
+    assert set(gradients) == {"a", "b"}
+
+
+def test_engines_are_built_once_for_all_parts(tmp_path, monkeypatch):
+    built = []
+    monkeypatch.setattr(
+        gpu_encoder, "write_export", lambda exporter, path: built.append(path) or path.touch()
+    )
+    asked = gpu.arguments(["-o", "x", *SMALL, "--tensorrt"])
+    for _ in range(2):
+        missing = {}
+        with backends(asked, tmp_path, missing) as opened:
+            assert "onnx backend, fp32" in opened
+        assert len(missing) == 2  # none of them is an engine
+    assert sorted(path.name for path in built) == ["fp16.engine", "fp32.engine"]
+
+
 def test_made_photographs_have_a_face_and_every_tag(tmp_path):
     from PIL import Image
 
@@ -205,8 +298,6 @@ def test_each_bound_is_its_rate_over_the_cost():
 
 
 def test_without_a_gpu_the_default_says_so(tmp_path):
-    import torch
-
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(SystemExit, match="sees no CUDA device here; use --device cpu"):
