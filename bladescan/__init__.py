@@ -83,7 +83,7 @@ if TYPE_CHECKING:
 # onnxruntime keeps usage records for its maker unless told not to. What is scanned here is nobody's business.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 """The version of this package."""
 
 _ROOMS = {

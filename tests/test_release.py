@@ -20,6 +20,8 @@ yaml = pytest.importorskip("yaml")
 IMAGE = runpy.run_path(str(ROOT / ".ci" / "image.py"))
 FOUND = IMAGE["instructions"]((ROOT / "Dockerfile").read_text())
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+CITED = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 
@@ -65,9 +67,27 @@ def test_the_dockerfile_has_no_fault_that_hadolint_knows():
 
 
 def test_the_citation_is_of_this_version():
-    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert cited["version"] == __version__ and cited["license"] == "Apache-2.0"
-    assert cited["preferred-citation"]["title"] in (ROOT / "README.md").read_text()
+    assert CITED["version"] == __version__ and CITED["license"] == "Apache-2.0"
+    assert CITED["preferred-citation"]["title"] in (ROOT / "README.md").read_text()
+
+
+def test_both_packages_have_this_version_and_are_built_and_published():
+    accurate = tomllib.loads((ROOT / "accurate" / "pyproject.toml").read_text())["project"]
+    assert accurate["version"] == __version__
+    ((name, least),) = [need.split(">=") for need in accurate["dependencies"]]
+    assert name == "bladescan" and tuple(map(int, least.split("."))) <= tuple(
+        map(int, __version__.split(".")[:2])
+    )
+    assert "for package in main accurate" in (ROOT / ".ci" / "build").read_text()
+    release = (ROOT / ".github" / "workflows" / "release.yml").read_text()
+    assert "accurate/pyproject.toml" in release and "dist/*" in release
+
+
+def test_the_changelog_has_this_version_below_what_is_to_come():
+    found = re.findall(r"^## \[(.+?)\](?: - (\d{4}-\d\d-\d\d))?$", CHANGELOG, re.MULTILINE)
+    assert found[0] == ("Unreleased", "")
+    assert found[1][0] == __version__ and found[1][1]
+    assert str(CITED["date-released"]) == found[1][1]
 
 
 def steps(path):
