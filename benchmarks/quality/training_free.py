@@ -1,16 +1,23 @@
-"""What RIGID, Contrastive Blur and MINDER tell of AI-generated faces over the encoder of a detector.
+"""What RIGID, Contrastive Blur, MINDER and AEROBLADE tell of AI-generated faces over a detector's encoder.
 
     BLADESCAN_DATA=... python -m benchmarks.quality.training_free DETECTOR.onnx [--at-most N] [--evaluation]
+        [--autoencoder SECONDS]
 
 The encoder is taken out of an exported detector, and the movement put behind it as by `bladescan fit --set
 encoder.movement=NAME`. Heads are fitted on photographs of the training pool, half of which calibrate. *More*:
 the AUC of "AI-generated faces move more", as the papers have it. *Two-sided*: of the one-class head, which
 photographs alone made. *Learned*: of a binary head that was shown 20 faces of each other generator of the
 training pool. Measured on photographs of sources that no head has seen.
+
+`--autoencoder` trains a small autoencoder for so long (`small_autoencoder`) on every second photograph of the
+fit, fits on the others, and measures the distance of a face from its reconstruction: of embeddings
+(AEROBLADE), and of the features of every place of the last map (AEROBLADE, places). Nothing else is measured
+then.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +29,7 @@ from numpy.typing import NDArray
 
 from benchmarks.quality.leave_one_out import MATCHED_SIDE
 from benchmarks.quality.pictures import Cut, Groups, bench_parser, join, open_bench, sample
+from benchmarks.quality.small_autoencoder import train_autoencoder
 from benchmarks.tables import cell, table
 from bladescan.detectors.calibration import hold_out
 from bladescan.detectors.manifest import HeadName, Manifest
@@ -39,6 +47,8 @@ PHOTOGRAPHS = 150
 """Of a set, at most: one number needs no more."""
 SHOWN = 20
 """Faces of each generator that teach the direction."""
+
+MINDER = ("encoder.movement=minder",)
 
 Rows = NDArray[np.float32]
 
@@ -72,33 +82,77 @@ class Encoder:
     Args:
         detector: exported.
         manifest: of it.
+        changes: which movement, see `bladescan.foreign.layout.EncoderLayout`.
     """
 
-    def __init__(self, detector: Path, manifest: Manifest) -> None:
+    def __init__(self, detector: Path, manifest: Manifest, changes: Sequence[str] = MINDER) -> None:
         rule = manifest.preprocessing
-        changes = [f"encoder.{key}={','.join(map(str, getattr(rule, key)))}" for key in ("mean", "std")]
+        said = [f"encoder.{key}={','.join(map(str, getattr(rule, key)))}" for key in ("mean", "std")]
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "encoder.onnx"
             bare_encoder(detector, path)
-            self.bare: Detector = load_foreign_encoder(f"onnx:{path}", [*changes, "encoder.movement=minder"])
+            self.bare: Detector = load_foreign_encoder(f"onnx:{path}", [*said, *changes])
         model = onnx.load_from_string(self.bare.graph)
         model.graph.output.append(onnx.ValueInfoProto(name=DISTANCES))
         self._session = open_session(model.SerializeToString())
         self._batch = self.bare.manifest.encoder.batch or 8
 
-    def moved(self, cut: Cut) -> Moved:
-        """Measure how far faces move by each score."""
+    def distances(self, cut: Cut) -> Rows:
+        """Measure the logarithms of cosine distances, a row for each changed copy."""
         parts = [
             self._session.run([DISTANCES], {"crops": cut.crops[i : i + self._batch]})[0]
             for i in range(0, len(cut.crops), self._batch)
         ]
-        by_noise, by_blur = np.log(np.concatenate(parts, 1) + 1e-12).astype(np.float32)
+        found: Rows = np.log(np.concatenate(parts, 1) + 1e-12).astype(np.float32)
+        return found
+
+    def moved(self, cut: Cut) -> Moved:
+        """Measure how far faces move by each score."""
+        by_noise, by_blur = self.distances(cut)
         movements = {
             "RIGID": by_noise,
             "Contrastive Blur": by_blur,
             "MINDER": np.minimum(by_noise, by_blur),
         }
         return Moved(movements, cut.files)
+
+
+class Reconstructions:
+    """The encoder of a detector and a small autoencoder.
+
+    Args:
+        detector: exported.
+        manifest: of it.
+        crops: that the autoencoder learns from.
+        seconds: that it learns.
+    """
+
+    def __init__(self, detector: Path, manifest: Manifest, crops: NDArray[np.uint8], seconds: float) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "autoencoder.onnx"
+            error = train_autoencoder(crops, seconds, file)
+            print(f"autoencoder: {seconds:g} s on {len(crops)} faces, error {255 * error:.1f} of 255\n")
+            changes = [
+                "encoder.movement=reconstruction",
+                f"encoder.autoencoder={file}",
+                "encoder.autoencoder_range=0,1",
+            ]
+            places = [f"encoder.output={last_map(detector)}", "encoder.tokens=places"]
+            self._encoders = {
+                "AEROBLADE": Encoder(detector, manifest, changes),
+                "AEROBLADE, places": Encoder(detector, manifest, [*changes, *places]),
+            }
+        self.bare = self._encoders["AEROBLADE"].bare
+
+    def moved(self, cut: Cut) -> Moved:
+        """Measure how far faces are from their reconstructions by each score."""
+        return Moved({name: one.distances(cut)[0] for name, one in self._encoders.items()}, cut.files)
+
+
+def last_map(detector: Path) -> str:
+    """Find the last map of features in an exported detector: what its first mean is taken of."""
+    nodes = onnx.load(detector).graph.node
+    return str(next(node.input[0] for node in nodes if node.op_type in ("ReduceMean", "GlobalAveragePool")))
 
 
 class Heads(NamedTuple):
@@ -119,7 +173,7 @@ class Heads(NamedTuple):
         return sample(scores, some.files, self.detector.manifest.heads[head])
 
 
-def fit_heads(encoder: Encoder, fitted: Moved, score: str, shown: Sequence[Moved]) -> Heads:
+def fit_heads(encoder: Encoder | Reconstructions, fitted: Moved, score: str, shown: Sequence[Moved]) -> Heads:
     """Fit and calibrate, half and half, with the first faces of some generators."""
     ours = fitted.movements[score][:, None]
     held = hold_out(len(ours), 0.5, np.random.default_rng(0), fitted.files)
@@ -130,7 +184,7 @@ def fit_heads(encoder: Encoder, fitted: Moved, score: str, shown: Sequence[Moved
 
 
 def rows(
-    encoder: Encoder,
+    encoder: Encoder | Reconstructions,
     score: str,
     fitted: Moved,
     shown: Mapping[str, Moved],
@@ -166,9 +220,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = bench_parser(__spec__, __doc__)
     parser.add_argument("--evaluation", action="store_true", help="measure on evaluation/ as well")
+    parser.add_argument(
+        "--autoencoder", type=float, metavar="SECONDS", help="train one, and measure AEROBLADE"
+    )
     asked = parser.parse_args(argv)
     bench = open_bench(asked)
-    encoder = Encoder(bench.detector, bench.manifest)
+    files = bench.collection
+    encoder: Encoder | Reconstructions
+    if asked.autoencoder:
+        others = {name: group[1::2] for name, group in files.fitted.items()}
+        learned = join(cut.matched(MATCHED_SIDE) for cut in bench.cut(others).values()).crops
+        files = dataclasses.replace(files, fitted={name: group[::2] for name, group in files.fitted.items()})
+        encoder = Reconstructions(bench.detector, bench.manifest, learned, asked.autoencoder)
+    else:
+        encoder = Encoder(bench.detector, bench.manifest)
 
     def moved(groups: Groups) -> dict[str, Moved]:
         return {name: encoder.moved(cut.matched(MATCHED_SIDE)) for name, cut in bench.cut(groups).items()}
@@ -177,7 +242,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         cut = join(bench.cut(thinned(groups, PHOTOGRAPHS)).values())
         return encoder.moved(cut.matched(MATCHED_SIDE))
 
-    files = bench.collection
     fitted, shown = together(files.fitted), moved(files.trained)
     sets = [("training pool", together(files.held_out), shown)]
     if asked.evaluation:

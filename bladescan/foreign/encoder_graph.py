@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from bladescan.base.errors import DetectorError, first_line
 from bladescan.base.records import CROP_SIZE
 from bladescan.detectors.manifest import GRAPH_ENCODER, EncoderSpec
 from bladescan.detectors.onnx_metadata import import_onnx
+from bladescan.foreign.autoencoder import Autoencoder, in_one_opset, tried_autoencoder
 from bladescan.foreign.builder import GraphBuilder, opset_of
 from bladescan.foreign.fed_network import (
     CROPS,
@@ -23,10 +26,12 @@ from bladescan.foreign.fed_network import (
 from bladescan.foreign.layout import EncoderLayout
 from bladescan.foreign.movement import about_movement, add_copies, add_movement, blur_reach, copies_of
 from bladescan.foreign.onnx_graph import (
+    MOST_BYTES,
     PREFIX,
     ForeignGraph,
     GraphInput,
     input_of,
+    read_graph,
     tensors_named,
 )
 from bladescan.foreign.pixels import line_matrix
@@ -73,6 +78,9 @@ def build_encoder_graph(network: ForeignGraph, layout: EncoderLayout) -> Encoder
         UnknownNameError: an output is not in it.
         MissingDependencyError: onnx is not installed.
     """
+    graphs = [read_graph(Path(name)) for name in layout.autoencoder]
+    if graphs:
+        network, *graphs = in_one_opset([network, *graphs])
     given = input_of(network)
     layout = completed(layout, given, key="encoder", where=network.where)
     side = layout.input or CROP_SIZE
@@ -81,11 +89,13 @@ def build_encoder_graph(network: ForeignGraph, layout: EncoderLayout) -> Encoder
     model = with_pixels(network, given, layout, line, names)
     outputs = _measured(model, [PREFIX + name for name in names], where=network.where)
     n_copies = len(copies_of(layout))
+    autoencoders: list[Autoencoder] = []
     if n_copies:
         _check_movable(given, outputs, layout, where=network.where)
-        model = with_pixels(
-            network, given, layout, line, names, lambda nodes, pixels: add_copies(nodes, pixels, layout)
-        )
+        autoencoders = [tried_autoencoder(graph, layout) for graph in graphs]
+        change = functools.partial(add_copies, layout=layout, autoencoders=autoencoders)
+        model = with_pixels(network, given, layout, line, names, change)
+        _admit(model, autoencoders, where=network.where)
     nodes = GraphBuilder(opset_of(model, where=network.where), "embedding/")
     parts = [part for output in outputs for part in _pooled(nodes, output, layout, network.where)]
     rows = nodes.add("Concat", *parts, output="" if n_copies else EMBEDDING, axis=1)
@@ -96,7 +106,7 @@ def build_encoder_graph(network: ForeignGraph, layout: EncoderLayout) -> Encoder
     data: bytes = model.SerializeToString(deterministic=True)
     (dim, *_), batch = tried(data, EMBEDDING, layout.batch, where=network.where)
     set_outputs(model, {EMBEDDING: ("float32", ["n", dim])})
-    about = _about(network, layout, names, batch)
+    about = _about(network, layout, names, batch) | about_movement(layout, autoencoders)
     spec = EncoderSpec(GRAPH_ENCODER, 0, dim, normalise=False, batch=batch)
     return EncoderGraph(model.SerializeToString(deterministic=True), spec, about)
 
@@ -139,6 +149,26 @@ def _check_movable(given: GraphInput, outputs: list[_Output], layout: EncoderLay
         )
 
 
+def _admit(model: Any, autoencoders: list[Autoencoder], *, where: str) -> None:
+    """Declare the operator sets of autoencoders in the model that they are part of now.
+
+    Raises:
+        DetectorError: two of them disagree, or all is too large together.
+    """
+    known = {opset.domain: opset.version for opset in model.opset_import}
+    for autoencoder in autoencoders:
+        model.ir_version = max(model.ir_version, autoencoder.model.ir_version)
+        for opset in autoencoder.model.opset_import:
+            if known.setdefault(opset.domain, opset.version) != opset.version and opset.domain:
+                raise DetectorError(
+                    f"{autoencoder.about['file']}: and {where} want different versions of {opset.domain!r}"
+                )
+            if opset.domain not in {one.domain for one in model.opset_import}:
+                model.opset_import.append(opset)
+    if model.ByteSize() > MOST_BYTES:
+        raise DetectorError(f"{where}: with its autoencoders has more than 2 GB, which one file cannot hold")
+
+
 def _batch_axis(one: tuple[int, ...], two: tuple[int, ...]) -> int:
     """Find the axis that grew; for a file made for one crop, the first that is 1 long."""
     grown = [axis for axis, (a, b) in enumerate(zip(one, two, strict=False)) if (a, b) == (1, 2)]
@@ -158,6 +188,8 @@ def _pooled(nodes: GraphBuilder, output: _Output, layout: EncoderLayout, where: 
         tensor, shape = nodes.add("Transpose", tensor, perm=order), [shape[axis] for axis in order]
     if len(shape) == 2:
         return [tensor]
+    if "places" in layout.tokens:
+        return [_of_places(nodes, tensor, shape)]
     if len(shape) == 4:
         last = shape[1] == shape[2] != shape[3]
         return _spread(nodes, tensor, [1, 2] if last else [2, 3], layout)
@@ -178,6 +210,20 @@ def _of_tokens(nodes: GraphBuilder, tensor: str, n: int, layout: EncoderLayout, 
             tensor = nodes.add("Slice", tensor, *ends)
         found += _spread(nodes, tensor, [1], layout)
     return found
+
+
+def _of_places(nodes: GraphBuilder, tensor: str, shape: list[int]) -> str:
+    """Add the direction of every token, or of every place of a map, one behind the other.
+
+    As in LPIPS, without its learned weights: cosine distance of such rows is the mean over places of that of
+    their features. Each is divided by the root of their number, so that several tensors count alike.
+    """
+    axis = 1 if len(shape) == 4 and not shape[1] == shape[2] != shape[3] else len(shape) - 1
+    n_places = math.prod(shape[1:]) // shape[axis]
+    squares = nodes.reduce("ReduceSum", nodes.add("Mul", tensor, tensor), [axis], keep=True)
+    length = nodes.add("Sqrt", nodes.add("Add", squares, nodes.constant(_TINY)))
+    directions = nodes.add("Div", tensor, nodes.add("Mul", length, nodes.constant(n_places**0.5)))
+    return nodes.add("Flatten", directions, axis=1)
 
 
 def _spread(nodes: GraphBuilder, tensor: str, axes: list[int], layout: EncoderLayout) -> list[str]:
@@ -210,5 +256,4 @@ def _about(
         "output": list(names),
         "tokens": list(layout.tokens),
         "batch": batch,
-        **about_movement(layout),
     }

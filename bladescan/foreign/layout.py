@@ -22,8 +22,8 @@ FOLDER = "encoders"
 """Of the recipes of known encoders."""
 
 Method = Literal["bilinear", "bicubic"]
-Part = Literal["class", "mean", "deviation"]
-Movement = Literal["none", "rigid", "blur", "minder"]
+Part = Literal["class", "mean", "deviation", "places"]
+Movement = Literal["none", "rigid", "blur", "minder", "reconstruction"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +64,14 @@ class EncoderLayout(PixelLayout):
 
     Attributes:
         output: tensors that make the embedding, by name or as ``blockN``; empty for the graph's own.
-        tokens: what is taken of a sequence of tokens; of a map of features, all but ``class``.
+        tokens: what is taken of a sequence of tokens; of a map of features, all but ``class``. ``places``,
+            alone and only with a movement: the direction of every patch or place.
         movement: what stands for the embedding is how far it moves when the picture is changed a little, see
             `bladescan.foreign.movement`; ``none`` leaves the embedding itself.
         noise_sigma: standard deviation of the noise, in units of the normalised pixels.
         blur_sigma: standard deviation of the blur, in pixels of the network's input.
+        autoencoder: ONNX files, picture in and picture out, of the movement ``reconstruction``.
+        autoencoder_range: between which values their pixels lie.
         architecture: class of the package transformers that reads the weights.
         config: its configuration.
     """
@@ -78,6 +81,8 @@ class EncoderLayout(PixelLayout):
     movement: Movement = "none"
     noise_sigma: float = 0.05
     blur_sigma: float = 0.55
+    autoencoder: tuple[str, ...] = ()
+    autoencoder_range: tuple[float, float] = (-1.0, 1.0)
     architecture: str = ""
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -158,7 +163,26 @@ def _built(tree: dict[str, Any], mistakes: list[str]) -> EncoderLayout | None:
         for key, sigma, most in (("noise", built.noise_sigma, 10), ("blur", built.blur_sigma, 50)):
             if not 0 < sigma <= most:
                 mistakes.append(f"encoder.{key}_sigma: got {sigma:g}: expected more than 0, at most {most}")
+        mistakes += _wrong_movement(built)
     return built
+
+
+def _wrong_movement(layout: EncoderLayout) -> list[str]:
+    """List what a movement lacks, and what is there without one."""
+    reconstructs, (low, high) = layout.movement == "reconstruction", layout.autoencoder_range
+    wrong = {
+        "encoder.autoencoder: movement=reconstruction needs an ONNX file, picture in and picture out": (
+            reconstructs and not layout.autoencoder
+        ),
+        "encoder.autoencoder: give encoder.movement=reconstruction as well": (
+            bool(layout.autoencoder) and not reconstructs
+        ),
+        f"encoder.autoencoder_range: got {low:g}, {high:g}: expected the lower value first": low >= high,
+        "encoder.tokens: places is for an encoder.movement, and stands alone": (
+            "places" in layout.tokens and (layout.tokens != ("places",) or layout.movement == "none")
+        ),
+    }
+    return [said for said, is_wrong in wrong.items() if is_wrong]
 
 
 def wrong_pixels(layout: PixelLayout, what: str) -> list[str]:

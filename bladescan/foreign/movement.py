@@ -1,7 +1,8 @@
 r"""How far an encoder's embedding moves when the picture is changed a little: a score that nobody trains.
 
-RIGID adds Gaussian noise, Contrastive Blur blurs, MINDER takes the lesser of both distances. Each copy is
-compared with the picture as it is by cosine distance,
+RIGID adds Gaussian noise, Contrastive Blur blurs, MINDER takes the lesser of both distances. AEROBLADE gives
+the picture to autoencoders and takes the least distance from what comes back. Each copy is compared with the
+picture as it is by cosine distance,
 
 .. math:: \delta = 1 - \frac{a \cdot b}{\|a\| \, \|b\|}
           = \tfrac12 \Bigl\| \frac{a}{\|a\|} - \frac{b}{\|b\|} \Bigr\|^2
@@ -12,16 +13,19 @@ learn it.
 
 References:
     RIGID: He, Chen and Ho, arXiv:2405.20112. Contrastive Blur and MINDER: Tsai et al., arXiv:2411.19117.
+    AEROBLADE: see `bladescan.foreign.autoencoder`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bladescan.foreign.autoencoder import Autoencoder, add_reconstruction
 from bladescan.foreign.builder import GraphBuilder
 from bladescan.foreign.layout import EncoderLayout
 
@@ -29,7 +33,8 @@ NOISE_SEED = 0
 """The noise is always the same, so that a picture always has the same score."""
 
 DISTANCES = "movement/distances"
-"""Name of the tensor of cosine distances, float64 ``[k, n]``: of noise, of blur, or of both in this order."""
+"""Name of the tensor of cosine distances, float64 ``[k, n]``, a row for each changed copy: of noise, of blur,
+of both in this order, or of each autoencoder."""
 
 _KINDS = {"rigid": ("noise",), "blur": ("blur",), "minder": ("noise", "blur")}
 _LEAST = 1e-12
@@ -38,7 +43,7 @@ _LEAST = 1e-12
 
 def copies_of(layout: EncoderLayout) -> tuple[str, ...]:
     """List how the picture is changed, one entry for each changed copy; nothing without a movement."""
-    return _KINDS.get(layout.movement, ())
+    return _KINDS.get(layout.movement, ()) + ("reconstruction",) * len(layout.autoencoder)
 
 
 def noise(side: int, sigma: float) -> NDArray[np.float32]:
@@ -60,13 +65,16 @@ def blur_kernel(sigma: float) -> NDArray[np.float32]:
     return np.outer(line, line).astype(np.float32)
 
 
-def add_copies(nodes: GraphBuilder, pixels: str, layout: EncoderLayout) -> str:
+def add_copies(
+    nodes: GraphBuilder, pixels: str, layout: EncoderLayout, autoencoders: Sequence[Autoencoder] = ()
+) -> str:
     """Put changed copies behind pictures, along the axis of pictures.
 
     Args:
         nodes: where.
         pixels: normalised, float32 ``[n, 3, side, side]``.
         layout: completed; says which copies.
+        autoencoders: of the layout.
 
     Returns:
         The name of pictures and copies, ``[(1 + k) n, 3, side, side]``.
@@ -77,8 +85,10 @@ def add_copies(nodes: GraphBuilder, pixels: str, layout: EncoderLayout) -> str:
             made.append(
                 nodes.add("Add", pixels, nodes.constant(noise(layout.input or 0, layout.noise_sigma)))
             )
-        else:
+        elif kind == "blur":
             made.append(_blurred(nodes, pixels, layout.blur_sigma))
+    for number, autoencoder in enumerate(autoencoders, 1):
+        made.append(add_reconstruction(nodes, pixels, number, autoencoder, layout))
     return nodes.add("Concat", *made, axis=0)
 
 
@@ -119,7 +129,7 @@ def add_movement(nodes: GraphBuilder, rows: str, n_copies: int, output: str) -> 
     nodes.cast(moved, "float32", output=output)
 
 
-def about_movement(layout: EncoderLayout) -> dict[str, Any]:
+def about_movement(layout: EncoderLayout, autoencoders: Sequence[Autoencoder] = ()) -> dict[str, Any]:
     """Say which movement it is, and of what changes, as plain JSON values; empty for none."""
     kinds = copies_of(layout)
     about: dict[str, Any] = {"movement": layout.movement} if kinds else {}
@@ -127,4 +137,7 @@ def about_movement(layout: EncoderLayout) -> dict[str, Any]:
         about |= {"noise_sigma": layout.noise_sigma, "noise_seed": NOISE_SEED}
     if "blur" in kinds:
         about |= {"blur_sigma": layout.blur_sigma}
+    if autoencoders:
+        about["autoencoders"] = [one.about for one in autoencoders]
+        about["autoencoder_range"] = list(layout.autoencoder_range)
     return about

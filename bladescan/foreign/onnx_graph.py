@@ -14,12 +14,16 @@ from typing import Any, NamedTuple
 
 from bladescan.base.errors import DetectorError, UnknownNameError, first_line
 from bladescan.detectors.onnx_metadata import import_onnx
+from bladescan.foreign.builder import opset_of
 
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 """Operator sets that onnxruntime itself has; any other would need foreign code."""
 
 MOST_BYTES = (1 << 31) - 1
 """What one ONNX file can hold."""
+
+_AXES_INPUT_OPSET = 18
+"""Since which all reductions have their axes as an input."""
 
 PREFIX = "network/"
 """Of every name of the stranger's graph once it is part of ours."""
@@ -72,7 +76,42 @@ def read_graph(path: Path) -> ForeignGraph:
         raise DetectorError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
     except Exception as exc:  # protobuf's DecodeError, and onnx's own for what lies beside the file
         raise DetectorError(f"{path}: not a complete ONNX model: {first_line(exc)}") from exc
-    return checked(ForeignGraph(model, sha256, path.name))
+    return _modern(checked(ForeignGraph(model, sha256, path.name)))
+
+
+def _modern(graph: ForeignGraph) -> ForeignGraph:
+    """Bring a graph to operator set 18 if OpenVINO would misread our nodes in its own.
+
+    Of the sets 13 to 17 it takes the axes of ReduceLogSum and ReduceLogSumExp for an input, and
+    none is there, so it reduces over all axes. A graph that cannot be converted stays as it is.
+    """
+    if opset_of(graph.model, where=graph.where) not in range(13, _AXES_INPUT_OPSET):
+        return graph
+    try:
+        return in_opset(graph, _AXES_INPUT_OPSET)
+    except DetectorError:
+        return graph
+
+
+def in_opset(graph: ForeignGraph, opset: int) -> ForeignGraph:
+    """Write a graph in a newer operator set; one that is written in it stays as it is.
+
+    Raises:
+        DetectorError: it cannot be converted.
+    """
+    onnx = import_onnx("a foreign network")
+    if opset_of(graph.model, where=graph.where) == opset:
+        return graph
+    try:
+        if strange := {one.domain for one in graph.model.opset_import} - {"", "ai.onnx"}:
+            raise ValueError(f"it has operators of {min(strange)!r}")
+        model = onnx.inliner.inline_local_functions(graph.model) if graph.model.functions else graph.model
+        return graph._replace(model=onnx.version_converter.convert_version(model, opset))
+    except Exception as exc:  # the converter raises RuntimeError and its own unrelated classes
+        raise DetectorError(
+            f"{graph.where}: cannot be converted to operator set {opset}: export it in that one, or the "
+            f"other files in its own ({first_line(exc)})"
+        ) from exc
 
 
 def checked(graph: ForeignGraph) -> ForeignGraph:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,16 @@ from onnx import TensorProto
 from PIL import Image
 
 from bladescan.base.errors import DetectorError, UnknownNameError
+from bladescan.fitting.heads_fit import FitFaces, FitSettings, fit_detector
+from bladescan.foreign.detector_graph import detector_graph
 from bladescan.foreign.encoder_graph import build_encoder_graph
 from bladescan.foreign.encoders import load_foreign_encoder
 from bladescan.foreign.fed_network import seeded
 from bladescan.foreign.layout import EncoderLayout
 from bladescan.foreign.onnx_graph import read_graph, transformer_blocks
+from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.onnx_session import open_session
+from bladescan.runtimes.registry import get_plugin
 from tests.foreign.networks import CHANGES, MEAN, N_BLOCKS, SIDE, STD, WIDTH, save_convolution
 
 LAYOUT = EncoderLayout(mean=MEAN, std=STD)
@@ -219,3 +224,22 @@ def test_a_network_left_open_takes_the_size_that_is_said(tmp_path):
     assert built(path, "encoder.input=64").manifest.provenance["encoder"]["input"] == 64
     graph = build_encoder_graph(read_graph(Path(path)), LAYOUT)
     assert graph.about["mean"] == list(MEAN) and graph.spec.embedding_dim == 4
+
+
+@pytest.mark.parametrize("opset", [11, 13, 17, 18])
+def test_openvino_gives_the_likelihoods_of_every_operator_set(tmp_path, opset):
+    """In sets 13 to 17 OpenVINO reduces logarithms of sums over all axes: every crop had one likelihood."""
+    pytest.importorskip("openvino")
+    save_convolution(tmp_path / "c.onnx", opset=opset)
+    rng, crops = np.random.default_rng(0), seeded(5)
+    encoder = built(tmp_path / "c.onnx", "encoder.output=vector")
+    faces = FitFaces(rng.normal(size=(90, 4)).astype(np.float32))
+    detector = fit_detector(encoder, faces, FitSettings("diag", n_components=3))
+    path = tmp_path / "d.onnx"
+    path.write_bytes(detector_graph(detector))
+    found = []
+    for backend in ("onnx", "openvino"):
+        with contextlib.closing(get_plugin(backend).open(path, BackendSettings(threads=1))) as opened:
+            found.append(opened.score(crops).log_likelihood)
+    assert found[0].shape == (5,) and len(set(found[0])) == 5
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-3)
