@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from bladescan.fitting.combine_job import CombineOptions, MadeCombined, combine, save_combined
     from bladescan.fitting.heads_fit import FitSettings
     from bladescan.fitting.job import FitOptions, fit, save_fitted
+    from bladescan.fitting.train_job import train
     from bladescan.heads.detector import Detector, load_detector, save_detector
     from bladescan.images.limits import Limits
     from bladescan.outputs.run import ImageDetector, RunInfo, RunSummary
@@ -78,7 +79,7 @@ if TYPE_CHECKING:
     from bladescan.sources.source import Source
     from bladescan.tasks.recipe import Recipe
     from bladescan.tasks.recipe_files import load_recipe
-    from bladescan.training.job import TrainOptions, train
+    from bladescan.training.job import TrainOptions
 
 # onnxruntime keeps usage records for its maker unless told not to. What is scanned here is nobody's business.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -108,6 +109,7 @@ _ROOMS = {
     "fitting.combine_job": "CombineOptions MadeCombined combine save_combined",
     "fitting.heads_fit": "FitSettings",
     "fitting.job": "FitOptions fit save_fitted",
+    "fitting.train_job": "train",
     "heads.detector": "Detector load_detector save_detector",
     "images.limits": "Limits",
     "outputs.run": "ImageDetector RunInfo RunSummary",
@@ -125,7 +127,7 @@ _ROOMS = {
     "sources.source": "Source",
     "tasks.recipe": "Recipe",
     "tasks.recipe_files": "load_recipe",
-    "training.job": "TrainOptions train",
+    "training.job": "TrainOptions",
 }
 _HOMES = {name: module for module, names in _ROOMS.items() for name in names.split()}
 """The module of each public name."""

@@ -35,6 +35,14 @@ AiGenerated = Annotated[
         metavar="DIR", help="AI-generated faces, given like --photos; they add the binary head. Repeatable."
     ),
 ]
+LabelledGenerated = Annotated[
+    list[str] | None,
+    Option(
+        "--ai-generated",
+        metavar="DIR",
+        help="AI-generated faces, given like --photos, for recipes that learn from them. Repeatable.",
+    ),
+]
 Generators = Annotated[
     list[str],
     Option(

@@ -16,6 +16,7 @@ def train(
     photos: lo.Photos,
     output: lo.TrainOutput,
     recipe: lo.Recipe = "small",
+    ai_generated: lo.LabelledGenerated = None,
     changes: lo.SetOption = None,
     resume: lo.TrainResume = False,
     index: lo.IndexFile = None,
@@ -28,6 +29,7 @@ def train(
 ) -> None:
     """Train an encoder on photographs by a recipe.
 
+    The recipes cnnd and gramnet learn from --ai-generated as well, and make RUN/detector.safetensors.
     Needs the extra `train`.
 
     Example: `bladescan train --recipe blades-small --photos photographs/ -o runs/mine`
@@ -37,8 +39,16 @@ def train(
     need_learning_side("train")
     chosen = bladescan.load_recipe(recipe, changes or [])
     asked = bladescan.TrainOptions(output, index, faces, device, resume, checkpoint_every, tensorboard)
-    with ProgressLine("indexing", quiet=quiet, count=counter(photos)) as line:
-        bladescan.train(listed(photos, raw_stdin()), chosen, asked, seen=line.advance, progress=line.set)
+    stdin = raw_stdin()
+    with ProgressLine("indexing", quiet=quiet, count=counter(photos, ai_generated)) as line:
+        bladescan.train(
+            listed(photos, stdin),
+            chosen,
+            asked,
+            ai_generated=listed(ai_generated, stdin) if ai_generated else None,
+            seen=line.advance,
+            progress=line.set,
+        )
 
 
 @guarded

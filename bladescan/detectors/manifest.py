@@ -19,6 +19,9 @@ METADATA_KEY = "bladescan"
 GRAPH_ENCODER = "onnx"
 """Name of the architecture of a stranger's encoder, an ONNX graph; only an exported detector has one."""
 
+DEFAULT_FALSE_ALARM = 0.05
+"""Of a detector, unless whoever makes it asks for another rate."""
+
 Subject = Literal["face", "image"]
 HeadName = Literal["one-class", "binary", "combined"]
 NetworkHead = Literal["one-class", "binary"]
@@ -234,7 +237,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: TextEncoderSpec | None = None
     heads: dict[HeadName, CalibratedHead] = {}
     default_head: HeadName | None = None
-    default_false_alarm: float = 0.05
+    default_false_alarm: float = DEFAULT_FALSE_ALARM
     combination: Combination | None = None
     neighbours: Neighbours | None = None
     measured: tuple[MeasuredRate, ...] = ()

@@ -27,9 +27,9 @@ from bladescan.exif.classes import class_of
 from bladescan.exif.field_names import canonical_names
 from bladescan.exif.raw_fields import fields_in
 from bladescan.exif.values import as_number, as_seconds, as_text, as_words, first_of, letters
-from bladescan.tasks.pretext_tasks import MANIPULATION_TASKS, TASKS
+from bladescan.tasks.pretext_tasks import TASKS, WITHOUT_EXIF
 
-EXIF_TASKS: tuple[str, ...] = tuple(name for name in TASKS if name not in MANIPULATION_TASKS)
+EXIF_TASKS: tuple[str, ...] = tuple(name for name in TASKS if name not in WITHOUT_EXIF)
 """The tasks whose truth is an EXIF tag, in the order of `bladescan.tasks.pretext_tasks.TASKS`."""
 
 Fields = Mapping[str, object]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bladescan.base.errors import DetectorError, UnknownNameError
 from bladescan.networks.efficientnet import EFFICIENTNETS, EfficientNetLite, timm_names
+from bladescan.networks.gramnet import GRAMNET, GramNet
 from bladescan.networks.resnet import RESNETS, ResNet
 from bladescan.networks.sdaie import SDAIE, SdaieEncoder
 from bladescan.networks.vision_encoder import VisionEncoder
@@ -26,11 +27,7 @@ VISION_PREFIX = "vision."
 _COUNTER_SUFFIX = "num_batches_tracked"
 """Batch-norm counters: torch ignores them while the momentum is set, so files go without them."""
 
-_OWN_LAYERS = ("norm.", "fc.")
-"""What stands behind the trunk; published weights are without it, or have a classifier of objects there."""
-
-
-VISION_ENCODERS = (*RESNETS, *EFFICIENTNETS, SDAIE)
+VISION_ENCODERS = (*RESNETS, *EFFICIENTNETS, SDAIE, GRAMNET)
 """Names of all architectures."""
 
 
@@ -43,7 +40,7 @@ def new_vision_encoder(
         name: one of `VISION_ENCODERS`.
         width: channels of the stem.
         embedding_dim: outputs of the last layer ``fc``.
-        zero_init: of a ResNet, start every residual branch at zero.
+        zero_init: of a ResNet or GramNet, start every residual branch at zero.
 
     Raises:
         UnknownNameError: no encoder is called ``name``.
@@ -54,6 +51,8 @@ def new_vision_encoder(
         return EfficientNetLite(name, width, embedding_dim)
     if name == SDAIE:
         return SdaieEncoder(width, embedding_dim)
+    if name == GRAMNET:
+        return GramNet(width, embedding_dim, zero_init=zero_init)
     raise UnknownNameError("vision encoder", name, VISION_ENCODERS)
 
 
@@ -151,8 +150,10 @@ def load_vision_weights(encoder: VisionEncoder, source: str) -> str:
         state = timm_names(state)
     left_out = ""
     if _is_published(state, encoder):
-        state |= {key: value for key, value in vision_state(encoder).items() if key.startswith(_OWN_LAYERS)}
-        left_out = ", the last layer random"
+        fresh = [key for key in vision_shapes(encoder) if _is_missing(key, state, encoder)]
+        state |= {key: value for key, value in vision_state(encoder).items() if key in fresh}
+        more = sorted({key.partition(".")[0] for key in fresh} - {"fc", "norm"})
+        left_out = f", the last layer {''.join(f'and {name} ' for name in more)}random"
     load_vision_state(encoder, state, where=source)
     return f"{source} (SHA-256 {weights.sha256[:12]}){left_out}"
 
@@ -196,8 +197,13 @@ def without_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor
 def _is_published(state: Mapping[str, Tensor], encoder: VisionEncoder) -> bool:
     """Tell weights of a classifier of objects, whose last layer is of no use here."""
     if encoder.name in EFFICIENTNETS:
-        return not any(key.startswith(_OWN_LAYERS) for key in state)
+        return not any(key.startswith(encoder.own_layers) for key in state)
     return "fc.weight" in state and state["fc.weight"].shape != encoder.fc.weight.shape
+
+
+def _is_missing(key: str, state: Mapping[str, Tensor], encoder: VisionEncoder) -> bool:
+    """Tell what starts at random: the last layer, and layers of our own that the weights are without."""
+    return key.startswith(encoder.own_layers) and (key.startswith("fc.") or key not in state)
 
 
 def _multiply_adds(module: nn.Module, output: Tensor) -> int:

@@ -103,16 +103,21 @@ class ResNet(VisionEncoder):
         self.layer3, n_in = _stage(block, n_in, 4 * width, depths[2], stride=2)
         self.layer4, n_in = _stage(block, n_in, 8 * width, depths[3], stride=2)
         self.fc = nn.Linear(n_in, embedding_dim)
-        self.apply(_initialise)
+        self.apply(initialise)
         if zero_init:
             self.apply(_close_branch)
 
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """Compute the feature maps ``[n, c, h, w]``: of the stem, of its pooling, and of the four stages."""
+        found = [torch.relu(self.bn1(self.conv1(x)))]
+        for layer in (self.maxpool, self.layer1, self.layer2, self.layer3, self.layer4):
+            found.append(layer(found[-1]))
+        return found
+
     def features(self, x: Tensor) -> Tensor:
         """Compute the means of the last stage, ``[n, d]``."""
-        x = self.maxpool(torch.relu(self.bn1(self.conv1(x))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         # A plain mean, not adaptive pooling: it exports to one ONNX node whatever the image size.
-        return x.mean((2, 3))
+        return self.maps(x)[-1].mean((2, 3))
 
 
 def _shortcut(n_in: int, n_out: int, stride: int) -> nn.Sequential | None:
@@ -132,7 +137,14 @@ def _stage(
 _kaiming = partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu")
 
 
-def _initialise(module: nn.Module) -> None:
+def stage_channels(name: str, width: int) -> tuple[int, int, int, int]:
+    """List how many channels the four stages give."""
+    first = width * RESNETS[name].block.expansion
+    return first, 2 * first, 4 * first, 8 * first
+
+
+def initialise(module: nn.Module) -> None:
+    """Draw the weights of a convolution as torchvision does."""
     if isinstance(module, nn.Conv2d):
         _kaiming(module.weight)
 

@@ -19,6 +19,9 @@ class VisionEncoder(nn.Module):
     float32_layers: ClassVar[tuple[str, ...]] = ("norm", "fc")
     """Children that compute in float32 also where the others compute in half precision."""
 
+    own_layers: ClassVar[tuple[str, ...]] = ("norm.", "fc.")
+    """What no published weights have: tensors whose names begin so start at random."""
+
     fc: nn.Linear
     """The last layer, made by the subclass that knows how many numbers its trunk gives."""
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from bladescan.base.errors import DataError
 from bladescan.photographs.photograph import Photograph, PhotographKind, Tags
+from bladescan.tasks.pretext_tasks import ORIGIN, TASKS
 
 SCHEMA_VERSION = 2
 """Of the tables, and of how tags are read and faces and patches are cut: a new one fills every index anew."""
@@ -116,6 +117,8 @@ class PhotographIndex:
     Args:
         path: of the file; made if missing.
         finder: name of the face finder: faces found by another one are not used.
+        generated: digests of AI-generated pictures; then each picture has its origin among its tags. None
+            where nobody has said what is AI-generated.
 
     Attributes:
         notice: one line for the user, or empty.
@@ -124,8 +127,8 @@ class PhotographIndex:
         DataError: the file is not an index, or is one of a later version.
     """
 
-    def __init__(self, path: Path, finder: str) -> None:
-        self.path, self.finder = path, finder
+    def __init__(self, path: Path, finder: str, generated: frozenset[str] | None = None) -> None:
+        self.path, self.finder, self._generated = path, finder, generated
         with self._open() as db:
             self.notice = _prepare(db, path)
 
@@ -171,7 +174,7 @@ class PhotographIndex:
         with self._open() as db:
             rows = db.execute(query, (self.finder,)).fetchall()
         return [
-            IndexEntry(digest, kind, json.loads(tags), camera, reason)
+            IndexEntry(digest, kind, self._tags(digest, tags), camera, reason)
             for digest, kind, tags, camera, reason in rows
         ]
 
@@ -191,9 +194,16 @@ class PhotographIndex:
         bgr = np.asarray(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR), np.uint8)
         pixels = np.ascontiguousarray(bgr[..., ::-1])
         if x0 is None:
-            return Photograph(pixels, None, None, json.loads(tags), camera)
+            return Photograph(pixels, None, None, self._tags(digest, tags), camera)
         landmarks = np.frombuffer(marks, "<f4").reshape(-1, 2).astype(np.float32)
-        return Photograph(pixels, (x0, y0, x1, y1), landmarks, json.loads(tags), camera)
+        return Photograph(pixels, (x0, y0, x1, y1), landmarks, self._tags(digest, tags), camera)
+
+    def _tags(self, digest: str, stored: str) -> Tags:
+        """Read the tags of a picture, and add its origin where that is known."""
+        tags: dict[str, float | str] = json.loads(stored)
+        if self._generated is not None:
+            tags[ORIGIN] = TASKS[ORIGIN].classes[digest in self._generated]
+        return tags
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

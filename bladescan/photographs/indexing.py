@@ -59,15 +59,20 @@ class Indexed(NamedTuple):
 Pool = WorkerPool[IndexJob, None, ListedFile, "FileAnswer | Reason"]
 
 
-def open_index(path: Path, faces: str) -> PhotographIndex:
+def open_index(path: Path, faces: str, generated: frozenset[str] | None = None) -> PhotographIndex:
     """Open the index in a file, for the face finder that ``faces`` comes to on this machine.
+
+    Args:
+        path: of the file.
+        faces: name of the face finder.
+        generated: see `PhotographIndex`.
 
     Raises:
         DataError: the file is not an index.
         BackendError: the face finder cannot be had.
         UnknownNameError: there is no such face finder.
     """
-    return PhotographIndex(path, open_finder(faces).name)
+    return PhotographIndex(path, open_finder(faces).name, generated)
 
 
 def index_photographs(

@@ -60,11 +60,13 @@ def augment(
         side = round(float(np.exp(rng.uniform(*np.log(recipe.rescale_side)))))
     x = _resized(x, side, recipe, rng)
     if rng.random() < recipe.blur:
-        x = np.asarray(cv2.GaussianBlur(x, (0, 0), rng.uniform(0.3, 1.2)), np.uint8)
+        x = _blurred(x, rng.uniform(*recipe.blur_sigma))
     if rng.random() < recipe.noise:
         x = _clipped(x + rng.normal(0, rng.uniform(1, 4), x.shape))
     x = _compressed(x, recipe, rng)
-    x = _compressed(_resized(x, CROP_SIZE, recipe, rng), recipe, rng)
+    x = _resized(x, CROP_SIZE, recipe, rng)
+    if recipe.jpeg_twice:
+        x = _compressed(x, recipe, rng)
     x = _window(x, recipe.window, rng)
     if rng.random() < recipe.flip:
         x = x[:, ::-1]
@@ -80,6 +82,11 @@ def _resized(
     if not recipe.rescale:
         return whole_crop(x, size=side)  # as a scan does
     return np.asarray(cv2.resize(x, (side, side), interpolation=kernel), np.uint8)
+
+
+def _blurred(x: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
+    # OpenCV takes 0 for a width that it should choose by itself.
+    return np.asarray(cv2.GaussianBlur(x, (0, 0), sigma), np.uint8) if sigma > 0 else x
 
 
 def _compressed(
@@ -196,6 +203,8 @@ class Examples(Dataset[Batch]):
         self, pixels: NDArray[np.uint8], landmarks: NDArray[np.float32], rng: np.random.Generator
     ) -> list[manipulations.Example]:
         names = self.manipulation.names
+        if not names:
+            return [manipulations.apply(manipulations.UNTOUCHED, pixels, landmarks, rng)]
         if not self.manipulation.pairs:
             return [manipulations.draw(pixels, landmarks, rng, names)]
         name = str(rng.choice(list(names)))

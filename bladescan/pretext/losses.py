@@ -29,6 +29,7 @@ RELEASED_EPS = 1e-8
 OrdinalProbability = Literal["thurstone", "released"]
 OrdinalPairs = Literal["all", "upper"]
 OrdinalTies = Literal["higher", "half"]
+ClassDistance = Literal["fidelity", "cross-entropy"]
 
 
 def fidelity(log_probs: Tensor, targets: Tensor, *, eps: float = 0.0) -> Tensor:
@@ -55,42 +56,54 @@ def fidelity(log_probs: Tensor, targets: Tensor, *, eps: float = 0.0) -> Tensor:
 
 
 def categorical_loss(
-    similarities: Tensor, targets: Tensor, *, gamma: float = 2.0, eps: float = 0.0
+    similarities: Tensor,
+    targets: Tensor,
+    *,
+    gamma: float = 2.0,
+    eps: float = 0.0,
+    distance: ClassDistance = "fidelity",
 ) -> Tensor:
-    r"""Compute the fidelity loss with a focal factor, Eq. 5.
+    r"""Compute the fidelity loss with a focal factor, Eq. 5, or with cross-entropy in place of fidelity.
 
     .. math:: \ell = (1 - q_y)^\gamma \Big(1 - \sum_c \sqrt{p_c q_c}\Big)
 
     Args:
         similarities: ``[b, c]``.
         targets: int64 ``[b]``, the class, < 0 where the tag is missing.
-        gamma: focal exponent, 0 (the plain fidelity loss) or at least 1.
+        gamma: focal exponent, 0 (the plain loss) or at least 1.
         eps: see `fidelity`.
+        distance: ``cross-entropy`` is that of a softmax; of two classes the binary one of their difference.
 
     Returns:
         Scalar, the mean over images that have the tag; 0 if none has.
     """
     log_probs = log_softmax(similarities, -1)
     probs = one_hot(targets.clamp(min=0), log_probs.shape[-1]).to(log_probs.dtype)
-    loss = fidelity(log_probs, probs, eps=eps)
+    if distance == "cross-entropy":
+        loss = -(probs * log_probs).sum(-1)
+    else:
+        loss = fidelity(log_probs, probs, eps=eps)
     if gamma:
         # 1 - q as the sum of the other classes: exact where q is next to 1.
         loss = (log_probs.exp() * (1 - probs)).sum(-1) ** gamma * loss
     return _mean_over(targets >= 0, loss)
 
 
-def coarse_loss(similarities: Tensor, targets: Tensor, *, eps: float = 0.0) -> Tensor:
+def coarse_loss(
+    similarities: Tensor, targets: Tensor, *, eps: float = 0.0, distance: ClassDistance = "fidelity"
+) -> Tensor:
     """Compute the fidelity loss of the softmax over two prompts, Eq. 3-4.
 
     Args:
         similarities: ``[b, 2]``: photographic, manipulated.
         targets: int64 ``[b]``, 1 where manipulated, < 0 where unknown.
         eps: see `fidelity`.
+        distance: see `categorical_loss`.
 
     Returns:
         Scalar, the mean over images with a target; 0 if there is none.
     """
-    return categorical_loss(similarities, targets, gamma=0.0, eps=eps)
+    return categorical_loss(similarities, targets, gamma=0.0, eps=eps, distance=distance)
 
 
 def expected_level(similarities: Tensor) -> Tensor:

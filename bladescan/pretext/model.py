@@ -180,11 +180,11 @@ def task_losses(
 def _loss(name: str, outputs: Tensor, targets: Tensor, recipe: LossRecipe) -> Tensor:
     kind = tasks.find_task(name).kind
     if kind is tasks.TaskKind.COARSE:
-        return coarse_loss(coarse_outputs(outputs), targets, eps=recipe.eps)
+        return coarse_loss(coarse_outputs(outputs), targets, eps=recipe.eps, distance=recipe.classes)
     if kind is tasks.TaskKind.FINE:
         return fine_loss(outputs, targets, eps=recipe.eps)
     if kind is tasks.TaskKind.CATEGORICAL or not targets.is_floating_point():
-        return categorical_loss(outputs, targets, gamma=recipe.gamma, eps=recipe.eps)
+        return categorical_loss(outputs, targets, gamma=recipe.gamma, eps=recipe.eps, distance=recipe.classes)
     ordinal = recipe.ordinal
     return ordinal_loss(
         levels(outputs),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bladescan.tasks.pretext_tasks import COARSE, MANIPULATION_TASKS, TASKS, TaskKind
+from bladescan.tasks.pretext_tasks import COARSE, MANIPULATION_TASKS, ORIGIN, TASKS, TaskKind
 from bladescan.tasks.recipe import Recipe, TextRecipe
 
 _WIDTHS = {"gpt2": 768, "clip": 512}  # of the published text encoders
@@ -12,7 +12,12 @@ _HEAD_WIDTH = 64
 def contradictions(recipe: Recipe) -> list[str]:
     """List the mistakes that no single key shows, one line each."""
     a = recipe.augmentation
-    ranges = {"scale": a.scale, "rescale_side": a.rescale_side, "jpeg_quality": a.jpeg_quality}
+    ranges = {
+        "scale": a.scale,
+        "rescale_side": a.rescale_side,
+        "blur_sigma": a.blur_sigma,
+        "jpeg_quality": a.jpeg_quality,
+    }
     found = [
         f"augmentation.{key}: smallest {low} is above largest {high}"
         for key, (low, high) in ranges.items()
@@ -34,8 +39,19 @@ def contradictions(recipe: Recipe) -> list[str]:
         found += [
             f"tasks: {name}: with data.subject image there is no face to manipulate" for name in needless
         ]
+    if not recipe.manipulations.names:
+        found += [
+            f"manipulations.names: none, but tasks has {name}"
+            for name in MANIPULATION_TASKS
+            if name in recipe.tasks
+        ]
+        found += ["manipulations.pairs: there is no manipulation"] if recipe.manipulations.pairs else []
     if recipe.head == "scalar":
         found += _not_scalar(recipe)
+    if recipe.supervised:
+        found += _not_supervised(recipe)
+    if recipe.inner.schedule == "plateau" and recipe.bilevel:
+        found.append("inner.schedule: plateau goes with outer.enabled false, or with one task")
     if recipe.manipulations.pairs and (recipe.outer.batch_size or 0) % 2:
         found.append(
             f"outer.batch_size: got {recipe.outer.batch_size}; manipulations.pairs needs an even number"
@@ -66,3 +82,16 @@ def _not_scalar(recipe: Recipe) -> list[str]:
     if recipe.losses.ordinal.target != "ranking":
         found.append("losses.ordinal.target: head scalar supports only ranking")
     return found
+
+
+def _not_supervised(recipe: Recipe) -> list[str]:
+    """List what keeps the network that learned the origin from being a detector."""
+    wrong = {
+        f"tasks: {ORIGIN} is learned alone": len(recipe.tasks) > 1,
+        f"head: {recipe.head}; with {ORIGIN} it is linear": recipe.head != "linear",
+        f"normalise: the head of {ORIGIN} takes the embedding as it is: give false": recipe.normalise,
+        f"data.subject: {ORIGIN} is learned from faces": recipe.data.subject != "face",
+        f"data.patches: {ORIGIN} is learned from faces": recipe.data.patches,
+        f"data.held_out: 0, but photographs kept out calibrate it with {ORIGIN}": not recipe.data.held_out,
+    }
+    return [said for said, is_wrong in wrong.items() if is_wrong]

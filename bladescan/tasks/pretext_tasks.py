@@ -3,7 +3,7 @@
 A task is found by its name, never by a position; losses and weights are keyed by the same names.
 
 To add one: a line in `TASKS`. An EXIF tag is read in `bladescan.exif.tags`; an ordinal one has its scale in
-`bladescan.photographs.tag_summary`. A task that needs no EXIF stands in `MANIPULATION_TASKS`; its truth comes
+`bladescan.photographs.tag_summary`. A task that needs no EXIF stands in `WITHOUT_EXIF`; its truth comes
 from `bladescan.pretext.examples`. A new kind needs a loss in `bladescan.pretext.losses`, its call in
 `bladescan.pretext.model`, and an accuracy in `bladescan.training.task_accuracy`. Recipes that name no tasks
 keep `PAPER_TASKS`: to learn the new one, a recipe names it.
@@ -62,6 +62,9 @@ class PretextTask:
 LEVELS = ("low", "medium", "high")
 COARSE = "coarse_manipulation"
 FINE = "fine_manipulation"
+ORIGIN = "origin"
+GENERATED = "AI-generated"
+"""The second class of `ORIGIN`; the first is a photograph."""
 
 MAKES = ("Nikon", "Apple", "FUJIFILM", "Canon", "Samsung", "Sony", "Panasonic", "Nokia", "Pentax", "others")
 METERING_MODES = (
@@ -125,12 +128,16 @@ TASKS: dict[str, PretextTask] = {
         _categorical("exposure_mode", "exposure mode", EXPOSURE_MODES),
         _categorical("white_balance_mode", "white balance mode", WHITE_BALANCE_MODES),
         _categorical("exposure_program", "exposure program", EXPOSURE_PROGRAMS),
+        PretextTask(ORIGIN, TaskKind.CATEGORICAL, ("photographic", GENERATED), "Face: {}"),
     )
 }
 """All tasks by name: the paper's, in its order, then others."""
 
 MANIPULATION_TASKS = (COARSE, FINE)
-"""The tasks that need no EXIF."""
+"""The tasks whose truth is made: a manipulation."""
+
+WITHOUT_EXIF = (*MANIPULATION_TASKS, ORIGIN)
+"""The tasks that need no EXIF. The truth of `ORIGIN` is what the user says of the pictures."""
 
 PAPER_TAGS = (
     "iso_speed",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
-from bladescan.tasks.pretext_tasks import MANIPULATION_TASKS, PAPER_TAGS, PAPER_TASKS, TASKS
+from bladescan.tasks.pretext_tasks import ORIGIN, PAPER_TAGS, PAPER_TASKS, TASKS, WITHOUT_EXIF
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -46,7 +46,9 @@ class EncoderRecipe:
         zero_init: from random weights, start every residual branch at zero.
     """
 
-    name: Literal["resnet10", "resnet18", "resnet34", "resnet50", "efficientnet-lite0", "sdaie"] = "resnet50"
+    name: Literal[
+        "resnet10", "resnet18", "resnet34", "resnet50", "efficientnet-lite0", "sdaie", "gramnet"
+    ] = "resnet50"
     width: Annotated[int, msgspec.Meta(ge=8, le=256)] = 64
     embedding_dim: Annotated[int, msgspec.Meta(ge=8, le=4096)] = 768
     weights: str | None = None
@@ -79,12 +81,13 @@ class ManipulationRecipe:
     """Which manipulations are made; half of the examples leave the face as it is.
 
     Attributes:
-        names: drawn equally often; a name given twice is drawn twice as often.
+        names: drawn equally often; a name given twice is drawn twice as often. None at all: every face
+            stays as it is.
         pairs: show each face of a minibatch twice, untouched and manipulated, augmented alike: only the
             manipulation tells the two apart. Else untouched or manipulated is drawn face by face.
     """
 
-    names: Annotated[tuple[ManipulationName, ...], msgspec.Meta(min_length=1)] = (
+    names: tuple[ManipulationName, ...] = (
         "mouth-flip-vertical",
         "mouth-flip-horizontal",
         "eye-flip",
@@ -102,7 +105,9 @@ class AugmentationRecipe:
         shift: largest displacement of the crop, as a share of its side.
         rescale: probability of passing through another size.
         rescale_side: smallest and largest such size in pixels.
-        blur, noise, jpeg, colour, flip: probability of each; JPEG has it twice, before and after rescaling.
+        blur, noise, jpeg, colour, flip: probability of each.
+        blur_sigma: smallest and largest standard deviation of the blur, in pixels.
+        jpeg_twice: JPEG has its probability twice, before and after rescaling; false leaves out the second.
         jpeg_quality: lowest and highest quality.
         window: side in pixels of the part of the 224-pixel crop that the encoder sees in training, cut
             near its middle at full resolution; smaller is faster, 224 is everything.
@@ -113,8 +118,10 @@ class AugmentationRecipe:
     rescale: Share = 0.5
     rescale_side: tuple[Count, Count] = (128, 288)
     blur: Share = 0.2
+    blur_sigma: tuple[NotNegative, NotNegative] = (0.3, 1.2)
     noise: Share = 0.2
     jpeg: Share = 0.5
+    jpeg_twice: bool = True
     jpeg_quality: tuple[Quality, Quality] = (50, 98)
     colour: Share = 0.5
     flip: Share = 0.5
@@ -143,11 +150,13 @@ class LossRecipe:
     """The losses.
 
     Attributes:
-        gamma: focal exponent of categorical tags; 0 is the plain fidelity loss.
+        classes: distance of tasks with classes: ``fidelity`` (the paper) or ``cross-entropy``.
+        gamma: focal exponent of categorical tags; 0 is the plain loss.
         eps: added under every square root; 0 is the paper, 1.0e-8 the released code.
         ordinal: how ordinal tags are learned.
     """
 
+    classes: Literal["fidelity", "cross-entropy"] = "fidelity"
     gamma: Gamma = 2.0
     eps: NotNegative = 0.0
     ordinal: OrdinalRecipe = field(default_factory=OrdinalRecipe)
@@ -155,12 +164,15 @@ class LossRecipe:
 
 @dataclass(frozen=True, slots=True)
 class InnerRecipe:
-    """The optimisation of the encoder: linear warm-up, then a cosine.
+    """The optimisation of the encoder.
 
     Attributes:
         optimizer: ``adamw`` (decoupled weight decay) or ``adam``.
         lr: peak learning rate; alpha of the virtual step follows the same course.
-        final_lr: where the cosine ends.
+        schedule: ``cosine`` after a linear warm-up, or ``plateau``: a tenth of the rate whenever ``patience``
+            epochs have not raised the accuracy on photographs kept out by 0.001; below ``final_lr`` it ends.
+        patience: epochs that a plateau may last.
+        final_lr: where the rate ends.
         betas: of the optimiser.
         batch_size: examples in a step over all processes; with ``manipulations.pairs`` two of each
             photograph.
@@ -172,6 +184,8 @@ class InnerRecipe:
 
     optimizer: Literal["adamw", "adam"] = "adamw"
     lr: Positive = 1.0e-5
+    schedule: Literal["cosine", "plateau"] = "cosine"
+    patience: Count = 5
     final_lr: NotNegative = 0.0
     betas: tuple[Beta, Beta] = (0.9, 0.999)
     batch_size: Annotated[int, msgspec.Meta(ge=2)] = 48
@@ -191,7 +205,7 @@ class OuterRecipe:
         validation: ``held-out`` draws B_val from photographs kept out of B_tr (the paper), ``training``
             from the training set again (the released code).
         every: steps from one move of the task weights to the next; 1 is the paper's, more is faster.
-        share: of the photographs that are kept out for B_val.
+        share: of the photographs that are kept out for B_val, or to see a plateau.
         batch_size: examples of B_val; null is the inner one.
         virtual_weight_decay: the virtual step decays the parameters as well (the released code).
         minimum: no weight falls below; null lets them (the paper).
@@ -217,6 +231,8 @@ class DataRecipe:
         require_all_tags: only photographs with the paper's nine tags, and those of the recipe's own tasks.
         patches: the EXIF tasks also learn from patches of photographs without a face.
         tagged: share of every minibatch that has EXIF tags; 0 takes photographs as they come.
+        generated: share of every minibatch that is AI-generated, where origin is learned; 0 takes pictures as
+            they come.
         held_out: share of the photographs kept out of everything to measure the tasks on.
         held_out_by: ``content``: by each photograph; ``camera``: whole camera models, so that no camera
             is on both sides.
@@ -226,6 +242,7 @@ class DataRecipe:
     require_all_tags: bool = False
     patches: bool = False
     tagged: Share = 0.0
+    generated: Share = 0.0
     held_out: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.1
     held_out_by: Literal["content", "camera"] = "camera"
 
@@ -291,6 +308,11 @@ class Recipe:
         return self.outer.enabled and len(self.tasks) > 1
 
     @property
+    def supervised(self) -> bool:
+        """Whether it learns from AI-generated pictures, told apart by whoever gives them."""
+        return ORIGIN in self.tasks
+
+    @property
     def required_tags(self) -> tuple[str, ...]:
         """The tags without which a photograph is left out.
 
@@ -299,5 +321,5 @@ class Recipe:
         """
         if not self.data.require_all_tags:
             return ()
-        own = (name for name in self.tasks if name not in MANIPULATION_TASKS)
+        own = (name for name in self.tasks if name not in WITHOUT_EXIF)
         return tuple(dict.fromkeys((*PAPER_TAGS, *own)))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bladescan.base.errors import DataError
+from bladescan.base.errors import DataError, UsageError
+from bladescan.base.text import counted
+from bladescan.detectors.calibration import needed_photographs
+from bladescan.detectors.manifest import DEFAULT_FALSE_ALARM
 from bladescan.photographs.faceless import NO_FACES
 from bladescan.photographs.index import IndexEntry, PhotographIndex
 from bladescan.photographs.indexing import Indexed, index_photographs, open_index
@@ -20,7 +24,7 @@ from bladescan.tasks.recipe import Recipe
 from bladescan.training import loop, runs
 from bladescan.training.distributed import World, joined
 from bladescan.training.loop import TrainingListener, TrainingProgress
-from bladescan.training.photograph_split import check_shares
+from bladescan.training.photograph_split import check_shares, is_generated, split
 from bladescan.training.plots import plot_losses, plot_weights
 from bladescan.training.tensorboard import TensorBoardWriter
 
@@ -59,36 +63,75 @@ def train(
     recipe: Recipe,
     options: TrainOptions,
     *,
+    ai_generated: Given | None = None,
     seen: Seen = lambda n: None,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
-) -> None:
+) -> list[str]:
     """Index the photographs and train on them, alone or as one of the processes of ``torchrun``.
 
     Args:
         photographs: with a face or with EXIF tags.
         recipe: what to do.
         options: how to do it.
+        ai_generated: labelled AI-generated pictures, for a recipe that learns to tell them; else None.
         seen: told of photographs that are indexed, so many more each time.
         progress: told of the training: speed and losses in words, steps done, steps in all.
+
+    Returns:
+        In the first process, of a recipe that learns what is AI-generated: the photographs that it has not
+        learned from, by name. Else nothing.
 
     Raises:
         BladescanError: the photographs, the recipe, the device or the folder are of no use.
     """
+    check_given(recipe, ai_generated)
     with joined(options.device) as world, contextlib.ExitStack() as stack:
         check_shares(recipe, world)
         world.from_first(lambda: runs.prepare(options.out_dir, recipe, resume=options.resume))
         log = _tensorboard(options, world, stack)
-        index, entries = _entries(recipe, sources_of(photographs), options, world, seen)
+        given = [sources_of(part) for part in (photographs, ai_generated) if part is not None]
+        index, entries = _entries(recipe, given, options, world, seen)
+        kept_out = _kept_out(recipe, index, entries) if world.leads and recipe.supervised else []
         listener = TrainingListener(
             progress=lambda step: progress(shown(step, recipe), step.step, step.n_steps),
             log=log,
             say=_logger.info if world.leads else lambda _: None,
         )
         _train_and_draw(recipe, index, entries, options, world, listener)
-        if world.leads:
+        if not world.leads:
+            return []
+        if not recipe.supervised:
             run = options.out_dir
             next_step = f"bladescan fit --encoder {run} --photos DIR -o detector.safetensors"
             _logger.info("encoder run: %s; next: %s", run, next_step)
+        return kept_out
+
+
+def check_given(recipe: Recipe, ai_generated: Given | None) -> None:
+    """Raise UsageError unless AI-generated pictures are there exactly where the recipe learns from them."""
+    if recipe.supervised and ai_generated is None:
+        raise UsageError(f"recipe {recipe.name} learns what is AI-generated: give --ai-generated DIR as well")
+    if ai_generated is not None and not recipe.supervised:
+        raise UsageError(
+            f"recipe {recipe.name} learns from photographs alone: leave --ai-generated out here, and give it "
+            "to `bladescan fit`"
+        )
+
+
+def _kept_out(recipe: Recipe, index: PhotographIndex, entries: Sequence[IndexEntry]) -> list[str]:
+    """Name the photographs that are only measured, each once, in order.
+
+    Raises:
+        DataError: they are too few to calibrate a detector: to be said before the training, not after it.
+    """
+    digests = {e.digest for e in split(recipe, entries).held_out if not is_generated(e)}
+    if len(digests) < (needed := needed_photographs(DEFAULT_FALSE_ALARM)):
+        raise DataError(
+            f"{len(digests)} photographs are held out, and a calibration needs at least {needed}: "
+            "add photographs or raise data.held_out"
+        )
+    files = {digest: os.fsdecode(stamp.path) for stamp, digest in index.files().items() if digest in digests}
+    return sorted(files.values())
 
 
 def _tensorboard(
@@ -170,16 +213,21 @@ def draw_history(out_dir: Path, world: World) -> None:
 
 
 def _entries(
-    recipe: Recipe, sources: Iterable[Source], options: TrainOptions, world: World, seen: Seen
+    recipe: Recipe, given: Sequence[Iterable[Source]], options: TrainOptions, world: World, seen: Seen
 ) -> tuple[PhotographIndex, list[IndexEntry]]:
-    """List the photographs of this run; the first process indexes them for all."""
+    """List the pictures of this run, photographs first; the first process indexes them for all."""
     path = options.index or options.out_dir.parent / INDEX_FILE
     faces = finder_for(recipe, options.faces)
 
-    def filled() -> Indexed:
-        return fill_index(sources, path, faces, seen)[1]
+    def filled() -> list[Indexed]:
+        return [fill_index(sources, path, faces, seen)[1] for sources in given]
 
-    indexed = world.from_first(filled)
-    index = open_index(path, faces)
-    wanted = {*indexed.faces, *indexed.patches}
+    photographs, *others = world.from_first(filled)
+    generated = frozenset(digest for other in others for digest in other.faces)
+    if both := generated.intersection(photographs.faces):
+        raise DataError(
+            f"the same file cannot be a photograph and AI-generated: {counted(len(both), 'file')} in both"
+        )
+    index = open_index(path, faces, generated if others else None)
+    wanted = {*photographs.faces, *photographs.patches, *generated}
     return index, [entry for entry in index.entries() if entry.digest in wanted]

@@ -10,6 +10,7 @@ undisturbed one, bit for bit, on the same machine with the same number of thread
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,14 +19,14 @@ import torch
 from torch import Tensor
 
 from bladescan.photographs.index import IndexEntry, PhotographIndex
-from bladescan.pretext.examples import Batch
+from bladescan.pretext.examples import Batch, Examples
 from bladescan.tasks.recipe import Recipe
 from bladescan.training import runs
 from bladescan.training.distributed import ALONE, World, share_batch_norms
 from bladescan.training.held_out import measure_held_out
 from bladescan.training.minibatches import Minibatch, Sampler, examples, minibatches
 from bladescan.training.photograph_split import Split, check_shares, split, split_digest
-from bladescan.training.schedule import Schedule, learning_rate
+from bladescan.training.schedule import Schedule, learning_rate, plateau_rate
 from bladescan.training.state import TrainingState, new_training_state
 from bladescan.training.step import StepResult, step
 
@@ -133,13 +134,35 @@ def _learn(
     world: World,
 ) -> None:
     """Take all the steps that are left, and write the encoder."""
-    for number, minibatch in zip(range(schedule.first, schedule.n_steps), batches, strict=False):
-        lr = learning_rate(number, schedule.n_steps, recipe.inner)
+    rates = _rates(recipe, schedule, recorder.out_dir, world)
+    for (number, lr), minibatch in zip(rates, batches, strict=False):
         result = step(state, _on_device(minibatch, state, world), recipe, lr, world)
         if world.leads:
             recorder.record(number + 1, lr, result, state, schedule)
     if world.leads:
         recorder.finish(state)
+
+
+def _rates(recipe: Recipe, schedule: Schedule, out_dir: Path, world: World) -> Iterator[tuple[int, float]]:
+    """Yield the number and the learning rate of each step that is left; a plateau may leave fewer."""
+    inner = recipe.inner
+    rate = inner.lr
+    for number in range(schedule.first, schedule.n_steps):
+        if inner.schedule == "cosine":
+            rate = learning_rate(number, schedule.n_steps, inner)
+        elif number == schedule.first or schedule.ends_epoch(number):
+            # By the history alone, so that a resumed run goes on at the same rate.
+            known = functools.partial(_accuracies, out_dir, number, recipe.primary)
+            rate = plateau_rate(world.from_first(known), inner)
+            if rate < inner.final_lr * (1 - 1e-6):
+                return
+        yield number, rate
+
+
+def _accuracies(out_dir: Path, n_done: int, task: str) -> list[float]:
+    """Read the accuracy of a task at the end of each epoch so far, on the photographs that show a plateau."""
+    lines = (line for line in runs.read_history(out_dir) if line["step"] <= n_done)
+    return [line["validation"][task]["accuracy"] for line in lines if "validation" in line]
 
 
 class _Recorder:
@@ -161,6 +184,8 @@ class _Recorder:
         self.photographs = split_digest(parts, index.finder)
         self._recipe, self._n_photographs = recipe, len(parts.train)
         self._held_out = examples(recipe, index, [e.digest for e in parts.held_out])
+        plateau = parts.validation if recipe.inner.schedule == "plateau" else ()
+        self._validation = examples(recipe, index, [e.digest for e in plateau])
         self._course: list[StepResult] = []
 
     def record(
@@ -173,13 +198,18 @@ class _Recorder:
             return
         line = _line(n_done, schedule, lr, self._course, state)
         if schedule.ends_epoch(n_done):
-            measured = measure_held_out(state.model, self._held_out, n_workers=self._recipe.workers)
-            line["held_out"] = {name: accuracy._asdict() for name, accuracy in measured.items()}
+            line["held_out"] = self._measured(state, self._held_out)
+            if len(self._validation):
+                line["validation"] = self._measured(state, self._validation)
         runs.append_history(self.out_dir, line)
         self.listener.log(line)
         self._course.clear()
         if schedule.checkpoint_is_due(n_done):
             runs.save_checkpoint(self.out_dir, state, n_done, self.photographs)
+
+    def _measured(self, state: TrainingState, kept_out: Examples) -> dict[str, dict[str, float]]:
+        measured = measure_held_out(state.model, kept_out, n_workers=self._recipe.workers)
+        return {name: accuracy._asdict() for name, accuracy in measured.items()}
 
     def finish(self, state: TrainingState) -> None:
         """Write the encoder."""

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from bladescan.base.errors import DataError
-from bladescan.photographs.index import PhotographIndex
+from bladescan.photographs.index import IndexEntry, PhotographIndex
 from bladescan.pretext.examples import Batch, Examples, collate
 from bladescan.tasks.recipe import Recipe
 from bladescan.training.distributed import World
-from bladescan.training.photograph_split import Split, photographs_per_batch
+from bladescan.training.photograph_split import Split, is_generated, photographs_per_batch
 
-_TAGGED, _PLAIN, _VALIDATION = range(3)  # streams
+_TAGGED, _PLAIN, _VALIDATION = range(3)  # streams; the first is of what has a share of its own
 
 _MANY_STEPS = 2**62
 
@@ -81,9 +81,13 @@ class Sampler:
         self._world, self.first_step, self._outer_every = world, first_step, recipe.outer.every
         n = photographs_per_batch(recipe, recipe.inner.batch_size)
         self.steps_per_epoch = len(parts.train) // n
-        tagged = [i for i, e in enumerate(parts.train) if e.tags]
-        plain = [i for i, e in enumerate(parts.train) if not e.tags]
-        n_tagged = round(recipe.data.tagged * n)
+        if recipe.data.generated:
+            share, told = recipe.data.generated, is_generated
+        else:
+            share, told = recipe.data.tagged, _has_tags
+        tagged = [i for i, e in enumerate(parts.train) if told(e)]
+        plain = [i for i, e in enumerate(parts.train) if not told(e)]
+        n_tagged = round(share * n)
         if not n_tagged or not tagged:
             tagged, plain, n_tagged = [], list(range(len(parts.train))), 0
         elif not plain:
@@ -94,7 +98,7 @@ class Sampler:
             for kind, positions, count in (
                 (_TAGGED, tagged, n_tagged),
                 (_PLAIN, plain, n - n_tagged),
-                (_VALIDATION, range(len(parts.validation)), n_validation if parts.validation else 0),
+                (_VALIDATION, range(len(parts.validation)), n_validation if recipe.bilevel else 0),
             )
             if count
         ]
@@ -112,6 +116,10 @@ class Sampler:
             draws = range(step * count, (step + 1) * count)
             drawn[kind == _VALIDATION] += [(kind, draw, stream[draw]) for draw in draws]
         return [*self._world.share(drawn[False]), *self._world.share(drawn[True])]
+
+
+def _has_tags(entry: IndexEntry) -> bool:
+    return bool(entry.tags)
 
 
 class _Drawn(Dataset[tuple[int, Batch]]):

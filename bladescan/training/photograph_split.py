@@ -18,7 +18,7 @@ class Split(NamedTuple):
 
     Attributes:
         train: learned from (B_tr).
-        validation: of the outer loop (B_val); empty without one.
+        validation: of the outer loop (B_val), or to see a plateau of the accuracy; empty without either.
         held_out: only measured.
     """
 
@@ -42,7 +42,8 @@ def split(recipe: Recipe, entries: Sequence[IndexEntry]) -> Split:
     held_out = [e for e in usable if e.digest in kept_out]
     rest = [e for e in usable if e.digest not in kept_out]
     train, validation = rest, []
-    if recipe.bilevel and recipe.outer.validation == "held-out":
+    plateau = recipe.inner.schedule == "plateau"
+    if plateau or (recipe.bilevel and recipe.outer.validation == "held-out"):
         validation = [e for e in rest if _share_of(e.digest[8:]) < recipe.outer.share]
         train = [e for e in rest if _share_of(e.digest[8:]) >= recipe.outer.share]
     elif recipe.bilevel:
@@ -124,11 +125,29 @@ def _check(
             f"{len(train)} photographs to learn from ({kept_out} kept out), but a minibatch needs {needed}: "
             f"add photographs or lower inner.batch_size{hint}"
         )
+    if recipe.supervised:
+        _check_origins(train, validation, held_out)
     if recipe.bilevel and not validation:
         raise DataError(
             f"no photograph for the outer loop with a label for {recipe.primary}: add photographs, "
             f"raise outer.share, or set outer.enabled=false"
         )
+
+
+def _check_origins(
+    train: Sequence[IndexEntry], validation: Sequence[IndexEntry], held_out: Sequence[IndexEntry]
+) -> None:
+    """Raise DataError unless both classes are learned and measured."""
+    for what, part in (("learn from", train), ("validate on", validation), ("measure on", held_out)):
+        n_generated = sum(is_generated(entry) for entry in part)
+        if not 0 < n_generated < len(part):
+            n = len(part) - n_generated
+            raise DataError(f"{n} photographs and {n_generated} AI-generated faces to {what}: add pictures")
+
+
+def is_generated(entry: IndexEntry) -> bool:
+    """Tell an AI-generated picture by its origin."""
+    return entry.tags.get(tasks.ORIGIN) == tasks.GENERATED
 
 
 def photographs_per_batch(recipe: Recipe, batch_size: int) -> int:

@@ -7,6 +7,7 @@
     encoder.safetensors     vision encoder, head, prompt embeddings; the manifest in its header
     checkpoint.safetensors  everything that training changes, after some step, to resume from
     losses.png, weights.png the history drawn
+    detector.safetensors    of a run that learned what is AI-generated: it is a detector
 
 Files are written beside their name and renamed when complete. Nothing is pickled.
 """
@@ -48,6 +49,7 @@ ENCODER_FILE = "encoder.safetensors"
 RECIPE_FILE = "recipe.yaml"
 HISTORY_FILE = "history.jsonl"
 CHECKPOINT_FILE = "checkpoint.safetensors"
+DETECTOR_FILE = "detector.safetensors"
 LOSSES_PLOT, WEIGHTS_PLOT = "losses.png", "weights.png"
 
 HEAD_PREFIX = "head."
@@ -70,10 +72,12 @@ class EncoderRun:
     Attributes:
         encoder: in evaluation mode.
         manifest: of a bare encoder, without heads; provenance filled in.
+        head: tensors of the head that the tasks were learned with, by name.
     """
 
     encoder: VisionEncoder
     manifest: Manifest
+    head: dict[str, Tensor]
 
 
 def load_encoder_run(path: Path) -> EncoderRun:
@@ -96,7 +100,7 @@ def load_encoder_run(path: Path) -> EncoderRun:
     spec = manifest.encoder
     encoder = new_vision_encoder(spec.name, spec.width, spec.embedding_dim)
     load_vision_state(encoder, without_prefix(tensors, VISION_PREFIX), where=str(file))
-    return EncoderRun(encoder.eval(), manifest)
+    return EncoderRun(encoder.eval(), manifest, without_prefix(tensors, HEAD_PREFIX))
 
 
 def prepare(out_dir: Path, recipe: Recipe, *, resume: bool) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 
 from bladescan.tasks.recipe import InnerRecipe, Recipe
 
 _LINES_PER_EPOCH = 20
+_GAIN = 0.001
+"""Of accuracy; less is a plateau, as in the code of CNNDetection."""
 
 
 def learning_rate(step: int, n_steps: int, inner: InnerRecipe) -> float:
@@ -23,6 +26,22 @@ def learning_rate(step: int, n_steps: int, inner: InnerRecipe) -> float:
         return inner.lr * (step + 1) / n_warmup
     cosine = 0.5 * (1 + math.cos(math.pi * (step - n_warmup) / max(n_steps - n_warmup, 1)))
     return inner.final_lr + (inner.lr - inner.final_lr) * cosine
+
+
+def plateau_rate(accuracies: Iterable[float], inner: InnerRecipe) -> float:
+    """Compute the rate after some epochs: ``inner.lr``, and a tenth of it after every plateau.
+
+    Args:
+        accuracies: on photographs kept out, one for each epoch so far.
+        inner: the rate to start from, and how long a plateau lasts.
+    """
+    best, since, n_drops = -math.inf, 0, 0
+    for accuracy in accuracies:
+        since = 0 if accuracy >= best + _GAIN else since + 1
+        best = max(best, accuracy) if not since else best
+        if since == inner.patience:
+            n_drops, since = n_drops + 1, 0
+    return inner.lr / 10.0**n_drops
 
 
 class Schedule:

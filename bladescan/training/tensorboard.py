@@ -55,5 +55,6 @@ def _scalars(line: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     for group in ("losses", "weights"):
         for task, value in line[group].items():
             yield f"{group}/{task}", value
-    for task, measured in line.get("held_out", {}).items():
-        yield f"held_out/{task}", measured["accuracy"]
+    for kept_out in ("held_out", "validation"):
+        for task, measured in line.get(kept_out, {}).items():
+            yield f"{kept_out}/{task}", measured["accuracy"]

@@ -11,7 +11,7 @@ from bladescan.networks.text_encoders import TEXT_ENCODERS, TextEncoder
 from bladescan.networks.tokenisers import tokenise
 from bladescan.tasks import pretext_tasks as tasks
 
-PROMPTS = tasks.prompts(tasks.TASKS)
+PROMPTS = tasks.prompts(tasks.PAPER_TASKS)
 
 FEW = ("A photo of a photographic face", "A photo of a manipulated face", "A", "low ISO")
 

@@ -18,7 +18,7 @@ from bladescan.base.errors import UnknownNameError, UsageError
 from bladescan.networks.tokenisers import VOCABULARIES, tokenise
 from bladescan.tasks import pretext_tasks as tasks
 
-PROMPTS = tasks.prompts(tasks.TASKS)
+PROMPTS = tasks.prompts(tasks.PAPER_TASKS)
 
 GOLDEN = {
     "gpt2": {

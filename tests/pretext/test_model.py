@@ -67,9 +67,9 @@ def test_each_task_has_its_own_loss_on_its_own_columns(model):
     outputs = torch.randn(8, 50, generator=generator)
     targets = batch().targets
     found = dict(zip(model.columns, task_losses(outputs, targets, model.columns, LossRecipe()), strict=True))
-    assert list(found) == list(tasks.TASKS)
+    assert tuple(found) == tasks.PAPER_TASKS
     start = 0
-    for name, task in tasks.TASKS.items():
+    for name, task in ((name, tasks.TASKS[name]) for name in found):
         own = outputs[:, start : start + len(task.classes)]
         start += len(task.classes)
         expected = {
