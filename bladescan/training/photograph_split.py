@@ -54,8 +54,8 @@ def split(recipe: Recipe, entries: Sequence[IndexEntry]) -> Split:
 
 
 def split_digest(parts: Split, finder: str) -> str:
-    """Hash a split by SHA-256: equal where two runs see the same photographs in the same parts."""
-    lines = [finder, *(" ".join(e.digest for e in part) for part in parts)]
+    """Hash a split by SHA-256: equal where two runs see the same photographs, parts and labels."""
+    lines = [finder, *(" ".join(e.digest + "*" * is_generated(e) for e in part) for part in parts)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

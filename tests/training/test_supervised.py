@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from bladescan.base.errors import DataError, RecipeError
+from bladescan.base.errors import DataError, RecipeError, UsageError
 from bladescan.photographs.index import PhotographIndex
 from bladescan.photographs.photograph import Photograph
 from bladescan.pretext.examples import Examples, augment
@@ -97,6 +97,14 @@ def test_a_resumed_run_ends_as_an_undisturbed_one_and_at_the_same_rates(learned,
     train(small(name), labelled, entries, run, resume=True)
     assert equal(weights(out), weights(run))
     assert (out / runs.HISTORY_FILE).read_text() == (run / runs.HISTORY_FILE).read_text()
+
+
+def test_faces_that_change_sides_cannot_go_on_with_a_run(learned, labelled):
+    name, out = learned
+    theirs = [e.digest for e in labelled.entries() if is_generated(e)]
+    other = PhotographIndex(labelled.path, "known", frozenset(theirs[1:]))
+    with pytest.raises(UsageError, match="other photographs"):
+        train(small(name), other, other.entries(), out, resume=True)
 
 
 def test_the_rate_falls_after_a_plateau_and_the_training_ends_below_the_last_rate(learned):
