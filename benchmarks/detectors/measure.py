@@ -20,6 +20,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.detectors.faces import SIZE
 from benchmarks.tables import parser, say, table
+from bladescan.command.describe import read_manifest
 from bladescan.detectors.calibration import p_values
 from bladescan.detectors.manifest import MeasuredRate
 from bladescan.detectors.measured import LEAST_FACES
@@ -68,6 +69,15 @@ def main() -> None:
         print(f"### {name}\n\n{measured(name, faces, groups, classes, given.rates)}\n")
 
 
+def scores_of(name: str, faces: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Score crops ``[n, views, 224, 224, 3]`` by a detector: P(AI-generated), float64 ``[n, views]``."""
+    backend = open_detector(named_detector(name)).backend
+    flat = faces.reshape(-1, SIZE, SIZE, 3)
+    parts = [backend.score(flat[i : i + BATCH]).p_ai_generated for i in range(0, len(flat), BATCH)]
+    backend.close()
+    return np.concatenate(parts).astype(np.float64).reshape(faces.shape[:2])
+
+
 def measured(
     name: str,
     faces: NDArray[np.uint8],
@@ -76,14 +86,10 @@ def measured(
     rates: Path | None,
 ) -> str:
     """Measure one detector; its table, and with ``rates`` its false alarms by collection in a file."""
-    opened = open_detector(named_detector(name))
-    with_views = faces.reshape(-1, SIZE, SIZE, 3)
-    parts = [
-        opened.backend.score(with_views[start : start + BATCH]).p_ai_generated
-        for start in range(0, len(with_views), BATCH)
-    ]
-    scores = np.concatenate(parts).reshape(len(faces), len(VIEWS))
-    manifest = opened.backend.manifest
+    scores = scores_of(name, faces)
+    path = named_detector(name)
+    assert path is not None
+    manifest = read_manifest(path)
     head = manifest.heads["binary"]
     asked = manifest.default_false_alarm
     flagged = p_values(head, -scores.ravel()).reshape(scores.shape) <= asked
@@ -104,7 +110,6 @@ def measured(
         for group in _sorted(groups[~classes])
     ]
     rows.append(["all photographs", "", "", _three(flagged[~classes].mean(0))])
-    opened.backend.close()
     if rates is not None:
         found = [
             MeasuredRate("binary", group, int(inside.sum()), asked, float(flagged[inside, 0].mean()))

@@ -74,8 +74,8 @@ class Collections(NamedTuple):
         small, large = int(sizes.argmin()), int(sizes.argmax())
         return {
             "n_folders": len(self.names),
-            "smallest_folder": f"{self.names[small]} ({counted(int(sizes[small]), 'face')})",
-            "largest_folder": f"{self.names[large]} ({counted(int(sizes[large]), 'face')})",
+            "smallest_folder": f"{self.names[small]} ({counted(int(sizes[small]), 'photograph')})",
+            "largest_folder": f"{self.names[large]} ({counted(int(sizes[large]), 'photograph')})",
         }
 
 
@@ -134,8 +134,8 @@ def find_collections(by: CalibrationUnit, names: Sequence[str], rate: float) -> 
     large = counts >= needed
     if large.sum() < 2:
         raise DataError(
-            f"{int(large.sum())} of {counted(len(labels), 'folder')} with {needed} faces or more, which a "
-            f"false-alarm rate of {rate:g} needs of each: at least 2 are needed, side by side"
+            f"{int(large.sum())} of {counted(len(labels), 'folder')} with {needed} photographs or more, "
+            f"which a false-alarm rate of {rate:g} needs of each: at least 2 are needed, side by side"
         )
     places = np.where(large, np.cumsum(large) - 1, -1)
     return Collections(tuple(labels[large].tolist()), places[of], tuple(labels[~large].tolist()))
@@ -155,7 +155,7 @@ def left_out_told(collections: Collections | None, rate: float) -> list[str]:
         return []
     few = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     needed = needed_photographs(rate)
-    return [f"{counted(len(names), 'folder')} with fewer than {needed} faces set no threshold ({few})"]
+    return [f"{counted(len(names), 'folder')} with fewer than {needed} photographs set no threshold ({few})"]
 
 
 def calibrate_by(

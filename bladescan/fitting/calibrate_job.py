@@ -33,7 +33,7 @@ from bladescan.detectors.collections import (
     left_out_told,
     promised,
 )
-from bladescan.detectors.combination import check_reachable, combined_scores
+from bladescan.detectors.combination import combined_scores
 from bladescan.detectors.combined_file import SUFFIX as COMBINED
 from bladescan.detectors.combined_file import CombinedFile, combined_parts, encode_combined, read_combined
 from bladescan.detectors.files import read_whole
@@ -301,9 +301,7 @@ def _combined_head(
     """Give the head that joins others its calibration, and the scores of the photographs by it."""
     if collections is None:
         return combined.head, combined.scores  # in p-values of the new calibrations
-    head = calibrate_by(check_unit(options.by), combined.scores, collections, old)
-    check_reachable(combined.combination, head, options.false_alarm)
-    return head, combined.scores
+    return calibrate_by(check_unit(options.by), combined.scores, collections, old), combined.scores
 
 
 def _compared(name: HeadName, new: CalibratedHead, flagged: int, n: int, rate: float) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the benchmark of collections says where the truth is known, and which detector takes whose sketches."""
+"""What the benchmark of collections says where the truth is known, and who takes whose sketches."""
 
 import numpy as np
 import pytest

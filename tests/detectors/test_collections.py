@@ -170,18 +170,18 @@ def test_folders_too_small_for_the_rate_set_no_strict_threshold_and_are_told():
     names = ["large"] * 30 + ["small"] * 5 + ["also large"] * 19
     found = find_collections("strictest-folder", names, 0.05)
     assert found.names == ("also large", "large") and found.left_out == ("small",)
-    assert left_out_told(found, 0.05) == ["1 folder with fewer than 19 faces set no threshold (small)"]
+    assert left_out_told(found, 0.05) == ["1 folder with fewer than 19 photographs set no threshold (small)"]
     head = calibrate_by("strictest-folder", np.arange(54.0), found)
     assert head.n_held_out == 49 and held_out_told(head) == "49 held-out photographs of 2 folders"
     assert promised("strictest-folder", found, 54, 0.05) == {
         "by": "strictest-folder",
         "n_folders": 2,
-        "smallest_folder": "also large (19 faces)",
-        "largest_folder": "large (30 faces)",
+        "smallest_folder": "also large (19 photographs)",
+        "largest_folder": "large (30 photographs)",
     }
     with pytest.raises(UsageError, match="99 held-out photographs in each folder, .* ask for 0.05 or more"):
         false_alarm_threshold(head, 0.01)
-    with pytest.raises(DataError, match="1 of 3 folders with 24 faces or more"):
+    with pytest.raises(DataError, match="1 of 3 folders with 24 photographs or more"):
         find_collections("strictest-folder", names, 0.04)
 
 
