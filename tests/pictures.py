@@ -11,8 +11,8 @@ from PIL import Image
 
 from bladescan.detectors.manifest import CalibratedHead, FaceRule, PictureRule
 from bladescan.detectors.onnx_metadata import replace_manifest
-from bladescan.exporting.onnx import export_onnx
 from bladescan.heads.detector import Detector
+from tests.once import exported
 from tests.tiny import tiny_detector
 
 
@@ -31,8 +31,9 @@ def picture_detector(rule: PictureRule = PictureRule(most=4)) -> Detector:  # no
 def save_pair(folder: Path) -> tuple[Path, Path]:
     """Write the tiny detector for whole pictures and the one for faces, as ONNX: one graph, two manifests."""
     image, face = folder / "image.onnx", folder / "face.onnx"
-    export_onnx(tiny_detector(heads=("binary", "one-class")), face)
-    image.write_bytes(replace_manifest(face.read_bytes(), picture_detector().manifest, where="image"))
+    plain = tiny_detector(heads=("binary", "one-class"))
+    for path, detector in ((face, plain), (image, picture_detector())):
+        path.write_bytes(replace_manifest(exported("tiny"), detector.manifest, where=path.name))
     return image, face
 
 

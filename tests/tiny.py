@@ -1,4 +1,6 @@
-"""A detector small enough for tests: random weights, both heads, every covariance type."""
+"""Detectors small enough for tests: random weights, both heads, every covariance type."""
+
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -43,6 +45,12 @@ def tiny_detector(covariance="full", heads=("one-class", "binary")):
         tiny_mixture(covariance) if "one-class" in heads else None,
         Classifier(D, 32).state_dict() if "binary" in heads else None,
     )
+
+
+def second_detector():
+    """Another tiny detector: the same encoder, another binary head, no one-class head."""
+    torch.manual_seed(5)
+    return replace(tiny_detector(heads=("binary",)), classifier=Classifier(D, 32).state_dict())
 
 
 def crops(n, seed=0):

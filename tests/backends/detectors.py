@@ -1,6 +1,5 @@
 """The tiny detector as every kind of file, opened by every backend."""
 
-from dataclasses import replace
 from functools import cache
 
 import msgspec
@@ -20,14 +19,13 @@ from bladescan.detectors.cascade import (
 from bladescan.detectors.combination import calibrate_together, combined_scores
 from bladescan.detectors.combined_file import CombinedFile, encode_combined
 from bladescan.detectors.parts import DetectorPart, file_digest, part_of
-from bladescan.exporting.onnx import export_onnx
-from bladescan.heads.classifier import Classifier
 from bladescan.heads.detector import DetectorModule, save_detector
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.onnx_session import open_session
 from bladescan.runtimes.registry import get_plugin
 from bladescan.runtimes.several import manifest_of_several
-from tests.tiny import D, bare_encoder, crops, faces_like, tiny_detector
+from tests.once import exported
+from tests.tiny import bare_encoder, crops, faces_like, second_detector, tiny_detector
 
 
 @pytest.fixture(scope="session")
@@ -35,19 +33,12 @@ def files(tmp_path_factory):
     """The same tiny detector as every kind of file, and a bare encoder."""
     folder = tmp_path_factory.mktemp("detectors")
     save_detector(tiny_detector(), folder / "d.safetensors")
-    export_onnx(tiny_detector(), folder / "d.onnx")
     save_detector(bare_encoder(), folder / "bare.safetensors")
-    export_onnx(bare_encoder(), folder / "bare.onnx")
-    export_onnx(second_detector(), folder / "second.onnx")
+    for name, stem in (("tiny", "d"), ("bare", "bare"), ("second", "second")):
+        (folder / f"{stem}.onnx").write_bytes(exported(name))
     (folder / "d.cascade").write_bytes(encode_cascade(tiny_cascade(folder)))
     (folder / "d.combined").write_bytes(encode_combined(tiny_combined(folder)))
     return folder
-
-
-def second_detector():
-    """Another tiny detector: the same encoder, another binary head, no one-class head."""
-    torch.manual_seed(5)
-    return replace(tiny_detector(heads=("binary",)), classifier=Classifier(D, 32).state_dict())
 
 
 @cache

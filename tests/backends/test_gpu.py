@@ -6,12 +6,12 @@ import torch
 
 from bladescan.base.errors import BladescanError
 from bladescan.exporting.exporter import write_export
-from bladescan.exporting.onnx import export_onnx
 from bladescan.exporting.tensorrt import EngineExporter
 from bladescan.heads.detector import DetectorModule, save_detector
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.registry import get_plugin
 from tests.backends.test_contract import CONTRACT
+from tests.once import exported
 from tests.tiny import crops, tiny_detector
 
 pytest.importorskip("onnx")
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.gpu
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("detectors")
     save_detector(tiny_detector(), folder / "d.safetensors")
-    export_onnx(tiny_detector(), folder / "d.onnx")
+    (folder / "d.onnx").write_bytes(exported("tiny"))
     return folder
 
 

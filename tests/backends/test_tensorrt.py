@@ -1,6 +1,7 @@
 """TensorRT engines run on a fake runtime as on a real one."""
 
 import shlex
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +17,7 @@ from bladescan.exporting.tensorrt import EngineExporter
 from bladescan.heads.detector import DetectorModule, save_detector
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.cuda import OutOfDeviceMemoryError
-from bladescan.runtimes.engine_file import encode_engine, read_engine
+from bladescan.runtimes.engine_file import encode_engine, read_engine, rebuild_command
 from bladescan.runtimes.registry import choose_plugin, get_plugin
 from bladescan.scanning.decoder_process import DecoderSettings
 from bladescan.scanning.scan_options import Decision, ScanOptions
@@ -185,14 +186,21 @@ def test_a_stale_engine_is_refused_with_the_command_that_rebuilds_it(
     monkeypatch.setattr(getattr(fake, place), name, value)
     stale = tmp_path / "my engine.engine"
     stale.write_bytes(engine.read_bytes())
-    (tmp_path / "d.safetensors").write_bytes((engine.parent / "d.safetensors").read_bytes())
     with pytest.raises(DetectorError, match="^my engine.engine: ") as caught:
         get_plugin("tensorrt").open(stale, BackendSettings())
     said, _, command = str(caught.value).partition("; build it again: ")
     assert why in said and "\n" not in said
-    monkeypatch.chdir(tmp_path)
-    program, *arguments = shlex.split(command)
+    assert command == rebuild_command(read_engine(engine).build, stale)
+
+
+def test_the_command_that_rebuilds_an_engine_does(fake, engine, tmp_path, monkeypatch):
+    monkeypatch.setattr(fake.tensorrt, "__version__", "10.100.0")
+    stale = tmp_path / "my engine.engine"
+    stale.write_bytes(engine.read_bytes())
+    shutil.copy(engine.parent / "d.safetensors", tmp_path)
+    program, *arguments = shlex.split(rebuild_command(read_engine(engine).build, stale))
     assert program == "bladescan"
+    monkeypatch.chdir(tmp_path)
     assert CliRunner().invoke(cli.app, arguments).exit_code == 0
     assert get_plugin("tensorrt").open(stale, BackendSettings()).score(crops(1)).p_ai_generated.shape == (1,)
 

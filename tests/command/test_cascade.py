@@ -10,6 +10,7 @@ import pytest
 from bladescan.base.exit_codes import ExitCode
 from bladescan.detectors.cascade import read_cascade
 from tests.command.test_calibrate import pictures
+from tests.once import exported
 
 pytest.importorskip("onnx")
 
@@ -22,13 +23,9 @@ def own(tmp_path_factory):
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory):
     """Two tiny detectors in ONNX, the second without a one-class head."""
-    from bladescan.exporting.onnx import export_onnx
-    from tests.backends.detectors import second_detector
-    from tests.tiny import tiny_detector
-
     folder = tmp_path_factory.mktemp("parts")
-    export_onnx(tiny_detector(), folder / "a.onnx")
-    export_onnx(second_detector(), folder / "b.onnx")
+    (folder / "a.onnx").write_bytes(exported("tiny"))
+    (folder / "b.onnx").write_bytes(exported("second"))
     return folder / "a.onnx", folder / "b.onnx"
 
 

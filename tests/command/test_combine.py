@@ -17,6 +17,7 @@ from bladescan.detectors.combined_file import read_combined
 from bladescan.detectors.manifest import FaceRule
 from bladescan.detectors.onnx_metadata import replace_manifest
 from tests.command.test_calibrate import pictures
+from tests.once import exported
 
 pytest.importorskip("onnx")
 
@@ -29,13 +30,9 @@ def own(tmp_path_factory):
 @pytest.fixture(scope="module")
 def parts(own, tmp_path_factory):
     """Two tiny detectors calibrated on the pictures, one that cuts faces out otherwise, one of pictures."""
-    from bladescan.exporting.onnx import export_onnx
-    from tests.backends.detectors import second_detector
-    from tests.tiny import tiny_detector
-
     folder = tmp_path_factory.mktemp("parts")
-    for name, detector in (("a", tiny_detector()), ("b", second_detector())):
-        export_onnx(detector, folder / f"{name}.onnx")
+    for name, detector in (("a", "tiny"), ("b", "second")):
+        (folder / f"{name}.onnx").write_bytes(exported(detector))
         asked = library.CalibrateOptions(
             folder / f"{name}.onnx", decoder=library.DecoderSettings(faces="none"), name=name
         )

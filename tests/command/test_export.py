@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from bladescan.detectors.shipped import ONNX
-from bladescan.exporting.onnx import export_onnx
 from bladescan.heads.detector import save_detector
+from tests.once import exported
 from tests.tiny import faces_like, tiny_detector
 
 
@@ -17,7 +17,7 @@ def files(tmp_path_factory):
     """A tiny detector, and its own export."""
     folder = tmp_path_factory.mktemp("detectors")
     save_detector(tiny_detector(), folder / "d.safetensors")
-    export_onnx(tiny_detector(), folder / "d.onnx")
+    (folder / "d.onnx").write_bytes(exported("tiny"))
     return folder
 
 

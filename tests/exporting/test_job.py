@@ -8,12 +8,12 @@ from bladescan.base.errors import DetectorError, UnknownNameError, UsageError
 from bladescan.exporting.exporter import write_export
 from bladescan.exporting.job import export
 from bladescan.exporting.kinds import ExportOptions
-from bladescan.exporting.onnx import export_onnx
 from bladescan.exporting.reports import ParityReport, QuantisationReport
 from bladescan.heads.detector import save_detector
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.registry import get_plugin
 from bladescan.scanning.decoder_process import DecoderSettings
+from tests.once import exported
 from tests.tiny import faces_like, tiny_detector
 
 
@@ -22,7 +22,7 @@ def files(tmp_path_factory):
     """A tiny detector, and its own export."""
     folder = tmp_path_factory.mktemp("detectors")
     save_detector(tiny_detector(), folder / "d.safetensors")
-    export_onnx(tiny_detector(), folder / "d.onnx")
+    (folder / "d.onnx").write_bytes(exported("tiny"))
     return folder
 
 

@@ -6,20 +6,18 @@ import numpy as np
 import pytest
 
 from bladescan.base.errors import DetectorError, MissingDependencyError
-from bladescan.exporting.onnx import export_onnx
 from bladescan.exporting.quantisation import Int8Exporter, quantise
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.registry import get_plugin
-from tests.tiny import bare_encoder, faces_like, tiny_detector
+from tests.once import exported
+from tests.tiny import faces_like, tiny_detector
 
 onnx = pytest.importorskip("onnx")
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    path = tmp_path_factory.mktemp("int8") / "tiny.onnx"
-    export_onnx(tiny_detector(), path)
-    return path.read_bytes()
+@pytest.fixture(scope="module", name="exported")
+def exported_tiny():
+    return exported("tiny")
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +103,7 @@ def test_the_same_photographs_give_the_same_bytes(exported, lowered):
 
 
 def test_a_bare_encoder_has_integers_but_no_verdicts(tmp_path):
-    export_onnx(bare_encoder(), tmp_path / "bare.onnx")
-    data, report = quantise((tmp_path / "bare.onnx").read_bytes(), faces_like(32), where="bare")
+    data, report = quantise(exported("bare"), faces_like(32), where="bare")
     assert report.same_verdict == {}
     assert scores(data, tmp_path, faces_like(2)).log_likelihood is None
 

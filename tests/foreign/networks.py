@@ -9,6 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from bladescan.networks.torch_graph import torch_to_onnx
+from tests.once import once
 
 SIDE, PATCH, WIDTH, N_BLOCKS = 32, 8, 16, 3
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -61,7 +62,11 @@ def transformer() -> tuple[VisionTransformer, bytes]:
     torch.manual_seed(0)
     network = VisionTransformer().eval()
     example = torch.zeros(2, 3, SIDE, SIDE)
-    return network, torch_to_onnx(network, example, "pixels", ["picture", "tokens"])
+    outputs = ["picture", "tokens"]
+    path = once(
+        "transformer.onnx", lambda path: path.write_bytes(torch_to_onnx(network, example, "pixels", outputs))
+    )
+    return network, path.read_bytes()
 
 
 def save_convolution(path, *, shape=("n", 3, 56, 56), opset=17, dtype=TensorProto.FLOAT, domain="", seed=0):
