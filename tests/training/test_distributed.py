@@ -2,55 +2,58 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.testing import assert_close
 
 from bladescan.base.errors import DeviceUnavailableError, UsageError
-from bladescan.training.distributed import ALONE, World, choose_device, joined, share_batch_norms
-from tests import ROOT
-
-TRAINING = """
-import sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-sys.path.insert(0, {tests!r})
-from safetensors.torch import save_file
-from tests.training.tiny import TINY, batch
-from bladescan.training.distributed import joined, share_batch_norms
 from bladescan.pretext.examples import Batch
+from bladescan.training.distributed import ALONE, World, choose_device, joined, share_batch_norms
 from bladescan.training.minibatches import Minibatch
 from bladescan.training.state import new_training_state
 from bladescan.training.step import step
+from tests import ROOT
+from tests.training.tiny import TINY, batch
+
+TRAINING = """
+import sys
+import torch
+torch.set_num_threads(1)
+sys.path.insert(0, {tests!r})
+from tests.training.test_distributed import train_three_steps
+train_three_steps({out!r})
+"""
+
 
 def shared(whole, world):
     own = slice(*(len(whole.pixels) // world.size * k for k in (world.rank, world.rank + 1)))
-    return Batch(whole.pixels[own], {{name: values[own] for name, values in whole.targets.items()}})
+    return Batch(whole.pixels[own], {name: values[own] for name, values in whole.targets.items()})
 
-with joined("cpu") as world:
-    state = new_training_state(TINY, world.device)
-    state.model.double()
-    share_batch_norms(state.model, world)
-    for k in range(3):
-        both = Minibatch(shared(batch(seed=2 * k), world), shared(batch(seed=2 * k + 1), world))
-        result = step(state, both, TINY, 1e-3, world)
-    tensors = dict(state.model.state_dict()) | {{"weights": state.weights.data, "losses": result.losses}}
-    path = Path({out!r}) / f"{{world.size}}-{{world.rank}}.safetensors"
-    save_file({{k: v.contiguous() for k, v in tensors.items()}}, path)
-"""
+
+def train_three_steps(folder):
+    """Train as this process of the world, and save all that it has learned."""
+    with joined("cpu") as world:
+        state = new_training_state(TINY, world.device)
+        state.model.double()
+        share_batch_norms(state.model, world)
+        for k in range(3):
+            both = Minibatch(shared(batch(seed=2 * k), world), shared(batch(seed=2 * k + 1), world))
+            result = step(state, both, TINY, 1e-3, world)
+        tensors = dict(state.model.state_dict()) | {"weights": state.weights.data, "losses": result.losses}
+        path = Path(folder) / f"{world.size}-{world.rank}.safetensors"
+        save_file({k: v.contiguous() for k, v in tensors.items()}, path)
 
 
 @pytest.mark.integration
 def test_two_processes_train_as_one_does(tmp_path):
     """Parameters, statistics, task weights and losses after three bi-level steps, in double precision."""
-    from safetensors.torch import load_file
-
     script = tmp_path / "script.py"
     script.write_text(TRAINING.format(tests=str(ROOT), out=str(tmp_path)))
-    subprocess.run([sys.executable, script], check=True)
+    train_three_steps(tmp_path)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run([sys.executable, *launch, script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

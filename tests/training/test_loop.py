@@ -1,10 +1,11 @@
 import dataclasses
 import math
-import os
 import signal
-import subprocess
-import sys
 import time
+from contextlib import suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,7 +18,6 @@ from bladescan.training import runs
 from bladescan.training.distributed import ALONE
 from bladescan.training.loop import TrainingListener, train
 from bladescan.training.state import new_training_state
-from tests import ROOT
 from tests.training.tiny import TINY, equal, weights
 
 
@@ -103,37 +103,33 @@ def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(finished, pho
     assert (resumed / runs.HISTORY_FILE).read_text() == (finished[0] / runs.HISTORY_FILE).read_text()
 
 
-RESUMED = """
-import sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-sys.path.insert(0, {tests!r})
-from tests.training.tiny import TINY
-from bladescan.photographs.index import PhotographIndex
-from bladescan.training.loop import TrainingListener, train
-index = PhotographIndex(Path({index!r}), "known")
-train(TINY, index, index.entries(), Path({out!r}), resume=True, checkpoint_every_s=0,
-      listener=TrainingListener(lambda p: print(p.step, flush=True)))
-"""
+def resume_and_tell(path: Path, out: Path, steps: Connection) -> None:
+    """What a process does that is killed: go on with the training in ``out``, if there is one."""
+    torch.set_num_threads(1)
+    index = PhotographIndex(path, "known")
+    listener = TrainingListener(lambda progress: steps.send(progress.step))
+    train(TINY, index, index.entries(), out, resume=True, checkpoint_every_s=0, listener=listener)
 
 
 @pytest.mark.integration
 def test_a_process_that_is_killed_three_times_ends_with_the_same_weights(finished, photographs, tmp_path):
     index, _ = photographs
     out = tmp_path / "run"
-    code = RESUMED.format(tests=str(ROOT), index=str(index.path), out=str(out))
+    prepared = get_context("forkserver")  # PyTorch is imported once for all of them
+    prepared.set_forkserver_preload([__name__])
     n_steps = finished[1][-1].n_steps
-    for last in (1, 2, n_steps - 1):
-        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if int(line) >= last:
-                    time.sleep(0.01 * last)
-                    os.kill(process.pid, signal.SIGKILL)
-                    break
-        assert process.returncode == -signal.SIGKILL
-    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+    for last in (1, 2, n_steps - 1, math.inf):
+        steps, theirs = prepared.Pipe(duplex=False)
+        process = prepared.Process(target=resume_and_tell, args=(index.path, out, theirs))
+        process.start()
+        theirs.close()
+        with steps, suppress(EOFError):  # the last ends by itself
+            while steps.recv() < last:
+                pass
+            time.sleep(0.01 * last)
+            process.kill()
+        process.join()
+        assert process.exitcode == (0 if last == math.inf else -signal.SIGKILL)
     assert equal(weights(finished[0]), weights(out))
     assert (out / runs.HISTORY_FILE).read_text() == (finished[0] / runs.HISTORY_FILE).read_text()
 
