@@ -12,9 +12,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bladescan.base.errors import DetectorError, UnknownNameError, first_line
 from bladescan.detectors.onnx_metadata import import_onnx
 from bladescan.foreign.builder import opset_of
+from bladescan.runtimes.onnx_session import open_session
 
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 """Operator sets that onnxruntime itself has; any other would need foreign code."""
@@ -97,7 +101,7 @@ def in_opset(graph: ForeignGraph, opset: int) -> ForeignGraph:
     """Write a graph in a newer operator set; one that is written in it stays as it is.
 
     Raises:
-        DetectorError: it cannot be converted.
+        DetectorError: it cannot be converted, or computes something else then.
     """
     onnx = import_onnx("a foreign network")
     if opset_of(graph.model, where=graph.where) == opset:
@@ -106,12 +110,38 @@ def in_opset(graph: ForeignGraph, opset: int) -> ForeignGraph:
         if strange := {one.domain for one in graph.model.opset_import} - {"", "ai.onnx"}:
             raise ValueError(f"it has operators of {min(strange)!r}")
         model = onnx.inliner.inline_local_functions(graph.model) if graph.model.functions else graph.model
-        return graph._replace(model=onnx.version_converter.convert_version(model, opset))
-    except Exception as exc:  # the converter raises RuntimeError and its own unrelated classes
+        converted = graph._replace(model=onnx.version_converter.convert_version(model, opset))
+        _check_alike(graph, converted)
+        return converted
+    except Exception as exc:  # the converter's and onnxruntime's own unrelated classes, or AssertionError
         raise DetectorError(
             f"{graph.where}: cannot be converted to operator set {opset}: export it in that one, or the "
             f"other files in its own ({first_line(exc)})"
         ) from exc
+
+
+def _check_alike(graph: ForeignGraph, converted: ForeignGraph) -> None:
+    """Raise AssertionError if two graphs differ on one picture; where the first cannot run, nobody knows."""
+    given = _made_up(input_of(graph))
+    try:
+        wanted = _outputs(graph, given)
+    except Exception:  # whoever uses the graph says what it cannot run
+        return
+    for before, after in zip(wanted, _outputs(converted, given), strict=True):
+        np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-5)
+
+
+def _made_up(given: GraphInput) -> dict[str, NDArray[Any]]:
+    """Make up one picture; what the file leaves open is one picture, three channels, 224 pixels."""
+    usual = (1, 3, 224, 224) if given.shape[3] != 3 or given.shape[1] == 3 else (1, 224, 224, 3)
+    shape = [n or usual[axis] for axis, n in enumerate(given.shape)]
+    picture = np.random.default_rng(0).random(shape) * (255 if given.dtype == "uint8" else 1)
+    return {given.name: picture.astype(given.dtype)}
+
+
+def _outputs(graph: ForeignGraph, given: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    found: list[NDArray[Any]] = open_session(graph.model.SerializeToString()).run(None, given)
+    return found
 
 
 def checked(graph: ForeignGraph) -> ForeignGraph:

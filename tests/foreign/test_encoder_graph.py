@@ -19,7 +19,7 @@ from bladescan.foreign.encoder_graph import build_encoder_graph
 from bladescan.foreign.encoders import load_foreign_encoder
 from bladescan.foreign.fed_network import seeded
 from bladescan.foreign.layout import EncoderLayout
-from bladescan.foreign.onnx_graph import read_graph, transformer_blocks
+from bladescan.foreign.onnx_graph import in_opset, read_graph, transformer_blocks
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.onnx_session import open_session
 from bladescan.runtimes.registry import get_plugin
@@ -243,3 +243,20 @@ def test_openvino_gives_the_likelihoods_of_every_operator_set(tmp_path, opset):
             found.append(opened.score(crops).log_likelihood)
     assert found[0].shape == (5,) and len(set(found[0])) == 5
     np.testing.assert_allclose(found[1], found[0], rtol=1e-3)
+
+
+def test_a_conversion_that_changes_a_number_is_dropped(tmp_path, monkeypatch):
+    weights = save_convolution(tmp_path / "c.onnx", opset=17)
+    assert read_graph(tmp_path / "c.onnx").model.opset_import[0].version == 18
+    converted = onnx.version_converter.convert_version
+
+    def spoilt(model, opset):
+        found = converted(model, opset)
+        found.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(1.01 * weights, "weights"))
+        return found
+
+    monkeypatch.setattr(onnx.version_converter, "convert_version", spoilt)
+    graph = read_graph(tmp_path / "c.onnx")
+    assert graph.model.opset_import[0].version == 17
+    with pytest.raises(DetectorError, match="cannot be converted to operator set 18"):
+        in_opset(graph, 18)
