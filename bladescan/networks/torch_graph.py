@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -20,7 +20,13 @@ OPSET = 20
 
 
 def torch_to_onnx(
-    module: nn.Module, example: Tensor, input_name: str, outputs: list[str], manifest: Manifest | None = None
+    module: nn.Module,
+    example: Tensor,
+    input_name: str,
+    outputs: list[str],
+    manifest: Manifest | None = None,
+    *,
+    dynamic: Mapping[int, Any] | None = None,
 ) -> bytes:
     """Write a module of one input, with any number of rows, as ONNX.
 
@@ -30,6 +36,7 @@ def torch_to_onnx(
         input_name: name of the input.
         outputs: names of the outputs.
         manifest: goes into the metadata.
+        dynamic: axes of the input of any length, as `torch.export.Dim`; None is the number of rows alone.
 
     Raises:
         DetectorError: torch cannot export it.
@@ -44,7 +51,7 @@ def torch_to_onnx(
                 opset_version=OPSET,
                 input_names=[input_name],
                 output_names=outputs,
-                dynamic_shapes=({0: torch.export.Dim("n", min=1, max=1 << 20)},),
+                dynamic_shapes=(dict(dynamic or {0: torch.export.Dim("n", min=1, max=1 << 20)}),),
                 external_data=False,
                 verbose=False,
             )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from bladescan.base.errors import DataError
 from bladescan.base.records import CROP_SIZE
 from bladescan.detectors.manifest import FACE_RULE
 from bladescan.faces.crops import whole_crop
@@ -24,6 +25,7 @@ from bladescan.photographs.cutting import BLOCK, MIN_TEXTURED_SHARE, square, tex
 from bladescan.photographs.index import PhotographIndex
 from bladescan.photographs.photograph import Photograph, Tags
 from bladescan.pretext import manipulations
+from bladescan.pretext.reconstruction import Autoencoders, autoencoder_files, reconstructed_pair
 from bladescan.tasks.pretext_tasks import COARSE, FINE, TASKS, PretextTask, TaskKind
 from bladescan.tasks.recipe import AugmentationRecipe, ManipulationRecipe
 
@@ -33,6 +35,7 @@ PATCH = "patch"
 UNKNOWN_CLASS = -1
 """Truth of a softmax task that an example says nothing of; elsewhere it is NaN."""
 
+_Box = tuple[float, float, float, float]
 _PATCH_BOX = CROP_SIZE / FACE_RULE.scale  # so that the crop of a scan keeps the patch's own resolution
 _PATCH_TRIES = 4
 _INTERPOLATIONS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
@@ -156,6 +159,10 @@ class Examples(Dataset[Batch]):
         manipulation: what is drawn.
         augmentation: what befalls all.
         seed: of every example.
+
+    Raises:
+        DataError: faces are to be reconstructed, but no autoencoder is named.
+        RecipeError: a file that is named is no autoencoder.
     """
 
     def __init__(
@@ -168,6 +175,13 @@ class Examples(Dataset[Batch]):
     ) -> None:
         self.index, self.digests, self.seed = index, tuple(digests), seed
         self.manipulation, self.augmentation = manipulation, augmentation
+        files = manipulation.autoencode.files
+        if manipulations.AUTOENCODE in manipulation.names and not files:
+            raise DataError(
+                "no autoencoder to reconstruct faces by: name some, such as those in the folder of a run: "
+                "manipulations.autoencode.files=[RUN/autoencoders]"
+            )
+        self._autoencoders = Autoencoders(autoencoder_files(files))
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -187,11 +201,11 @@ class Examples(Dataset[Batch]):
         rng = np.random.default_rng((self.seed, epoch, i))
         if photograph.box is None or photograph.landmarks is None:
             return [self._part(photograph, rng) for _ in range(2 if self.manipulation.pairs else 1)]
-        made = self._manipulated(photograph.pixels, photograph.landmarks, rng)
+        made, box = self._manipulated(photograph, rng)
         seed = int(rng.integers(2**62))
         return [
             Drawn(
-                augment(e.pixels, photograph.box, self.augmentation, np.random.default_rng(seed)),
+                augment(e.pixels, box, self.augmentation, np.random.default_rng(seed)),
                 e.name,
                 e.labels,
                 photograph.tags,
@@ -200,15 +214,24 @@ class Examples(Dataset[Batch]):
         ]
 
     def _manipulated(
-        self, pixels: NDArray[np.uint8], landmarks: NDArray[np.float32], rng: np.random.Generator
-    ) -> list[manipulations.Example]:
+        self, photograph: Photograph, rng: np.random.Generator
+    ) -> tuple[list[manipulations.Example], _Box]:
+        """Make the examples of a face, and say where it is in them."""
+        pixels, landmarks, box = photograph.pixels, photograph.landmarks, photograph.box
+        assert landmarks is not None and box is not None, "a face"
         names = self.manipulation.names
         if not names:
-            return [manipulations.apply(manipulations.UNTOUCHED, pixels, landmarks, rng)]
+            return [manipulations.apply(manipulations.UNTOUCHED, pixels, landmarks, rng)], box
         if not self.manipulation.pairs:
-            return [manipulations.draw(pixels, landmarks, rng, names)]
+            return [manipulations.draw(pixels, landmarks, rng, names)], box
         name = str(rng.choice(list(names)))
-        return [manipulations.apply(n, pixels, landmarks, rng) for n in (manipulations.UNTOUCHED, name)]
+        if name != manipulations.AUTOENCODE:
+            both = [manipulations.apply(n, pixels, landmarks, rng) for n in (manipulations.UNTOUCHED, name)]
+            return both, box
+        recipe = self.manipulation.autoencode
+        pair = reconstructed_pair(pixels, landmarks, self._autoencoders, recipe, rng)
+        x, y = pair.zoom
+        return [pair.untouched, pair.reconstructed], (x * box[0], y * box[1], x * box[2], y * box[3])
 
     def _part(self, photograph: Photograph, rng: np.random.Generator) -> Drawn:
         box = patch_box(photograph.pixels, self.augmentation, rng)

@@ -43,6 +43,9 @@ REGIONS = ("mouth", "eye", "nose")
 UNTOUCHED = "none"
 """Name of the draw that leaves the face as it is."""
 
+AUTOENCODE = "autoencode"
+"""The manipulation that needs networks: `bladescan.pretext.reconstruction` makes it, in pairs alone."""
+
 BLEND_RATIOS = (0.75, 1.0, 1.0, 1.0)
 WARP_SCALES = (0.04, 0.05)
 _GRID = 4  # control points of the warp along each side
@@ -188,7 +191,7 @@ def _face_warp(image: Pixels, landmarks: Landmarks, rng: np.random.Generator) ->
     return Edit(out, region)
 
 
-def _face_or_frame(image: Pixels, landmarks: Landmarks, rng: np.random.Generator) -> Ellipse:
+def face_or_frame(image: Pixels, landmarks: Landmarks, rng: np.random.Generator) -> Ellipse:
     """Choose the face or, as often, an ellipse around the whole frame: then no seam gives the edit away."""
     if rng.random() < 0.5:
         return face_region(landmarks)
@@ -220,14 +223,14 @@ def _face_decode(image: Pixels, landmarks: Landmarks, rng: np.random.Generator) 
     # Part of the true detail comes back, as from a skip connection: blur alone must not tell.
     whole += rng.uniform(0.1, 0.7) * (image - smooth)
     whole += rng.uniform(0.0, 0.6) * (whole - np.asarray(cv2.GaussianBlur(whole, (0, 0), 1.5), np.float32))
-    return Edit(np.clip(np.round(whole), 0, 255).astype(np.uint8), _face_or_frame(image, landmarks, rng))
+    return Edit(np.clip(np.round(whole), 0, 255).astype(np.uint8), face_or_frame(image, landmarks, rng))
 
 
 def _face_smooth(image: Pixels, landmarks: Landmarks, rng: np.random.Generator) -> Edit:
     """Smooth the skin: edges are kept, fine texture goes."""
     colour, space = float(rng.uniform(15, 45)), float(rng.uniform(1.5, 3))
     smooth = np.asarray(cv2.bilateralFilter(image, 7, colour, space), np.uint8)
-    return Edit(smooth, _face_or_frame(image, landmarks, rng))
+    return Edit(smooth, face_or_frame(image, landmarks, rng))
 
 
 MANIPULATIONS: dict[str, Manipulation] = {

@@ -18,15 +18,12 @@ def contradictions(recipe: Recipe) -> list[str]:
         "blur_sigma": a.blur_sigma,
         "jpeg_quality": a.jpeg_quality,
     }
+    ranges = {f"augmentation.{key}": pair for key, pair in ranges.items()}
+    ranges["manipulations.autoencode.side"] = recipe.manipulations.autoencode.side
     found = [
-        f"augmentation.{key}: smallest {low} is above largest {high}"
-        for key, (low, high) in ranges.items()
-        if low > high
+        f"{key}: smallest {low} is above largest {high}" for key, (low, high) in ranges.items() if low > high
     ]
-    if recipe.manipulations.pairs and recipe.inner.batch_size % 2:
-        found.append(
-            f"inner.batch_size: got {recipe.inner.batch_size}; manipulations.pairs needs an even number"
-        )
+    found += _mispaired(recipe)
     if 0 < recipe.losses.gamma < 1:
         found.append(
             f"losses.gamma: got {recipe.losses.gamma}; between 0 and 1 its gradient is infinite: give "
@@ -52,11 +49,16 @@ def contradictions(recipe: Recipe) -> list[str]:
         found += _not_supervised(recipe)
     if recipe.inner.schedule == "plateau" and recipe.bilevel:
         found.append("inner.schedule: plateau goes with outer.enabled false, or with one task")
-    if recipe.manipulations.pairs and (recipe.outer.batch_size or 0) % 2:
-        found.append(
-            f"outer.batch_size: got {recipe.outer.batch_size}; manipulations.pairs needs an even number"
-        )
     return found + _unread(recipe) + _odd_heads(recipe.text)
+
+
+def _mispaired(recipe: Recipe) -> list[str]:
+    if not recipe.manipulations.pairs:
+        alone = "autoencode" in recipe.manipulations.names
+        return ["manipulations.names: autoencode needs manipulations.pairs: true"] if alone else []
+    sizes = {"inner.batch_size": recipe.inner.batch_size, "outer.batch_size": recipe.outer.batch_size or 0}
+    odd = {key: size for key, size in sizes.items() if size % 2}
+    return [f"{key}: got {size}; manipulations.pairs needs an even number" for key, size in odd.items()]
 
 
 def _unread(recipe: Recipe) -> list[str]:

@@ -31,6 +31,7 @@ ManipulationName = Literal[
     "nose-flip",
     "face-decode",
     "face-smooth",
+    "autoencode",
 ]
 
 
@@ -77,6 +78,25 @@ class TextRecipe:
 
 
 @dataclass(frozen=True, slots=True)
+class AutoencodeRecipe:
+    """How faces are reconstructed by autoencoders, where ``autoencode`` is one of the manipulations.
+
+    Attributes:
+        files: ONNX files, or folders of them, that take pictures and give them back, RGB from -1 to 1; none:
+            small ones of five kinds are trained first on the photographs, and kept in the run's folder.
+        steps: of the training of each of these.
+        side: smallest and largest longer side, in pixels, at which the stored picture (1.8 face sides) is
+            reconstructed.
+        equal_sharpness: probability that a face and its reconstruction are brought to one sharpness.
+    """
+
+    files: tuple[str, ...] = ()
+    steps: Count = 400
+    side: tuple[Annotated[int, msgspec.Meta(ge=64)], Annotated[int, msgspec.Meta(le=2048)]] = (128, 384)
+    equal_sharpness: Share = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class ManipulationRecipe:
     """Which manipulations are made; half of the examples leave the face as it is.
 
@@ -85,6 +105,7 @@ class ManipulationRecipe:
             stays as it is.
         pairs: show each face of a minibatch twice, untouched and manipulated, augmented alike: only the
             manipulation tells the two apart. Else untouched or manipulated is drawn face by face.
+        autoencode: how ``autoencode`` reconstructs.
     """
 
     names: tuple[ManipulationName, ...] = (
@@ -94,6 +115,7 @@ class ManipulationRecipe:
         "face-warp",
     )
     pairs: bool = False
+    autoencode: AutoencodeRecipe = field(default_factory=AutoencodeRecipe)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from bladescan.photographs.index import IndexEntry, PhotographIndex
 from bladescan.pretext.examples import Batch, Examples
 from bladescan.tasks.recipe import Recipe
 from bladescan.training import runs
+from bladescan.training.autoencoders import with_autoencoders
 from bladescan.training.distributed import ALONE, World, share_batch_norms
 from bladescan.training.held_out import measure_held_out
 from bladescan.training.minibatches import Minibatch, Sampler, examples, minibatches
@@ -90,6 +91,7 @@ def train(
         listener: told of steps, lines and notices.
 
     Raises:
+        RecipeError: an autoencoder that the recipe names is none.
         DataError: too few photographs, or the training diverged: the last checkpoint stays.
         DetectorError: weights to start from that do not fit.
         UsageError: the folder holds another run, or one of other photographs; a minibatch cannot be shared.
@@ -98,10 +100,15 @@ def train(
     check_shares(recipe, world)
     world.from_first(lambda: runs.prepare(out_dir, recipe, resume=resume))
     parts = split(recipe, entries)
-    recorder = _Recorder(recipe, index, parts, out_dir, listener)
+    drawn = world.from_first(lambda: with_autoencoders(recipe, index, parts, out_dir, listener.say))
+    plateau = parts.validation if recipe.inner.schedule == "plateau" else ()
+    held_out, validation = (
+        examples(drawn, index, [e.digest for e in part]) for part in (parts.held_out, plateau)
+    )
+    recorder = _Recorder(recipe, parts, held_out, validation, out_dir, listener)
     state, first = _start(recipe, parts, recorder, world, resume=resume)
     sampler = Sampler(recipe, parts, world, first)
-    batches = minibatches(recipe, index, parts, sampler, pin=world.device.type == "cuda")
+    batches = minibatches(drawn, index, parts, sampler, pin=world.device.type == "cuda")
     schedule = Schedule(recipe, sampler.steps_per_epoch, first, checkpoint_every_s)
     _learn(recipe, state, batches, schedule, recorder, world)
     world.wait()
@@ -175,17 +182,16 @@ class _Recorder:
     def __init__(
         self,
         recipe: Recipe,
-        index: PhotographIndex,
         parts: Split,
+        held_out: Examples,
+        validation: Examples,
         out_dir: Path,
         listener: TrainingListener,
     ) -> None:
         self.out_dir, self.listener = out_dir, listener
-        self.photographs = split_digest(parts, index.finder)
+        self.photographs = split_digest(parts, held_out.index.finder)
         self._recipe, self._n_photographs = recipe, len(parts.train)
-        self._held_out = examples(recipe, index, [e.digest for e in parts.held_out])
-        plateau = parts.validation if recipe.inner.schedule == "plateau" else ()
-        self._validation = examples(recipe, index, [e.digest for e in plateau])
+        self._held_out, self._validation = held_out, validation
         self._course: list[StepResult] = []
 
     def record(

@@ -1,9 +1,11 @@
 import math
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
+from bladescan.base.errors import DataError
 from bladescan.base.records import CROP_SIZE
 from bladescan.photographs.cutting import square, textured_blocks
 from bladescan.photographs.index import PhotographIndex
@@ -11,7 +13,8 @@ from bladescan.photographs.photograph import Photograph
 from bladescan.pretext.examples import PATCH, Examples, augment, batch_of, collate, patch_box
 from bladescan.pretext.manipulations import UNTOUCHED
 from bladescan.tasks.pretext_tasks import COARSE, FINE, TASKS, TaskKind
-from bladescan.tasks.recipe import AugmentationRecipe, ManipulationRecipe
+from bladescan.tasks.recipe import AugmentationRecipe, AutoencodeRecipe, ManipulationRecipe
+from tests.pretext.graphs import blur
 
 PLAIN = AugmentationRecipe(
     scale=(1.3, 1.3), shift=0.0, rescale=0.0, blur=0.0, noise=0.0, jpeg=0.0, colour=0.0, flip=0.0
@@ -113,6 +116,31 @@ def test_what_is_drawn_says_which_manipulation_it_is(index):
         assert (drawn.name == UNTOUCHED) == (targets[COARSE].item() == 0)
         assert targets[FINE].tolist() == [list(drawn.labels)]
         assert drawn.tags == TAGS
+
+
+def test_a_face_and_its_reconstruction_are_a_pair(index, tmp_path):
+    graph = blur(tmp_path / "blur.onnx")
+    recipe = ManipulationRecipe(("autoencode",), True, AutoencodeRecipe((str(graph),), side=(128, 160)))
+    data = Examples(index, FACES, recipe, PLAIN, 0)
+    for epoch in range(3):
+        untouched, reconstructed = data.draw((epoch, 0))
+        assert untouched.labels == (0, 0, 0) and reconstructed.labels == (1, 1, 1)
+        # Of another size than the stored picture, both still show the same part of the face.
+        shown = [
+            cv2.resize(d.pixels, (8, 8), interpolation=cv2.INTER_AREA) for d in (untouched, reconstructed)
+        ]
+        stored = cv2.resize(
+            square(index.get("f0").pixels, BOX, 1.3), (8, 8), interpolation=cv2.INTER_AREA
+        ).astype(float)
+        assert all(np.corrcoef(s.ravel(), stored.ravel())[0, 1] > 0.8 for s in shown)
+        assert not np.array_equal(untouched.pixels, reconstructed.pixels)
+    batch = data[0, 0]
+    assert batch.targets[COARSE].tolist() == [0, 1] and batch.targets[FINE][1].tolist() == [1, 1, 1]
+
+
+def test_without_an_autoencoder_there_is_nothing_to_reconstruct_by(index):
+    with pytest.raises(DataError, match="manipulations.autoencode.files"):
+        Examples(index, FACES, ManipulationRecipe(("autoencode",), True), PLAIN, 0)
 
 
 # Truth

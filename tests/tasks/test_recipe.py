@@ -22,12 +22,15 @@ def written(tmp_path):
     return write
 
 
+NAMES = [*manipulations.MANIPULATIONS, manipulations.AUTOENCODE]
+
+
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_every_shipped_recipe_is_valid_and_bears_its_own_name(name):
     recipe = load_recipe(name)
     assert recipe.name == name
     assert set(recipe.tasks) <= set(TASKS)
-    assert set(recipe.manipulations.names) <= set(manipulations.MANIPULATIONS)
+    assert set(recipe.manipulations.names) <= set(NAMES)
 
 
 def test_the_default_manipulations_are_the_papers():
@@ -35,9 +38,8 @@ def test_the_default_manipulations_are_the_papers():
 
 
 def test_the_manipulations_that_a_recipe_may_name_are_those_that_exist(written):
-    names = list(manipulations.MANIPULATIONS)
-    recipe = load_recipe(written(yaml.safe_dump({"manipulations": {"names": names}})))
-    assert list(recipe.manipulations.names) == names
+    recipe = load_recipe(written(yaml.safe_dump({"manipulations": {"names": NAMES, "pairs": True}})))
+    assert list(recipe.manipulations.names) == NAMES
 
 
 def leaves(cls, prefix=""):
@@ -55,7 +57,7 @@ def test_every_key_is_documented(key):
     assert f"| `{key}` |" in text
 
 
-@pytest.mark.parametrize("name", list(manipulations.MANIPULATIONS))
+@pytest.mark.parametrize("name", NAMES)
 def test_every_manipulation_is_documented(name):
     text = (ROOT / "docs" / "training.md").read_text()
     assert f"| `{name}` |" in text
@@ -127,6 +129,11 @@ def test_a_wrong_set_says_what_is_wrong(override, message):
     ("text", "message"),
     [
         ("augmentation: {jpeg_quality: [90, 50]}", "smallest 90 is above largest 50"),
+        (
+            "manipulations: {autoencode: {side: [300, 200]}}",
+            "autoencode.side: smallest 300 is above largest 200",
+        ),
+        ("manipulations: {names: [autoencode]}", "autoencode needs manipulations.pairs: true"),
         ("tasks: {fine_manipulation: 1.0}", "primary: 'coarse_manipulation' is not one of tasks"),
         ("losses: {gamma: 0.5}", "its gradient is infinite"),
         ("head: scalar", "tasks: make: head scalar has ordinal tags and coarse_manipulation only"),
