@@ -11,18 +11,15 @@ pictures of faces.
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.commands import bladescan_command
+from benchmarks.commands import Scanned, run, scanned
 from benchmarks.tables import parser, say, table
 from bladescan.detectors.calibration import p_values
 from bladescan.detectors.manifest import PictureRule
@@ -43,18 +40,6 @@ VIEWS = {
     "middle square made small": PictureRule("square", most=4),
 }
 FIT = FitSettings("diag", 1, binary_head="logistic")
-
-
-class Scanned(NamedTuple):
-    """What a scan says of some pictures.
-
-    Attributes:
-        scores: of the binary head; pictures that could not be read have none.
-        flagged: share of them.
-    """
-
-    scores: list[float]
-    flagged: float
 
 
 class Bench:
@@ -105,12 +90,7 @@ class Bench:
 
     def scan(self, model: Path, folder: Path) -> Scanned:
         """Scan whole pictures by the command."""
-        rows = self.folder / "rows.jsonl"
-        asked = ("--declared", "ignore", "--fail-on", "none", "--quiet")
-        run("scan", "--subject", "image", "--model", model, *asked, "-o", rows, folder)
-        images = [one for one in map(json.loads, rows.open()) if one["type"] == "image" and one["faces"]]
-        flagged = sum(one["verdict"] == "ai-generated" for one in images) / len(images)
-        return Scanned([one["faces"][0]["score"] for one in images], flagged)
+        return scanned(self.folder / "rows.jsonl", "--subject", "image", "--model", model, folder)
 
 
 def joined(detector: Detector, features: Features) -> Scanned:
@@ -133,11 +113,6 @@ def left_out(features: dict[str, Features], generator: str, rule: PictureRule) -
     faces = FitFaces(ours.embeddings, np.concatenate(others), groups=ours.groups, pictures=ours.files)
     detector = fit_detector(replace(encoder, manifest=manifest), faces, FIT)
     return joined(detector, features["unseen"]), joined(detector, features[generator])
-
-
-def run(*arguments: str | Path) -> None:
-    """Run a command of the product; one that fails ends the benchmark."""
-    subprocess.run(bladescan_command(*arguments), stdout=subprocess.DEVNULL, check=True)
 
 
 def files(folder: Path) -> list[Path]:

@@ -13,17 +13,14 @@ with ``--evaluation`` those of ``evaluation/`` among themselves: once, with the 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.commands import bladescan_command
+from benchmarks.commands import Scanned, run, scanned
 from benchmarks.quality import pretext_tasks
 from benchmarks.tables import Interval, cell, parser, say, table
 from bladescan.photographs.faceless import NO_FACES
@@ -40,18 +37,6 @@ FALSE_ALARM, COMPONENTS = 0.02, 5
 N_BOOTSTRAPS = 500
 
 
-class Scanned(NamedTuple):
-    """What a scan says of some pictures.
-
-    Attributes:
-        scores: a picture's most suspicious one; without what was not judged.
-        flagged: share of them.
-    """
-
-    scores: list[float]
-    flagged: float
-
-
 class Bench:
     """The pool, and a folder for what is made."""
 
@@ -66,7 +51,7 @@ class Bench:
             return
         photos = [part for folder in self.photographs for part in ("--photos", folder)]
         changes = [part for change in CHANGES for part in ("--set", change)]
-        command("train", "--recipe", "sdaie", *photos, *changes, "--resume", "-o", self.run)
+        run("train", "--recipe", "sdaie", *photos, *changes, "--resume", "-o", self.run)
 
     def lists(self) -> tuple[list[Path], list[Path]]:
         """List the photographs that were learned from, and those of cameras that were kept out."""
@@ -91,30 +76,19 @@ class Bench:
             backend = ("--backend", "onnx")
             view = ("--view", "centre") if subject == "image" else ()
             given = ("--encoder", self.run, "--photos", f"@{names}", *head, *view, *backend)
-            command("fit", "--subject", subject, *given, "--quiet", "-o", fitted)
+            run("fit", "--subject", subject, *given, "--quiet", "-o", fitted)
         return fitted
 
     def scan(self, subject: str, model: Path, files: Sequence[Path]) -> Scanned:
         """Scan pictures by the command."""
-        rows = self.folder / "rows.jsonl"
-        asked = ("--declared", "ignore", "--fail-on", "none", "--quiet", "--files-from")
-        names = self.listed("scanned", files)
-        command("scan", "--subject", subject, "--model", model, "-o", rows, *asked, names)
-        with rows.open() as lines:
-            pictures = [one for one in map(json.loads, lines) if one["type"] == "image" and one["faces"]]
-        scores = [max(face["score"] for face in one["faces"]) for one in pictures]
-        return Scanned(scores, float(np.mean([one["verdict"] == "ai-generated" for one in pictures])))
+        asked = ("--subject", subject, "--model", model, "--files-from", self.listed("scanned", files))
+        return scanned(self.folder / "rows.jsonl", *asked)
 
     def listed(self, name: str, files: Sequence[Path]) -> Path:
         """Write a list of names."""
         path = self.folder / f"{name}.txt"
         path.write_text("".join(f"{file}\n" for file in files))
         return path
-
-
-def command(*arguments: str | Path) -> None:
-    """Run a command of the product; one that fails ends the benchmark."""
-    subprocess.run(bladescan_command(*arguments), stdout=subprocess.DEVNULL, check=True)
 
 
 def auc(photographs: Sequence[float], generated: Sequence[float]) -> Interval:

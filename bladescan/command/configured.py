@@ -70,7 +70,8 @@ class ConfiguredCommand(TyperCommand):
         """Put the file's options and the names of the variables in place, then parse."""
         path = path_of(ctx)
         name_variables(self, path)
-        given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+        given, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        _check_given_once(ctx, order)
         if not given.get("help") and not ctx.resilient_parsing:
             try:
                 ctx.default_map = self._from_file(ctx, path, given)
@@ -100,6 +101,19 @@ class ConfiguredCommand(TyperCommand):
         if found:
             say_first(f"options from {file.path}: {', '.join(found)}")
         return by_parameter(found, self)
+
+
+_TAKES_ONE = {"--config", "--files-from", "--image-model", "--model", "--trust-list"}
+"""Options of which somebody may mean several: the last alone would count. Others may be overridden so."""
+
+
+def _check_given_once(ctx: Any, order: list[Any]) -> None:
+    """Raise BadParameter for an option that takes one value, is given again, and may have meant both."""
+    for option in order:
+        if not option.multiple and _TAKES_ONE.intersection(option.opts) and order.count(option) > 1:
+            raise typer.BadParameter(
+                f"given {order.count(option)} times, but {ctx.info_name} takes one", ctx=ctx, param=option
+            )
 
 
 def _name_variable(exc: typer.BadParameter, ctx: Any) -> None:

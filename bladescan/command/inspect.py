@@ -38,6 +38,7 @@ _LONGEST_NAME = 64
 def inspect(
     file: Annotated[str, typer.Argument(metavar="FILE", help="An image file on this machine.")],
     model: o.Model = None,
+    image_model: o.ImageModel = None,
     head: o.Head = "auto",
     false_alarm: o.FalseAlarm = None,
     stability: o.Stability = False,
@@ -71,6 +72,7 @@ def inspect(
         decoder=bladescan.DecoderSettings(faces=faces, min_face=min_face),
         provenance=bladescan.ProvenanceOptions(declared, trust_list, prompts),
         explain=explain,
+        image_model=image_model,
     )
     tally = bladescan.Tally(asked.exit_rule)
     with bladescan.Scanner(asked) as scanner:
@@ -134,6 +136,7 @@ def _sheet(run: RunInfo, record: ImageRecord, exif: ExifAnswer) -> dict[str, Any
         "judged by": f"{run.detector}, {run.head} head, {run.backend}, "
         + ("" if run.subject == "image" else f"faces by {run.face_finder}, ")
         + f"{run.false_alarm:g} false alarms",
+        **({"whole picture judged by": run.image_detector.detector} if run.image_detector else {}),
     }
 
 

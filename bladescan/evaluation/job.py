@@ -57,7 +57,7 @@ from bladescan.runtimes.backend import BackendSettings
 from bladescan.runtimes.registry import OpenedDetector, open_detector
 from bladescan.scanning.cut_faces import Faces
 from bladescan.scanning.decoder_process import DecoderSettings
-from bladescan.sources.given import Given, sources_of
+from bladescan.sources.given import Given, sources_there
 from bladescan.sources.source import Source
 
 _Name = TypeVar("_Name", bound=str)
@@ -124,7 +124,7 @@ def evaluate(
         rate = manifest.default_false_alarm if options.false_alarm is None else options.false_alarm
         thresholds = _thresholds(manifest, rate)
         given = {PHOTOGRAPHS: photographs, **ai_generated}
-        sources = {name: sources_of(images) for name, images in given.items()}
+        sources = {name: sources_there(images, name) for name, images in given.items()}
         images = _cut(options, manifest, sources, seen)
         scored = {
             variant: score_variant(images.sets, variant, backend, list(thresholds), options.batch_size)

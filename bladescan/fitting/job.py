@@ -36,7 +36,7 @@ from bladescan.heads.detector import Detector, load_detector, save_detector
 from bladescan.networks.encoders import complexity, vision_state
 from bladescan.runtimes.backend import BackendSettings
 from bladescan.scanning.decoder_process import DecoderSettings
-from bladescan.sources.given import Given, sources_of
+from bladescan.sources.given import Given, sources_of, sources_there
 from bladescan.training.runs import load_encoder_run
 
 DEFAULT_ENCODER = "default"
@@ -134,11 +134,16 @@ def fit(
         progress: told of the stages of the fit.
 
     Raises:
+        DataError: nothing that is listed for one of them is there; before any is embedded.
         BladescanError: the encoder, the backend or the images are of no use.
     """
     check_settings(options.fit, binary=ai_generated is not None)
     if options.group_by not in GROUPINGS:
         raise UnknownNameError("grouping", options.group_by, GROUPINGS)
+    # All of them before the first is embedded, which may take hours.
+    photographs = sources_there(photographs, "photographs")
+    ai_generated = None if ai_generated is None else sources_there(ai_generated, "AI-generated images")
+    calibration = None if calibration is None else sources_there(calibration, "photographs to calibrate on")
     encoder = load_encoder(options.encoder, options.encoder_changes)
     made_for = {"subject": options.subject, "picture_rule": options.picture_rule}
     encoder = replace(encoder, manifest=msgspec.structs.replace(encoder.manifest, **made_for))

@@ -107,7 +107,10 @@ class ScanOptions:
         elif len(self.models) > 1:
             raise UsageError("several detectors need --combine stouffer or --combine min")
         if self.chosen_models().image is not None and self.decision.fdr is not None:
-            raise UsageError("--fdr joins the rows of one detector: scan faces and whole pictures apart")
+            raise UsageError(
+                "--fdr keeps its rate among the rows of one detector, and a picture that has both kinds is "
+                "flagged by either: no rate would hold for pictures; scan faces and whole pictures apart"
+            )
 
     @property
     def models(self) -> tuple[str | Path | None, ...]:

@@ -200,3 +200,21 @@ def test_config_of_no_command_is_said(in_process, here):
 def test_no_variable_stands_for_two_options():
     names = [variable(path, name) for path, c in commands(get_command(app)) for name in options(c)]
     assert len(names) > 100 and len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [("scan", "--image-model"), ("scan", "--files-from"), ("inspect", "--model"), ("scan", "--trust-list")],
+)
+def test_an_option_of_which_two_may_have_been_meant_is_not_taken_for_the_last(in_process, command, option):
+    done = in_process(command, "x.jpg", option, "a", f"{option}=b")
+    assert done.exit_code == ExitCode.FAILED
+    assert f"given 2 times, but {command} takes one" in done.stderr and option in done.stderr
+
+
+def test_other_options_may_be_overridden_and_repeatable_ones_repeated(in_process, samples):
+    picture = samples / "no-face.webp"
+    done = in_process("scan", picture, "--faces", "mtcn", "--faces", "yunet", "--format", "csv")
+    assert done.exit_code == ExitCode.CLEAN
+    done = in_process("scan", picture, "--model", "a", "--model", "b")
+    assert "need --combine" in done.stderr

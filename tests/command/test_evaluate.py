@@ -315,6 +315,11 @@ def test_too_few_images_are_an_error_that_says_what_was_skipped(tmp_path, folder
         run({**folders, "few": few}, "few")
 
 
+def test_a_generator_of_which_nothing_is_there_is_said_before_a_picture_is_opened():
+    with pytest.raises(DataError, match="smooth: none of 1 can be read; the first, gone.png: not-found"):
+        evaluate([Source("never-opened.png")], {"smooth": ["gone.png"]}, EvaluateOptions(detector="blades"))
+
+
 def test_no_generator_may_be_called_photographs(folders):
     with pytest.raises(UsageError, match="none of them called 'photographs'"):
         run(folders, "photographs")

@@ -163,7 +163,10 @@ def test_a_row_says_what_was_judged(records):
         ({"subject": "image", "model": "face", "image_model": "image"}, "leave out --model"),
         ({"subject": "face", "image_model": "image"}, "leave out --image-model"),
         ({"subject": "picture"}, "unknown choice of --subject"),
-        ({"image_model": "image", "decision": Decision(fdr=0.1)}, "--fdr joins the rows of one detector"),
+        (
+            {"image_model": "image", "decision": Decision(fdr=0.1)},
+            "--fdr keeps its rate among the rows of one",
+        ),
     ],
 )
 def test_a_detector_for_something_else_is_an_error_that_says_what_to_do(models, options, said):
@@ -174,3 +177,13 @@ def test_a_detector_for_something_else_is_an_error_that_says_what_to_do(models, 
     }
     with pytest.raises(UsageError, match=said):
         Scanner(ScanOptions(**options)).close()
+
+
+def test_inspect_tells_of_both_as_a_scan_does(in_process, models, folder):
+    image, face = models
+    asked = ("--model", face, "--image-model", image, "--head", "binary", "--false-alarm", "0.3")
+    both = in_process("inspect", folder / "e.jpg", *asked)
+    (record,) = scan(folder / "e.jpg", model=face, image_model=image, decision=Decision("binary", 0.3))
+    assert [face.subject for face in record.faces] == ["face", "image"]
+    assert f"score {record.faces[-1].score:g}" in both.stdout
+    assert "whole picture judged by: tiny pictures" in both.stdout

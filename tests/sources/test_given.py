@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bladescan.sources.given import sources_of
+from bladescan.base.errors import DataError
+from bladescan.sources.given import sources_of, sources_there
 from bladescan.sources.query import SourceQuery
 from bladescan.sources.source import Source
 
@@ -41,3 +42,12 @@ def test_names_come_from_the_stream_that_stands_for_standard_input(folder):
     (folder / "list").write_bytes(bytes(folder / "b.png") + b"\n")
     with (folder / "list").open("rb") as stream:
         assert [Path(source.name).name for source in sources_of(["-"], stream)] == ["b.png"]
+
+
+def test_what_names_nothing_that_is_there_is_an_error_at_once(folder):
+    with pytest.raises(DataError, match="^fakes: none of 2 can be read; the first, gone.png: not-found"):
+        sources_there(["gone.png", folder / "gone.jpg"], "fakes")
+    (folder / "empty").mkdir()
+    with pytest.raises(DataError, match="^fakes: nothing is listed$"):
+        sources_there(folder / "empty", "fakes")
+    assert len(sources_there(["gone.png", folder / "a.jpg"], "fakes")) == 2  # one of them has its row
