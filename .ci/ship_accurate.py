@@ -1,8 +1,8 @@
-"""Bring the package ``accurate/`` up to date: ``python .ci/ship_accurate.py accurate.json cascade.json``.
+"""Bring the package ``accurate/`` up to date: ``python .ci/ship_accurate.py [accurate.json cascade.json]``.
 
-The fast detector that ships is copied beside the cascade, false-alarm rates measured by
-`benchmarks.detectors.measure` are written into the accurate detector and the cascade, which also gets the
-digests of its parts. Nothing else in them changes.
+The fast detector that ships is copied beside the cascade, which gets the digests of its parts. With
+false-alarm rates measured by `benchmarks.detectors.measure`, the accurate detector and the cascade get those
+too. Nothing else in them changes.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ def with_rates(manifest: Manifest, rates: Path) -> Manifest:
     return msgspec.structs.replace(manifest, measured=found)
 
 
-def main(accurate_rates: Path, cascade_rates: Path) -> None:
-    """Write all three files."""
+def main(accurate_rates: Path | None = None, cascade_rates: Path | None = None) -> None:
+    """Write all three files; without rates the accurate detector stays."""
     shutil.copyfile(FOLDER / "fast.onnx", PACKAGE / "fast.onnx")
-    accurate = PACKAGE / "accurate.onnx"
-    manifest = with_rates(open_detector(accurate).backend.manifest, accurate_rates)
-    write_file(accurate, replace_manifest(accurate.read_bytes(), manifest, where=accurate.name))
+    if accurate_rates is not None:
+        accurate = PACKAGE / "accurate.onnx"
+        manifest = with_rates(open_detector(accurate).backend.manifest, accurate_rates)
+        write_file(accurate, replace_manifest(accurate.read_bytes(), manifest, where=accurate.name))
     cascade = read_cascade(PACKAGE / "cascade.cascade")
     parts = {
         name: msgspec.structs.replace(
@@ -43,12 +44,12 @@ def main(accurate_rates: Path, cascade_rates: Path) -> None:
         )
         for name, part in (("first", cascade.first), ("second", cascade.second))
     }
-    manifest = with_rates(cascade.manifest, cascade_rates)
+    manifest = cascade.manifest if cascade_rates is None else with_rates(cascade.manifest, cascade_rates)
     changed = msgspec.structs.replace(cascade, manifest=manifest, **parts)
     write_file(PACKAGE / "cascade.cascade", encode_cascade(changed))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit("usage: python .ci/ship_accurate.py accurate.json cascade.json")
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    if len(sys.argv) not in (1, 3):
+        sys.exit("usage: python .ci/ship_accurate.py [accurate.json cascade.json]")
+    main(*map(Path, sys.argv[1:]))
