@@ -302,6 +302,12 @@ def _explained(face: ReviewedFace) -> dict[str, Any] | None:
     return None if face.explanation is None else msgspec.to_builtins(face.explanation)
 
 
+def _alone(face: ReviewedFace) -> dict[str, float] | None:
+    """Collect the p-value of each of several combined detectors."""
+    found = {name: one.p_value for name, one in face.components.items() if one.p_value is not None}
+    return found or None
+
+
 def _told(
     image: ReviewedImage,
     face: ReviewedFace | None,
@@ -322,6 +328,7 @@ def _told(
         "threshold": None if face is None else face.threshold,
         "p": None if face is None else face.p_value,
         "stability": None if face is None else face.stability,
+        "components": None if face is None else _alone(face),
         "explanation": None if face is None else _explained(face),
         "frame": face.frame if face is not None and face.frame else None,
         "rotation": None if face is None else face.rotation or None,

@@ -41,6 +41,13 @@ class ReviewedExplanation(msgspec.Struct, frozen=True, kw_only=True):
     n_as_far: int | None = None
 
 
+class ReviewedComponent(msgspec.Struct, frozen=True, kw_only=True):
+    """What one of several combined scores says of a face; see `bladescan.outputs.rows.component_row`."""
+
+    score: float | None = None
+    p_value: float | None = None
+
+
 class ReviewedFace(msgspec.Struct, frozen=True, kw_only=True):
     """One face of a row, or the picture as a whole; see `bladescan.outputs.rows.face_row` for the fields."""
 
@@ -64,6 +71,7 @@ class ReviewedFace(msgspec.Struct, frozen=True, kw_only=True):
     subject: str = "face"
     tiles: int | None = None
     decision: str | None = None
+    components: dict[str, ReviewedComponent] = {}
 
     @property
     def box(self) -> tuple[float, float, float, float] | None:
@@ -307,7 +315,17 @@ def _face(row: dict[str, Any], where: str) -> dict[str, Any]:
     told = row | {"verdict": row.get("face_verdict")}
     if isinstance(row.get("explanation"), str):
         told["explanation"] = _object(row["explanation"].encode(), f"{where}: explanation")
-    return told
+    return told | {"components": _components(row)}
+
+
+def _components(row: dict[str, Any]) -> dict[str, Any]:
+    """Collect the columns of combined scores: ``NAME_score`` beside ``NAME_p_value``."""
+    names = [key.removesuffix("_p_value") for key in row if key.endswith("_p_value")]
+    return {
+        name: {"score": row[f"{name}_score"], "p_value": row[f"{name}_p_value"]}
+        for name in names
+        if f"{name}_score" in row and row[f"{name}_p_value"] is not None
+    }
 
 
 _READERS: dict[str, Callable[[Path, list[str]], _Opened]] = {

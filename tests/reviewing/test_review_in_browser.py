@@ -95,6 +95,29 @@ def test_a_card_says_where_the_detector_is_weak_and_what_became_of_the_file(few,
     assert "not-found" in tall.run("return document.querySelectorAll('.card')[3].textContent")
 
 
+def test_a_card_says_what_each_detector_says_and_is_scrolled_to_its_end(tmp_path, tall):
+    alone = {"fast": {"score": 1.0, "p_value": 0.0125}, "<b>other</b>": {"score": 2.0, "p_value": 0.5}}
+    tool = "a tool that goes on and on, " * 12
+    picture = image(drawn(tmp_path / "a.png", 1), face(8.0) | {"components": alone},
+                    declared="ai-generated", declared_by="png-text", declared_tool=tool)  # fmt: skip
+    short = image(drawn(tmp_path / "b.png", 2), face(1.0))
+    verdicts = write_rows(tmp_path / "v.jsonl", [picture, short])
+    tall.open(write_review(verdicts, ReviewOptions(tmp_path / "v.html")).page)
+    tall.wait("document.querySelector('.card .facts').tabIndex === 0")
+    said = tall.texts(".card .facts")
+    assert "each alone: fast p 0.013, <b>other</b> p 0.5" in said[0] and "each alone" not in said[1]
+    tall.run("const facts = document.querySelector('.card .facts'); facts.scrollTop = facts.scrollHeight")
+    last, foot = (
+        tall.value(f"document.querySelector('{one}').getBoundingClientRect().bottom")
+        for one in (".card .facts li:last-child", ".card .facts")
+    )
+    assert last <= foot + 1
+    assert tall.value("document.querySelectorAll('.card .facts')[1].tabIndex") == -1  # all of it is seen
+    assert tall.violations() == []
+    tall.click("[data-open]")
+    assert "each alone: fast p 0.013" in tall.texts("dialog")[0]
+
+
 def test_keys_decide_go_on_and_take_back(few, shown):
     shown.open(few[0])
     assert shown.texts(CURRENT) == ["flagged.png"]

@@ -10,7 +10,16 @@ import pytest
 
 from bladescan.base.errors import DataError, UsageError
 from bladescan.base.provenance_record import Provenance
-from bladescan.base.records import Explanation, FaceBox, FaceVerdict, FlaggedBy, ImageRecord, Reason, Verdict
+from bladescan.base.records import (
+    ComponentVerdict,
+    Explanation,
+    FaceBox,
+    FaceVerdict,
+    FlaggedBy,
+    ImageRecord,
+    Reason,
+    Verdict,
+)
 from bladescan.outputs.formats import OUTPUT_FORMATS
 from bladescan.outputs.run import SCHEMA_VERSION, RunInfo, RunSummary
 from bladescan.reviewing.verdict_files import open_verdicts
@@ -70,6 +79,19 @@ def test_every_format_gives_the_same_images_back(written, suffix):
     assert (odd.verdict, odd.reason, odd.detail) == ("unreadable", "truncated", "cut off")
     assert opened.run.detector == ("" if suffix == "csv" else "detector")
     assert opened.cautions == []
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "jsonl", "parquet"])
+def test_every_format_gives_back_what_each_of_several_detectors_says(tmp_path, suffix):
+    alone = (ComponentVerdict("fast", 1.5, 0.25), ComponentVerdict("odd_p_value", -2.0, 0.5))
+    records = [replace(RECORDS[3], faces=(replace(FACE, components=alone),)), RECORDS[1]]
+    known = next(one for one in OUTPUT_FORMATS.values() if f".{suffix}" in one.suffixes)
+    format = known.make(replace(INFO, components=("fast", "odd_p_value")), False)
+    pieces = [format.begin(), *map(format.record, records), format.end(SUMMARY)]
+    (tmp_path / f"v.{suffix}").write_bytes(b"".join(pieces))
+    first, _ = open_verdicts(tmp_path / f"v.{suffix}").images
+    found = {name: (one.score, one.p_value) for name, one in first.faces[0].components.items()}
+    assert found == {"fast": (1.5, 0.25), "odd_p_value": (-2.0, 0.5)}
 
 
 def test_verdicts_that_are_not_all_there_say_so(tmp_path, written):

@@ -88,6 +88,12 @@ function scored(details) {
   return `score ${digits(details.score)}, ${flagged}${p}${stable}`;
 }
 
+// What each of several combined detectors says alone.
+function alone(details) {
+  const said = Object.entries(details.components ?? {}).map(([name, p]) => `${shown(name)} p ${digits(p, 2)}`);
+  return said.length ? `each alone: ${said.join(", ")}` : null;
+}
+
 function declares(details) {
   if (!details.declared || details.declared === "none") return null;
   const by = [details.declared_by, details.declared_tool, details.declared_signer].filter(Boolean).map(shown);
@@ -113,8 +119,7 @@ function facts(card, details) {
   ].filter(Boolean);
   return el("ul", { class: "facts" },
     ...warnings(card, details).map((said) => el("li", { class: "warn" }, `⚠ ${said}`)),
-    declared && el("li", {}, declared),
-    ...[restsOn(details), flips(details)].map((said) => said && el("li", {}, said)),
+    ...[alone(details), declared, restsOn(details), flips(details)].map((said) => said && el("li", {}, said)),
     lines.length > 0 && el("li", { class: "line" }, lines.join(", ")),
     folder && el("li", { class: "line muted", title: shown(folder) }, tail(shown(folder))));
 }
@@ -153,6 +158,10 @@ function fillCard(element, card, details, decision) {
     el("p", { class: "scored" }, scored(details)),
     facts(card, details),
     choices(card, decision));
+  requestAnimationFrame(() => {
+    const list = element.querySelector(".facts");
+    if (list && list.scrollHeight > list.clientHeight) list.tabIndex = 0; // so that keys can scroll it
+  });
   element.setAttribute("aria-busy", "false");
 }
 
@@ -181,7 +190,7 @@ function sheet(card, details, decision) {
     ...[chart(details)].filter(Boolean),
     choices(card, decision),
     ...warnings(card, details).map((said) => el("p", { class: "beware" }, said)),
-    ...[covered(details), outlasts(details), flips(details), amongPhotographs(details)].filter(Boolean).map((said) => el("p", {}, said)),
+    ...[alone(details), covered(details), outlasts(details), flips(details), amongPhotographs(details)].filter(Boolean).map((said) => el("p", {}, said)),
     el("dl", {}, ...entries.flatMap(([name, title]) => [el("dt", {}, title), el("dd", {}, shown(details[name]))])),
     ...(copies.length ? [
       el("h3", {}, `${details.copies.length} near-duplicates, decided together with it`),
