@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import re
 import select
@@ -17,10 +19,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import bladescan_backends
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
 
+from bladescan.command.describe import read_manifest
+from bladescan.detectors.onnx_metadata import replace_manifest
+from tests.pictures import save_pair
 from tests.sources.s3_server import MadeUpBucket
 from tests.sources.s3_server import environment as environment_of_s3
 
@@ -186,6 +192,27 @@ def test_a_cluster_gives_the_rows_of_one_machine_and_keeps_nothing(cluster, fold
     assert "2 workers (2 on cpu)" in note and "detector sha256" in note
     # No decoder outlives the scan.
     wait_until(lambda: not any(descendants(w.pid) for w in cluster.workers), "decoders are left")
+
+
+@needs_dask
+def test_several_detectors_and_whole_pictures_have_the_rows_of_one_machine(cluster, samples, tmp_path):
+    image, face = save_pair(tmp_path)
+    second = tmp_path / "second.onnx"
+    combined = ("--model", face, "--model", copy(face, second), "--combine", "min", "--false-alarm", "0.9")
+    asked = ("scan", samples, *combined, "--image-model", image, "--fail-on", "none", "--format", "csv", "-q")
+    command = [sys.executable, "-m", "bladescan", *map(str, asked)]
+    here, there = run(command), run([*command, "--cluster", f"dask:{cluster.address}"])
+    assert (there.returncode, there.stdout) == (0, here.stdout), there.stderr.decode()
+    found = list(csv.DictReader(io.StringIO(there.stdout.decode())))
+    assert {row["subject"] for row in found} == {"face", "image", ""}
+    assert any(row["second_p_value"] for row in found)
+
+
+def copy(path: Path, other: Path) -> Path:
+    """The same detector under a name of its own."""
+    manifest = msgspec.structs.replace(read_manifest(path), name=other.stem)
+    other.write_bytes(replace_manifest(path.read_bytes(), manifest, where=other.name))
+    return other
 
 
 @needs_dask
