@@ -1,7 +1,7 @@
 """What RIGID, Contrastive Blur, MINDER and AEROBLADE tell of AI-generated faces over a detector's encoder.
 
     BLADESCAN_DATA=... python -m benchmarks.quality.training_free DETECTOR.onnx [--at-most N] [--evaluation]
-        [--autoencoder SECONDS]
+        [--autoencoder SECONDS | --autoencoders FILE ...]
 
 The encoder is taken out of an exported detector, and the movement put behind it as by `bladescan fit --set
 encoder.movement=NAME`. Heads are fitted on photographs of the training pool, half of which calibrate. *More*:
@@ -11,8 +11,8 @@ training pool. Measured on photographs of sources that no head has seen.
 
 `--autoencoder` trains a small autoencoder for so long (`small_autoencoder`) on every second photograph of the
 fit, fits on the others, and measures the distance of a face from its reconstruction: of embeddings
-(AEROBLADE), and of the features of every place of the last map (AEROBLADE, places). Nothing else is measured
-then.
+(AEROBLADE), and of the features of every place of the last map (AEROBLADE, places). `--autoencoders` takes
+those of files, such as `train --recipe blades-autoencode` leaves. Nothing else is measured then.
 """
 
 from __future__ import annotations
@@ -118,35 +118,34 @@ class Encoder:
 
 
 class Reconstructions:
-    """The encoder of a detector and a small autoencoder.
+    """The encoder of a detector and autoencoders.
 
     Args:
         detector: exported.
         manifest: of it.
-        crops: that the autoencoder learns from.
-        seconds: that it learns.
+        files: of the autoencoders.
+        between: which values their pixels lie.
     """
 
-    def __init__(self, detector: Path, manifest: Manifest, crops: NDArray[np.uint8], seconds: float) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "autoencoder.onnx"
-            error = train_autoencoder(crops, seconds, file)
-            print(f"autoencoder: {seconds:g} s on {len(crops)} faces, error {255 * error:.1f} of 255\n")
-            changes = [
-                "encoder.movement=reconstruction",
-                f"encoder.autoencoder={file}",
-                "encoder.autoencoder_range=0,1",
-            ]
-            places = [f"encoder.output={last_map(detector)}", "encoder.tokens=places"]
-            self._encoders = {
-                "AEROBLADE": Encoder(detector, manifest, changes),
-                "AEROBLADE, places": Encoder(detector, manifest, [*changes, *places]),
-            }
+    def __init__(
+        self, detector: Path, manifest: Manifest, files: Sequence[Path], between: tuple[float, float]
+    ) -> None:
+        changes = [
+            "encoder.movement=reconstruction",
+            f"encoder.autoencoder={','.join(map(str, files))}",
+            f"encoder.autoencoder_range={between[0]},{between[1]}",
+        ]
+        places = [f"encoder.output={last_map(detector)}", "encoder.tokens=places"]
+        self._encoders = {
+            "AEROBLADE": Encoder(detector, manifest, changes),
+            "AEROBLADE, places": Encoder(detector, manifest, [*changes, *places]),
+        }
         self.bare = self._encoders["AEROBLADE"].bare
 
     def moved(self, cut: Cut) -> Moved:
         """Measure how far faces are from their reconstructions by each score."""
-        return Moved({name: one.distances(cut)[0] for name, one in self._encoders.items()}, cut.files)
+        least = {name: one.distances(cut).min(0) for name, one in self._encoders.items()}
+        return Moved(least, cut.files)
 
 
 def last_map(detector: Path) -> str:
@@ -223,15 +222,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--autoencoder", type=float, metavar="SECONDS", help="train one, and measure AEROBLADE"
     )
+    parser.add_argument("--autoencoders", type=Path, nargs="+", help="files (-1 to 1) that measure AEROBLADE")
     asked = parser.parse_args(argv)
     bench = open_bench(asked)
     files = bench.collection
     encoder: Encoder | Reconstructions
-    if asked.autoencoder:
+    if asked.autoencoders:
+        encoder = Reconstructions(bench.detector, bench.manifest, asked.autoencoders, (-1, 1))
+    elif asked.autoencoder:
         others = {name: group[1::2] for name, group in files.fitted.items()}
         learned = join(cut.matched(MATCHED_SIDE) for cut in bench.cut(others).values()).crops
         files = dataclasses.replace(files, fitted={name: group[::2] for name, group in files.fitted.items()})
-        encoder = Reconstructions(bench.detector, bench.manifest, learned, asked.autoencoder)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "autoencoder.onnx"
+            error = train_autoencoder(learned, asked.autoencoder, file)
+            print(f"autoencoder: {asked.autoencoder:g} s, {len(learned)} faces, error {255 * error:.1f}\n")
+            encoder = Reconstructions(bench.detector, bench.manifest, [file], (0, 1))
     else:
         encoder = Encoder(bench.detector, bench.manifest)
 
