@@ -262,7 +262,8 @@ def test_inspect_tells_a_person_all_that_is_known(in_process, samples, folder):
     told = in_process("inspect", samples / "portrait.jpg", *flags).stdout
     assert re.search(
         r"^  0 rests on: the [a-z ]+, from \(.*\) to \(.*\): covered, its score (falls|rises) by \d.*, "
-        r"\d+ of 110 photographs score as high, the same verdict in \d+% of changed copies",
+        r"\d+ of 110 photographs score as high, the nearest at \d.* degrees, \d+ are as far from theirs, "
+        r"the same verdict in \d+% of changed copies",
         told,
         re.M,
     )
