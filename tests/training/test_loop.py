@@ -204,6 +204,7 @@ def test_every_shipped_recipe_trains_a_few_steps(name, photographs, tmp_path):
     sizes = [
         "inner.batch_size=8",
         "inner.epochs=1",
+        "manipulations.autoencode.steps=2",
         "augmentation.window=64",
         "workers=0",
         "data.held_out=0.1",
