@@ -17,7 +17,7 @@ import pytest
 from tests import ROOT
 
 ROOMS = """base processes tasks detectors images exif provenance runtimes faces sources outputs ledger
-scanning reviewing feedback networks photographs pretext training heads foreign exporting fitting evaluation
+scanning reviewing feedback networks heads foreign photographs pretext training exporting fitting evaluation
 command""".split()
 """From the ground up."""
 DOOR = ["__init__", "__main__"]

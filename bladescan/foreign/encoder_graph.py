@@ -11,7 +11,6 @@ from bladescan.base.errors import DetectorError, first_line
 from bladescan.base.records import CROP_SIZE
 from bladescan.detectors.manifest import GRAPH_ENCODER, EncoderSpec
 from bladescan.detectors.onnx_metadata import import_onnx
-from bladescan.foreign.autoencoder import Autoencoder, in_one_opset, tried_autoencoder
 from bladescan.foreign.builder import GraphBuilder, opset_of
 from bladescan.foreign.fed_network import (
     CROPS,
@@ -35,6 +34,7 @@ from bladescan.foreign.onnx_graph import (
     tensors_named,
 )
 from bladescan.foreign.pixels import line_matrix
+from bladescan.foreign.reconstruction import Reconstructor, fitting_reconstructor, in_one_opset
 from bladescan.runtimes.onnx_session import open_session
 
 _TINY = 1e-12
@@ -89,13 +89,13 @@ def build_encoder_graph(network: ForeignGraph, layout: EncoderLayout) -> Encoder
     model = with_pixels(network, given, layout, line, names)
     outputs = _measured(model, [PREFIX + name for name in names], where=network.where)
     n_copies = len(copies_of(layout))
-    autoencoders: list[Autoencoder] = []
+    reconstructors: list[Reconstructor] = []
     if n_copies:
         _check_movable(given, outputs, layout, where=network.where)
-        autoencoders = [tried_autoencoder(graph, layout) for graph in graphs]
-        change = functools.partial(add_copies, layout=layout, autoencoders=autoencoders)
+        reconstructors = [fitting_reconstructor(graph, layout) for graph in graphs]
+        change = functools.partial(add_copies, layout=layout, reconstructors=reconstructors)
         model = with_pixels(network, given, layout, line, names, change)
-        _admit(model, autoencoders, where=network.where)
+        _admit(model, reconstructors, where=network.where)
     nodes = GraphBuilder(opset_of(model, where=network.where), "embedding/")
     parts = [part for output in outputs for part in _pooled(nodes, output, layout, network.where)]
     rows = nodes.add("Concat", *parts, output="" if n_copies else EMBEDDING, axis=1)
@@ -106,7 +106,7 @@ def build_encoder_graph(network: ForeignGraph, layout: EncoderLayout) -> Encoder
     data: bytes = model.SerializeToString(deterministic=True)
     (dim, *_), batch = tried(data, EMBEDDING, layout.batch, where=network.where)
     set_outputs(model, {EMBEDDING: ("float32", ["n", dim])})
-    about = _about(network, layout, names, batch) | about_movement(layout, autoencoders)
+    about = _about(network, layout, names, batch) | about_movement(layout, reconstructors)
     spec = EncoderSpec(GRAPH_ENCODER, 0, dim, normalise=False, batch=batch)
     return EncoderGraph(model.SerializeToString(deterministic=True), spec, about)
 
@@ -149,20 +149,18 @@ def _check_movable(given: GraphInput, outputs: list[_Output], layout: EncoderLay
         )
 
 
-def _admit(model: Any, autoencoders: list[Autoencoder], *, where: str) -> None:
+def _admit(model: Any, reconstructors: list[Reconstructor], *, where: str) -> None:
     """Declare the operator sets of autoencoders in the model that they are part of now.
 
     Raises:
         DetectorError: two of them disagree, or all is too large together.
     """
     known = {opset.domain: opset.version for opset in model.opset_import}
-    for autoencoder in autoencoders:
-        model.ir_version = max(model.ir_version, autoencoder.model.ir_version)
-        for opset in autoencoder.model.opset_import:
+    for graph in (one.graph for one in reconstructors):
+        model.ir_version = max(model.ir_version, graph.model.ir_version)
+        for opset in graph.model.opset_import:
             if known.setdefault(opset.domain, opset.version) != opset.version and opset.domain:
-                raise DetectorError(
-                    f"{autoencoder.about['file']}: and {where} want different versions of {opset.domain!r}"
-                )
+                raise DetectorError(f"{graph.where}: and {where} want different versions of {opset.domain!r}")
             if opset.domain not in {one.domain for one in model.opset_import}:
                 model.opset_import.append(opset)
     if model.ByteSize() > MOST_BYTES:

@@ -13,7 +13,7 @@ learn it.
 
 References:
     RIGID: He, Chen and Ho, arXiv:2405.20112. Contrastive Blur and MINDER: Tsai et al., arXiv:2411.19117.
-    AEROBLADE: see `bladescan.foreign.autoencoder`.
+    AEROBLADE: see `bladescan.foreign.reconstruction`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bladescan.foreign.autoencoder import Autoencoder, add_reconstruction
 from bladescan.foreign.builder import GraphBuilder
 from bladescan.foreign.layout import EncoderLayout
+from bladescan.foreign.reconstruction import Reconstructor, add_reconstruction
 
 NOISE_SEED = 0
 """The noise is always the same, so that a picture always has the same score."""
@@ -66,7 +66,7 @@ def blur_kernel(sigma: float) -> NDArray[np.float32]:
 
 
 def add_copies(
-    nodes: GraphBuilder, pixels: str, layout: EncoderLayout, autoencoders: Sequence[Autoencoder] = ()
+    nodes: GraphBuilder, pixels: str, layout: EncoderLayout, reconstructors: Sequence[Reconstructor] = ()
 ) -> str:
     """Put changed copies behind pictures, along the axis of pictures.
 
@@ -74,7 +74,7 @@ def add_copies(
         nodes: where.
         pixels: normalised, float32 ``[n, 3, side, side]``.
         layout: completed; says which copies.
-        autoencoders: of the layout.
+        reconstructors: of the layout's autoencoders.
 
     Returns:
         The name of pictures and copies, ``[(1 + k) n, 3, side, side]``.
@@ -87,8 +87,8 @@ def add_copies(
             )
         elif kind == "blur":
             made.append(_blurred(nodes, pixels, layout.blur_sigma))
-    for number, autoencoder in enumerate(autoencoders, 1):
-        made.append(add_reconstruction(nodes, pixels, number, autoencoder, layout))
+    for number, reconstructor in enumerate(reconstructors, 1):
+        made.append(add_reconstruction(nodes, pixels, number, reconstructor, layout))
     return nodes.add("Concat", *made, axis=0)
 
 
@@ -129,7 +129,7 @@ def add_movement(nodes: GraphBuilder, rows: str, n_copies: int, output: str) -> 
     nodes.cast(moved, "float32", output=output)
 
 
-def about_movement(layout: EncoderLayout, autoencoders: Sequence[Autoencoder] = ()) -> dict[str, Any]:
+def about_movement(layout: EncoderLayout, reconstructors: Sequence[Reconstructor] = ()) -> dict[str, Any]:
     """Say which movement it is, and of what changes, as plain JSON values; empty for none."""
     kinds = copies_of(layout)
     about: dict[str, Any] = {"movement": layout.movement} if kinds else {}
@@ -137,7 +137,7 @@ def about_movement(layout: EncoderLayout, autoencoders: Sequence[Autoencoder] = 
         about |= {"noise_sigma": layout.noise_sigma, "noise_seed": NOISE_SEED}
     if "blur" in kinds:
         about |= {"blur_sigma": layout.blur_sigma}
-    if autoencoders:
-        about["autoencoders"] = [one.about for one in autoencoders]
+    if reconstructors:
+        about["autoencoders"] = [one.about for one in reconstructors]
         about["autoencoder_range"] = list(layout.autoencoder_range)
     return about

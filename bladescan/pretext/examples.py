@@ -25,7 +25,8 @@ from bladescan.photographs.cutting import BLOCK, MIN_TEXTURED_SHARE, square, tex
 from bladescan.photographs.index import PhotographIndex
 from bladescan.photographs.photograph import Photograph, Tags
 from bladescan.pretext import manipulations
-from bladescan.pretext.reconstruction import Autoencoders, autoencoder_files, reconstructed_pair
+from bladescan.pretext.autoencoders import Autoencoders
+from bladescan.pretext.reconstruction import reconstructed_pair
 from bladescan.tasks.pretext_tasks import COARSE, FINE, TASKS, PretextTask, TaskKind
 from bladescan.tasks.recipe import AugmentationRecipe, ManipulationRecipe
 
@@ -175,13 +176,12 @@ class Examples(Dataset[Batch]):
     ) -> None:
         self.index, self.digests, self.seed = index, tuple(digests), seed
         self.manipulation, self.augmentation = manipulation, augmentation
-        files = manipulation.autoencode.files
-        if manipulations.AUTOENCODE in manipulation.names and not files:
+        if manipulations.AUTOENCODE in manipulation.names and not manipulation.autoencode.files:
             raise DataError(
                 "no autoencoder to reconstruct faces by: name some, such as those in the folder of a run: "
                 "manipulations.autoencode.files=[RUN/autoencoders]"
             )
-        self._autoencoders = Autoencoders(autoencoder_files(files))
+        self._autoencoders = Autoencoders(manipulation.autoencode)
 
     def __len__(self) -> int:
         return len(self.digests)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bladescan.tasks.pretext_tasks import COARSE, MANIPULATION_TASKS, ORIGIN, TASKS, TaskKind
-from bladescan.tasks.recipe import Recipe, TextRecipe
+from bladescan.tasks.recipe import AutoencodeRecipe, Recipe, TextRecipe
 
 _WIDTHS = {"gpt2": 768, "clip": 512}  # of the published text encoders
 _HEAD_WIDTH = 64
@@ -23,7 +23,7 @@ def contradictions(recipe: Recipe) -> list[str]:
     found = [
         f"{key}: smallest {low} is above largest {high}" for key, (low, high) in ranges.items() if low > high
     ]
-    found += _mispaired(recipe)
+    found += _mispaired(recipe) + _wrong_range(recipe.manipulations.autoencode)
     if 0 < recipe.losses.gamma < 1:
         found.append(
             f"losses.gamma: got {recipe.losses.gamma}; between 0 and 1 its gradient is infinite: give "
@@ -59,6 +59,15 @@ def _mispaired(recipe: Recipe) -> list[str]:
     sizes = {"inner.batch_size": recipe.inner.batch_size, "outer.batch_size": recipe.outer.batch_size or 0}
     odd = {key: size for key, size in sizes.items() if size % 2}
     return [f"{key}: got {size}; manipulations.pairs needs an even number" for key, size in odd.items()]
+
+
+def _wrong_range(recipe: AutoencodeRecipe) -> list[str]:
+    (low, high), key = recipe.range, "manipulations.autoencode.range"
+    if low >= high:
+        return [f"{key}: got {low:g}, {high:g}: expected the lower value first"]
+    if not recipe.files and recipe.range != AutoencodeRecipe().range:
+        return [f"{key}: is of manipulations.autoencode.files, and none are named"]
+    return []
 
 
 def _unread(recipe: Recipe) -> list[str]:

@@ -82,15 +82,17 @@ class AutoencodeRecipe:
     """How faces are reconstructed by autoencoders, where ``autoencode`` is one of the manipulations.
 
     Attributes:
-        files: ONNX files, or folders of them, that take pictures and give them back, RGB from -1 to 1; none:
-            small ones of five kinds are trained first on the photographs, and kept in the run's folder.
-        steps: of the training of each of these.
+        files: ONNX files, or folders of them, that take pictures and give them back; none: small ones of five
+            kinds are trained first on the photographs, and kept in the run's folder.
+        range: between which values the pixels of these files lie.
+        steps: of the training of each of the small ones.
         side: smallest and largest longer side, in pixels, at which the stored picture (1.8 face sides) is
             reconstructed.
         equal_sharpness: probability that a face and its reconstruction are brought to one sharpness.
     """
 
     files: tuple[str, ...] = ()
+    range: tuple[float, float] = (-1.0, 1.0)
     steps: Count = 400
     side: tuple[Annotated[int, msgspec.Meta(ge=64)], Annotated[int, msgspec.Meta(le=2048)]] = (128, 384)
     equal_sharpness: Share = 1.0

@@ -22,8 +22,8 @@ from bladescan.base.output_files import write_file
 from bladescan.networks.autoencoders import KINDS, STRIDE, PictureAutoencoder
 from bladescan.networks.torch_graph import torch_to_onnx
 from bladescan.photographs.index import PhotographIndex
+from bladescan.pretext.autoencoders import Autoencoders
 from bladescan.pretext.manipulations import AUTOENCODE
-from bladescan.pretext.reconstruction import autoencoder_files, check_autoencoder
 from bladescan.tasks.recipe import Recipe
 from bladescan.training.photograph_split import Split
 
@@ -60,9 +60,9 @@ def with_autoencoders(
     if AUTOENCODE not in recipe.manipulations.names:
         return recipe
     wanted = recipe.manipulations.autoencode
-    files = autoencoder_files(wanted.files)
-    for file in files:
-        check_autoencoder(file)
+    named = Autoencoders(wanted)
+    named.check()
+    files = named.files
     if not files:
         folder = out_dir / FOLDER
         files = tuple(folder / f"{kind}.onnx" for kind in KINDS)

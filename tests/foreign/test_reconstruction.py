@@ -227,7 +227,7 @@ def test_what_was_used_is_stated_without_its_folder(tmp_path):
     [
         ({"sides": (48, 48)}, "takes 48 pixels, and the encoder 56 x 56"),
         ({"sides": (512, 512)}, "takes 512 pixels, and the encoder 56 x 56"),
-        ({"sides": (56, 64)}, "takes 56 x 64 pixels"),
+        ({"sides": (56, 64)}, "takes 56 x 64 pixels: export it with open sides"),
         (
             {"n": 1, "more": [helper.make_node("Reshape", ["made", "shape"], ["flat"])]},
             "cannot run two pictures",

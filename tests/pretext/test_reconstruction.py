@@ -1,16 +1,11 @@
-import pickle
-
 import cv2
 import numpy as np
 import pytest
 
-from bladescan.base.errors import RecipeError
+from bladescan.pretext.autoencoders import Autoencoders
 from bladescan.pretext.manipulations import AUTOENCODE, UNTOUCHED
 from bladescan.pretext.reconstruction import (
     MULTIPLE,
-    Autoencoders,
-    autoencoder_files,
-    check_autoencoder,
     equally_sharp,
     reconstructed_pair,
     sharpness,
@@ -35,68 +30,8 @@ def blur(tmp_path_factory):
 
 
 def pair(blur, seed=0, **recipe):
-    rng = np.random.default_rng(seed)
-    return reconstructed_pair(picture(), MARKS, Autoencoders((blur,)), AutoencodeRecipe(**recipe), rng)
-
-
-# Files
-
-
-def test_a_folder_stands_for_its_graphs_in_order(tmp_path):
-    for name in ("b", "a"):
-        graphs.blur(tmp_path / f"{name}.onnx")
-    (tmp_path / "notes.txt").write_text("")
-    assert autoencoder_files([str(tmp_path)]) == (tmp_path / "a.onnx", tmp_path / "b.onnx")
-
-
-@pytest.mark.parametrize(("name", "said"), [("none.onnx", "no such file"), (".", "no .onnx file")])
-def test_what_is_not_there_is_named(tmp_path, name, said):
-    with pytest.raises(RecipeError, match=f"manipulations.autoencode.files: .*{said}"):
-        autoencoder_files([str(tmp_path / name)])
-
-
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (graphs.halves, r"gives \[1, 3, 64, 64\] for \[1, 3, 128, 128\]"),
-        (graphs.flat, "one input"),
-        (graphs.unit_range, "RGB from -1 to 1"),
-        (lambda path: path.write_bytes(b"no graph") and path, "no autoencoder of pictures"),
-    ],
-)
-def test_what_gives_no_picture_back_is_refused(tmp_path, make, said):
-    path = tmp_path / "x.onnx"
-    make(path)
-    with pytest.raises(RecipeError, match=said):
-        check_autoencoder(path)
-
-
-def test_what_gives_the_picture_back_is_taken(blur):
-    check_autoencoder(blur)
-
-
-def test_a_reconstruction_is_what_the_graph_computes(blur):
-    pixels = picture(48, 64)
-    expected = cv2.blur(pixels.astype(np.float64), (3, 3), borderType=cv2.BORDER_REPLICATE)
-    again = Autoencoders((blur,)).reconstruct(0, pixels)
-    assert np.abs(again - expected).max() < 0.51
-
-
-def test_a_graph_of_one_size_is_given_that_size(tmp_path):
-    fixed = Autoencoders((graphs.blur(tmp_path / "fixed.onnx", side=32),))
-    pixels = picture(48, 64)
-    again = fixed.reconstruct(0, pixels)
-    assert again.shape == pixels.shape and sharpness(again) < sharpness(pixels) / 2
-
-
-def test_open_sessions_are_left_behind_where_autoencoders_are_sent(blur):
-    opened = Autoencoders((blur,))
-    first = opened.reconstruct(0, picture(32, 32))
-    sent = pickle.loads(pickle.dumps(opened))
-    assert np.array_equal(sent.reconstruct(0, picture(32, 32)), first)
-
-
-# Pairs
+    rng, asked = np.random.default_rng(seed), AutoencodeRecipe((str(blur),), **recipe)
+    return reconstructed_pair(picture(), MARKS, Autoencoders(asked), asked, rng)
 
 
 def test_both_of_a_pair_have_the_drawn_size(blur):

@@ -133,6 +133,8 @@ def test_a_wrong_set_says_what_is_wrong(override, message):
             "manipulations: {autoencode: {side: [300, 200]}}",
             "autoencode.side: smallest 300 is above largest 200",
         ),
+        ("manipulations: {autoencode: {files: [x], range: [1, 1]}}", "range: got 1, 1: expected the lower"),
+        ("manipulations: {autoencode: {range: [0, 1]}}", "range: is of manipulations.autoencode.files, and"),
         ("manipulations: {names: [autoencode]}", "autoencode needs manipulations.pairs: true"),
         ("tasks: {fine_manipulation: 1.0}", "primary: 'coarse_manipulation' is not one of tasks"),
         ("losses: {gamma: 0.5}", "its gradient is infinite"),

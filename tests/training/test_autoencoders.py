@@ -8,8 +8,8 @@ from bladescan.base.errors import RecipeError
 from bladescan.networks.autoencoders import KINDS, PictureAutoencoder
 from bladescan.photographs.index import PhotographIndex
 from bladescan.photographs.photograph import Photograph
+from bladescan.pretext.autoencoders import Autoencoders
 from bladescan.pretext.manipulations import AUTOENCODE
-from bladescan.pretext.reconstruction import Autoencoders
 from bladescan.tasks.recipe import AutoencodeRecipe, ManipulationRecipe
 from bladescan.training import runs
 from bladescan.training.autoencoders import FOLDER, psnr, train_autoencoder
@@ -80,7 +80,7 @@ def test_a_killed_run_trains_the_autoencoders_that_are_missing(photographs, tmp_
     assert sorted(path.stem for path in (run / FOLDER).iterdir()) == sorted(KINDS)
     # The graph is the network that follows from the seed, at any size.
     network = trained((index, split(recipe, entries).train), 1, recipe.seed, missing)
-    graph = Autoencoders((run / FOLDER / f"{missing}.onnx",))
+    graph = Autoencoders(AutoencodeRecipe((str(run / FOLDER / f"{missing}.onnx"),)))
     for height, width in ((32, 48), (80, 64)):
         pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
         x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
@@ -110,5 +110,5 @@ def test_a_run_with_autoencoders_resumes_to_the_same_weights(photographs, tmp_pa
 
 def test_a_file_that_is_no_autoencoder_stops_a_run_before_it_learns(photographs, tmp_path):
     index, entries = photographs
-    with pytest.raises(RecipeError, match="half.onnx: no autoencoder of pictures"):
+    with pytest.raises(RecipeError, match="half.onnx: gives .* expected an autoencoder"):
         train(autoencoding(files=(str(halves(tmp_path / "half.onnx")),)), index, entries, tmp_path / "run")
