@@ -225,13 +225,7 @@ def _collect(
 
 def _calibrated(old: Manifest, faces: _Faces, options: CalibrateOptions) -> tuple[Manifest, dict[str, Any]]:
     n, rate = len(faces), options.false_alarm
-    needed = needed_photographs(rate)
-    if n < needed:
-        raise DataError(
-            f"{counted_subjects(old, n)} in {faces.n_images} photographs "
-            f"({listed(faces.skipped, 'no other image')}), but a false-alarm rate of {rate:g} "
-            f"needs at least {needed}: give more photographs"
-        )
+    _check_enough(old, faces, rate)
     by = check_unit(options.by)
     sources = [os.path.basename(folder) for folder in faces.folders]
     collections = None
@@ -275,6 +269,17 @@ def _calibrated(old: Manifest, faces: _Faces, options: CalibrateOptions) -> tupl
         provenance={**old.provenance, "calibrated": report},
     )
     return manifest, report
+
+
+def _check_enough(old: Manifest, faces: _Faces, rate: float) -> None:
+    """Raise DataError where there are fewer faces than a rate needs."""
+    needed = needed_photographs(rate)
+    if len(faces) < needed:
+        raise DataError(
+            f"{counted_subjects(old, len(faces))} in {faces.n_images} photographs "
+            f"({listed(faces.skipped, 'no other image')}), but a false-alarm rate of {rate:g} "
+            f"needs at least {needed}: give more photographs"
+        )
 
 
 def _combined(

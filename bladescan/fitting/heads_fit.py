@@ -170,12 +170,7 @@ def fit_detector(
         DataError: too few photographs, or embeddings of another encoder.
         UsageError: settings out of range.
     """
-    check_settings(settings, binary=faces.ai_generated is not None)
-    if settings.combine is not None and encoder.manifest.subject == "image":
-        raise UsageError("--combine joins scores of faces: leave it out with --subject image")
-    _check(encoder, faces)
-    held = _drawn_out(faces, settings) if faces.held_out is None else faces.held_out
-    _check_enough(faces, held, settings)
+    held = _held_out(encoder, faces, settings)
     calibration = _calibration(faces, held, settings)
     if encoder.graph and encoder.manifest.encoder.embedding_dim == 1:
         encoder, faces, settings = _two_tailed(encoder, faces, held, settings)
@@ -203,18 +198,40 @@ def fit_detector(
         by_head["binary"] = scores
         heads["binary"] = calibration.of(scores, _binary_head(scores, about))
     provenance = {**(provenance or {}), "fit": report}
-    combination = None
-    if settings.combine is not None:
-        combined = combine_heads(settings.combine, heads, by_head, settings.false_alarm)
-        combination, by_head["combined"] = combined.combination, combined.scores
-        report["combined"] = dict(combined.report)
-        report["notices"] += report["combined"].pop("notices")
+    combination = _combination(settings, heads, by_head, report)
     parts = (heads, combination, mixture.mixture, state)
     detector = _assembled(encoder, *parts, settings.false_alarm, provenance)
     if counts is None:
         kept = make_neighbours(faces.photographic[held])
         detector = replace(detector, manifest=msgspec.structs.replace(detector.manifest, neighbours=kept))
     return _measured(detector, by_head, faces, held, settings)
+
+
+def _held_out(encoder: Detector, faces: FitFaces, settings: FitSettings) -> NDArray[np.bool_]:
+    """Tell which photographs calibrate, or raise where nothing can be fitted."""
+    check_settings(settings, binary=faces.ai_generated is not None)
+    if settings.combine is not None and encoder.manifest.subject == "image":
+        raise UsageError("--combine joins scores of faces: leave it out with --subject image")
+    _check(encoder, faces)
+    held = _drawn_out(faces, settings) if faces.held_out is None else faces.held_out
+    _check_enough(faces, held, settings)
+    return held
+
+
+def _combination(
+    settings: FitSettings,
+    heads: dict[HeadName, CalibratedHead],
+    by_head: dict[HeadName, NDArray[np.float64]],
+    report: dict[str, Any],
+) -> Combination | None:
+    """Combine the heads if that is asked for, and add the scores and what is said of them, in place."""
+    if settings.combine is None:
+        return None
+    combined = combine_heads(settings.combine, heads, by_head, settings.false_alarm)
+    by_head["combined"] = combined.scores
+    report["combined"] = dict(combined.report)
+    report["notices"] += report["combined"].pop("notices")
+    return combined.combination
 
 
 def _two_tailed(

@@ -23,7 +23,7 @@ from bladescan.tasks.recipe import Recipe
 from bladescan.training.distributed import World
 from bladescan.training.photograph_split import Split, is_generated, photographs_per_batch
 
-_TAGGED, _PLAIN, _VALIDATION = range(3)  # streams; the first is of what has a share of its own
+_CHOSEN, _OTHERS, _VALIDATION = range(3)  # streams; the first is of what has a share of its own
 
 _MANY_STEPS = 2**62
 
@@ -85,19 +85,19 @@ class Sampler:
             share, told = recipe.data.generated, is_generated
         else:
             share, told = recipe.data.tagged, _has_tags
-        tagged = [i for i, e in enumerate(parts.train) if told(e)]
-        plain = [i for i, e in enumerate(parts.train) if not told(e)]
-        n_tagged = round(share * n)
-        if not n_tagged or not tagged:
-            tagged, plain, n_tagged = [], list(range(len(parts.train))), 0
-        elif not plain:
-            n_tagged = n
+        chosen = [i for i, e in enumerate(parts.train) if told(e)]
+        others = [i for i, e in enumerate(parts.train) if not told(e)]
+        n_chosen = round(share * n)
+        if not n_chosen or not chosen:
+            chosen, others, n_chosen = [], list(range(len(parts.train))), 0
+        elif not others:
+            n_chosen = n
         n_validation = photographs_per_batch(recipe, recipe.outer.batch_size or recipe.inner.batch_size)
         self._streams = [
             (kind, Stream(positions, (recipe.seed, kind)), count)
             for kind, positions, count in (
-                (_TAGGED, tagged, n_tagged),
-                (_PLAIN, plain, n - n_tagged),
+                (_CHOSEN, chosen, n_chosen),
+                (_OTHERS, others, n - n_chosen),
                 (_VALIDATION, range(len(parts.validation)), n_validation if recipe.bilevel else 0),
             )
             if count
@@ -142,7 +142,7 @@ def minibatches(
     drawn = _Drawn(
         {
             kind: examples(recipe, index, digests, kind)
-            for kind, digests in ((_TAGGED, train), (_PLAIN, train), (_VALIDATION, validation))
+            for kind, digests in ((_CHOSEN, train), (_OTHERS, train), (_VALIDATION, validation))
         }
     )
     loader: DataLoader[Any] = DataLoader(
