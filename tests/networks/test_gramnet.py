@@ -1,23 +1,13 @@
 """GramNet: Gram matrices as the formula has them, and the same numbers in every runtime."""
 
-import contextlib
-from dataclasses import replace
-
-import msgspec
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from bladescan.detectors.manifest import EncoderSpec
-from bladescan.exporting.onnx import export_onnx
-from bladescan.heads.detector import DetectorModule
 from bladescan.networks.encoders import load_vision_weights, new_vision_encoder, vision_state
 from bladescan.networks.gramnet import GramBlock, gram_matrix
-from bladescan.runtimes.backend import BackendSettings
-from bladescan.runtimes.registry import get_plugin
+from tests.networks.runtimes import check_runtime, export_encoder
 from tests.networks.test_sdaie import pixels
-from tests.tiny import bare_encoder, faces_like
 
 
 def tiny_encoder():
@@ -84,27 +74,9 @@ def test_it_starts_from_a_published_resnet(tmp_path):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """A detector, and the file of its export, which was compared with it."""
-    path = tmp_path_factory.mktemp("gramnet") / "gramnet.onnx"
-    bare = bare_encoder()
-    manifest = msgspec.structs.replace(
-        bare.manifest, encoder=EncoderSpec("gramnet", width=8, embedding_dim=24)
-    )
-    detector = replace(bare, manifest=manifest, vision=vision_state(tiny_encoder()))
-    export_onnx(detector, path)
-    return detector, path
+    return export_encoder("gramnet", tiny_encoder(), tmp_path_factory.mktemp("gramnet"))
 
 
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
 def test_every_runtime_gives_the_same_numbers_in_any_batch(runtime, exported):
-    if runtime == "openvino":
-        pytest.importorskip("openvino")
-    detector, path = exported
-    crops = faces_like(5)
-    with torch.inference_mode():
-        expected = DetectorModule(detector)(torch.from_numpy(crops))[-1].numpy()
-    with contextlib.closing(get_plugin(runtime).open(path, BackendSettings(threads=1))) as opened:
-        got = opened.embed(crops)
-        alone = np.concatenate([opened.embed(crops[i : i + 1]) for i in range(5)])
-    assert np.abs(got - expected).max() <= 1e-3 * np.abs(expected).max()
-    assert (got == alone).all()
+    check_runtime(runtime, *exported)

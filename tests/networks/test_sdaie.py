@@ -1,21 +1,12 @@
 """SDAIE's encoder: its tiles, what it does not depend on, and the same numbers in every runtime."""
 
-import contextlib
-from dataclasses import replace
-
-import msgspec
-import numpy as np
 import pytest
 import torch
 
-from bladescan.detectors.manifest import EncoderSpec, Preprocessing
-from bladescan.exporting.onnx import export_onnx
-from bladescan.heads.detector import DetectorModule
-from bladescan.networks.encoders import new_vision_encoder, vision_state
+from bladescan.detectors.manifest import Preprocessing
+from bladescan.networks.encoders import new_vision_encoder
 from bladescan.networks.sdaie import TILE, cut_tiles, tile_starts
-from bladescan.runtimes.backend import BackendSettings
-from bladescan.runtimes.registry import get_plugin
-from tests.tiny import bare_encoder, faces_like
+from tests.networks.runtimes import check_runtime, export_encoder
 
 
 def tiny_encoder():
@@ -76,23 +67,9 @@ def test_every_weight_learns():
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """A detector, and the file of its export, which was compared with it."""
-    path = tmp_path_factory.mktemp("sdaie") / "sdaie.onnx"
-    bare = bare_encoder()
-    manifest = msgspec.structs.replace(bare.manifest, encoder=EncoderSpec("sdaie", width=8, embedding_dim=24))
-    detector = replace(bare, manifest=manifest, vision=vision_state(tiny_encoder()))
-    export_onnx(detector, path)
-    return detector, path
+    return export_encoder("sdaie", tiny_encoder(), tmp_path_factory.mktemp("sdaie"))
 
 
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
-def test_every_runtime_gives_the_same_numbers(runtime, exported):
-    if runtime == "openvino":
-        pytest.importorskip("openvino")
-    detector, path = exported
-    crops = faces_like(3)
-    with torch.inference_mode():
-        expected = DetectorModule(detector)(torch.from_numpy(crops))[-1].numpy()
-    with contextlib.closing(get_plugin(runtime).open(path, BackendSettings(threads=1))) as opened:
-        got = opened.embed(crops)
-    assert np.abs(got - expected).max() <= 1e-3 * np.abs(expected).max()
+def test_every_runtime_gives_the_same_numbers_in_any_batch(runtime, exported):
+    check_runtime(runtime, *exported)
