@@ -39,7 +39,7 @@ def calibrate(
 ) -> None:
     """Set thresholds with your own photographs.
 
-    What the detector has learned stays. A rate of 5% needs twenty faces at least; a few hundred are better.
+    What the detector has learned stays. A rate of 5% needs 19 faces at least; a few hundred are better.
     See docs/calibration.md.
 
     Example: `bladescan calibrate --photos photographs/ -o mine.onnx`

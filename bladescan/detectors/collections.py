@@ -74,8 +74,8 @@ class Collections(NamedTuple):
         small, large = int(sizes.argmin()), int(sizes.argmax())
         return {
             "n_folders": len(self.names),
-            "smallest_folder": f"{self.names[small]} ({counted(int(sizes[small]), 'photograph')})",
-            "largest_folder": f"{self.names[large]} ({counted(int(sizes[large]), 'photograph')})",
+            "smallest_folder": f"{self.names[small]} ({counted(int(sizes[small]), 'face')})",
+            "largest_folder": f"{self.names[large]} ({counted(int(sizes[large]), 'face')})",
         }
 
 
@@ -125,16 +125,19 @@ def find_collections(by: CalibrationUnit, names: Sequence[str], rate: float) -> 
     needed = needed_photographs(rate)
     if by == "folder":
         if len(labels) < needed:
+            # One folder alone promises nothing: neither a higher rate nor the other unit helps.
+            lowest = np.ceil(1e4 / (len(labels) + 1)) / 1e4
+            others = f"ask for {lowest:g} or more, or use --by strictest-folder"
             raise DataError(
                 f"{counted(len(labels), 'folder')}: a false-alarm rate of {rate:g} for folders that are not "
-                f"there needs at least {needed}; give more folders, side by side, or ask for "
-                f"{np.ceil(1e4 / (len(labels) + 1)) / 1e4:g} or more, or use --by strictest-folder"
+                f"there needs at least {needed}; give more folders, side by side"
+                f", or {others if len(labels) > 1 else 'leave out --by'}"
             )
         return Collections(tuple(labels.tolist()), of)
     large = counts >= needed
     if large.sum() < 2:
         raise DataError(
-            f"{int(large.sum())} of {counted(len(labels), 'folder')} with {needed} photographs or more, "
+            f"{int(large.sum())} of {counted(len(labels), 'folder')} with {needed} faces or more, "
             f"which a false-alarm rate of {rate:g} needs of each: at least 2 are needed, side by side"
         )
     places = np.where(large, np.cumsum(large) - 1, -1)
@@ -155,7 +158,7 @@ def left_out_told(collections: Collections | None, rate: float) -> list[str]:
         return []
     few = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     needed = needed_photographs(rate)
-    return [f"{counted(len(names), 'folder')} with fewer than {needed} photographs set no threshold ({few})"]
+    return [f"{counted(len(names), 'folder')} with fewer than {needed} faces set no threshold ({few})"]
 
 
 def calibrate_by(

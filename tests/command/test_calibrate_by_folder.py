@@ -45,7 +45,7 @@ def test_each_folder_weighs_the_same_and_no_interval_is_promised(mine):
     assert p_values(head, -2.0) == 1 / 20 and p_values(head, 1.0) == 1.0
     shares = np.unique(np.round(np.diff(head.steps) * 20, 9))
     np.testing.assert_allclose(shares, [1 / 3, 1 / 2, 1])
-    assert "n_folders: 19" in mine[1] and "smallest_folder: conference-00 (1 photograph)" in mine[1]
+    assert "n_folders: 19" in mine[1] and "smallest_folder: conference-00 (1 face)" in mine[1]
     assert "interval_95" not in mine[1].partition("heads")[0]
 
 
@@ -84,7 +84,7 @@ def test_what_it_cannot_promise_is_refused_with_the_number(in_process, collectio
     assert "5 folders: a false-alarm rate of 0.1" in done.stderr and "at least 9" in done.stderr
     given = ("--photos", collections, *given)
     done = in_process("calibrate", "blades", *given, "--by", "strictest-folder")
-    assert "0 of 19 folders with 19 photographs or more" in done.stderr
+    assert "0 of 19 folders with 19 faces or more" in done.stderr
     done = in_process("calibrate", "blades", *given, "--by", "camera")
     assert "unknown unit of calibration 'camera'" in done.stderr
     assert not list(tmp_path.iterdir())

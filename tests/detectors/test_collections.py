@@ -157,6 +157,11 @@ def test_too_few_folders_name_the_number_and_the_rate_that_can_be_had():
     assert least_flagged_share(head, 0.1) == pytest.approx(10 / 15)
 
 
+def test_a_flat_folder_is_not_sent_from_one_unit_to_the_other():
+    with pytest.raises(DataError, match=r"^1 folder: .* more folders, side by side, or leave out --by$"):
+        find_collections("folder", ["photographs"] * 99, 0.05)
+
+
 def test_nineteen_folders_are_enough_for_five_percent_to_the_last_digit():
     folders = [np.arange(7.0) for _ in range(19)]
     head = head_of("folder", folders)
@@ -170,18 +175,18 @@ def test_folders_too_small_for_the_rate_set_no_strict_threshold_and_are_told():
     names = ["large"] * 30 + ["small"] * 5 + ["also large"] * 19
     found = find_collections("strictest-folder", names, 0.05)
     assert found.names == ("also large", "large") and found.left_out == ("small",)
-    assert left_out_told(found, 0.05) == ["1 folder with fewer than 19 photographs set no threshold (small)"]
+    assert left_out_told(found, 0.05) == ["1 folder with fewer than 19 faces set no threshold (small)"]
     head = calibrate_by("strictest-folder", np.arange(54.0), found)
     assert head.n_held_out == 49 and held_out_told(head) == "49 held-out photographs of 2 folders"
     assert promised("strictest-folder", found, 54, 0.05) == {
         "by": "strictest-folder",
         "n_folders": 2,
-        "smallest_folder": "also large (19 photographs)",
-        "largest_folder": "large (30 photographs)",
+        "smallest_folder": "also large (19 faces)",
+        "largest_folder": "large (30 faces)",
     }
     with pytest.raises(UsageError, match="99 held-out photographs in each folder, .* ask for 0.05 or more"):
         false_alarm_threshold(head, 0.01)
-    with pytest.raises(DataError, match="1 of 3 folders with 24 photographs or more"):
+    with pytest.raises(DataError, match="1 of 3 folders with 24 faces or more"):
         find_collections("strictest-folder", names, 0.04)
 
 
