@@ -83,6 +83,7 @@ def index_photographs(
     n_workers: int = 1,
     timeout_s: float = TIMEOUT_S,
     progress: Callable[[int], None] = lambda n: None,
+    what: str = "photograph",
 ) -> Indexed:
     """Read the photographs that the index does not know yet.
 
@@ -96,12 +97,13 @@ def index_photographs(
         n_workers: processes that read; they change the speed, not the result.
         timeout_s: longest time for one photograph.
         progress: called with the number of photographs just done.
+        what: to call one in the error.
 
     Raises:
         DataError: no photograph has a usable face, or the index cannot be written.
         BackendError: the face finder cannot be had, or worker processes do not start.
     """
-    tally = _Tally(index.finder)
+    tally = _Tally(index.finder, what)
     job = IndexJob(os.fsencode(index.path), index.finder, faces)
     with (
         WorkerPool(n_workers, INDEXING, job, timeout_s) as pool,
@@ -116,7 +118,8 @@ def index_photographs(
 class _Tally:
     """What the files came to so far, each content counted once."""
 
-    def __init__(self, finder: str) -> None:
+    def __init__(self, finder: str, what: str) -> None:
+        self._what = what
         self._wanted: PhotographKind = "patch" if finder == NO_FACES else "face"
         self._used: dict[PhotographKind, set[str]] = {"face": set(), "patch": set(), "none": set()}
         self._skipped: Counter[str] = Counter()
@@ -141,7 +144,7 @@ class _Tally:
             reasons = [f"{n} {reason}" for reason, n in sorted(self._skipped.items())]
             reasons += [f"{len(patches)} without a face"] if patches else []
             missing = "a usable face" if self._wanted == "face" else "EXIF and texture"
-            raise DataError(f"no photograph with {missing} ({', '.join(reasons) or 'no file listed'})")
+            raise DataError(f"no {self._what} with {missing} ({', '.join(reasons) or 'no file listed'})")
         return Indexed(tuple(faces), tuple(patches), dict(sorted(self._skipped.items())))
 
 

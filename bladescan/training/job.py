@@ -171,9 +171,20 @@ def _train_and_draw(
 
 
 def fill_index(
-    sources: Iterable[Source], path: Path, faces: str, seen: Seen = lambda n: None
+    sources: Iterable[Source],
+    path: Path,
+    faces: str,
+    seen: Seen = lambda n: None,
+    what: str = "photograph",
 ) -> tuple[PhotographIndex, Indexed]:
     """Index photographs, with as many processes as there are cores, and say what became of them.
+
+    Args:
+        sources: the photographs.
+        path: of the index.
+        faces: name of the face finder.
+        seen: told of photographs as they are done.
+        what: to call one in messages.
 
     Raises:
         DataError: no photograph has a usable face, or the file is no index.
@@ -183,10 +194,10 @@ def fill_index(
     if index.notice:
         _logger.warning("%s", index.notice)
     names = (source.name for source in sources if source.problem is None)
-    indexed = index_photographs(names, index, faces, n_workers=n_cores(), progress=seen)
+    indexed = index_photographs(names, index, faces, n_workers=n_cores(), progress=seen, what=what)
     skipped = ", ".join(f"{n} {reason}" for reason, n in indexed.skipped.items()) or "none"
     _logger.info(
-        f"{len(indexed.faces)} photographs with a face, {len(indexed.patches)} without one but with EXIF; "
+        f"{counted(len(indexed.faces), what)} with a face, {len(indexed.patches)} without one but with EXIF; "
         f"skipped: {skipped}; index: {path}"
     )
     return index, indexed
@@ -220,7 +231,11 @@ def _entries(
     faces = finder_for(recipe, options.faces)
 
     def filled() -> list[Indexed]:
-        return [fill_index(sources, path, faces, seen)[1] for sources in given]
+        kinds = ("photograph", "AI-generated picture")
+        return [
+            fill_index(sources, path, faces, seen, what)[1]
+            for sources, what in zip(given, kinds, strict=False)
+        ]
 
     photographs, *others = world.from_first(filled)
     generated = frozenset(digest for other in others for digest in other.faces)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from bladescan.base.errors import DataError, UsageError
+from bladescan.base.text import counted
 from bladescan.photographs.index import IndexEntry
 from bladescan.tasks import pretext_tasks as tasks
 from bladescan.tasks.recipe import Recipe
@@ -121,9 +122,10 @@ def _check(
             if n_incomplete
             else ""
         )
+        what = "picture" if recipe.supervised else "photograph"
         raise DataError(
-            f"{len(train)} photographs to learn from ({kept_out} kept out), but a minibatch needs {needed}: "
-            f"add photographs or lower inner.batch_size{hint}"
+            f"{counted(len(train), what)} to learn from ({kept_out} kept out), but a minibatch needs "
+            f"{needed}: add {what}s or lower inner.batch_size{hint}"
         )
     if recipe.supervised:
         _check_origins(train, validation, held_out)

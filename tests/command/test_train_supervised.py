@@ -53,7 +53,8 @@ def run(bladescan, pictures, tmp_path_factory):
     given = ["--photos", pictures / "photographs", "--ai-generated", pictures / "generated"]
     done = bladescan("train", "--recipe", "gramnet", *given, "-o", out, *CHANGES)
     assert done.returncode == 0, done.stderr.decode()
-    assert b"30 photographs with a face" in done.stderr and b"detector.safetensors" in done.stderr
+    assert b"60 photographs with a face" in done.stderr and b"detector.safetensors" in done.stderr
+    assert b"30 AI-generated pictures with a face" in done.stderr
     return out
 
 
