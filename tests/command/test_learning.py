@@ -149,6 +149,7 @@ def test_a_folder_without_faces_is_an_error(in_process, run, tmp_path):
 
 
 def test_an_export_is_no_encoder(in_process, tmp_path):
-    done = in_process("fit", "--encoder", "x.onnx", "--photos", tmp_path, "-o", tmp_path / "d.safetensors")
+    (photo := tmp_path / "photo.jpg").touch()
+    done = in_process("fit", "--encoder", "x.onnx", "--photos", photo, "-o", tmp_path / "d.safetensors")
     assert done.exit_code == ExitCode.FAILED
     assert "give the .safetensors detector or the encoder run" in done.stderr

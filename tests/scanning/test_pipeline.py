@@ -280,7 +280,7 @@ def test_a_scan_in_this_process_computes_on_the_cores_that_it_may_use(monkeypatc
     monkeypatch.setattr("bladescan.scanning.scanner.n_cores", lambda: 3)
     job = Scanner(ScanOptions(decoder=DecoderSettings(faces="none")))
     try:
-        session = job._pipeline.backend._session
+        session = job._pipeline.backend._runs._session
         assert session.get_session_options().intra_op_num_threads == 3
         assert job.settings.runtime.threads == 3
     finally:
