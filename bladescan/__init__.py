@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from bladescan.fitting.calibrate_job import Calibrated, CalibrateOptions, calibrate, save_calibrated
     from bladescan.fitting.cascade_job import CascadeOptions, MadeCascade, make_cascade, save_cascade
     from bladescan.fitting.combine_job import CombineOptions, MadeCombined, combine, save_combined
-    from bladescan.fitting.heads_fit import FitSettings
+    from bladescan.fitting.fit_settings import FitSettings
     from bladescan.fitting.job import FitOptions, fit, save_fitted
     from bladescan.fitting.train_job import train
     from bladescan.heads.detector import Detector, load_detector, save_detector
@@ -107,7 +107,7 @@ _ROOMS = {
     "fitting.calibrate_job": "CalibrateOptions Calibrated calibrate save_calibrated",
     "fitting.cascade_job": "CascadeOptions MadeCascade make_cascade save_cascade",
     "fitting.combine_job": "CombineOptions MadeCombined combine save_combined",
-    "fitting.heads_fit": "FitSettings",
+    "fitting.fit_settings": "FitSettings",
     "fitting.job": "FitOptions fit save_fitted",
     "fitting.train_job": "train",
     "heads.detector": "Detector load_detector save_detector",

@@ -28,7 +28,8 @@ from bladescan.detectors.tile_scores import join_probabilities, tile_counts
 from bladescan.fitting.binary_fit import binary_scores
 from bladescan.fitting.embedding_file import open_embedding_file
 from bladescan.fitting.features import Features, embed_images, open_encoder
-from bladescan.fitting.heads_fit import FitFaces, FitSettings, fit_detector
+from bladescan.fitting.fit_settings import FitSettings
+from bladescan.fitting.heads_fit import FitFaces, fit_detector
 from bladescan.fitting.job import FitOptions, load_encoder, made_with
 from bladescan.heads.detector import Detector
 from bladescan.sources.source import Source

@@ -18,10 +18,9 @@ Scores are computed once and kept in the folder.
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +46,6 @@ STUDIO, STRICTEST_KIND = "interfaces_cc0", "strictest kind"
 BATCH = 32
 MOST_GENERATED, MOST_EMBEDDED = 60, 40
 """Faces of one group at most, to save time: of generators, and of each group that ``accurate`` embeds."""
-_T = TypeVar("_T")
 
 
 class Scored(NamedTuple):
@@ -122,22 +120,25 @@ def refitted(faces: Sequence[CutFace], features: NDArray[np.float32]) -> list[Sc
     return found
 
 
-def kept_in(path: Path, compute: Callable[[], _T]) -> _T:
-    """Take a result from a file, or compute it and keep it there."""
+def kept_in(path: Path, compute: Callable[[], Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """Take arrays from a file, or compute them and keep them there."""
     if not path.exists():
         say(path.stem)
-        path.write_bytes(pickle.dumps(compute()))
-    found: _T = pickle.loads(path.read_bytes())
-    return found
+        np.savez(path, **compute())
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
 
 
 def everything(folder: Path, names: Sequence[str]) -> list[Scored]:
     """Score, or take what was scored before."""
     folder.mkdir(parents=True, exist_ok=True)
-    faces = kept_in(folder / "pool.pickle", cut_pool)
-    found = [kept_in(folder / f"{name}.pickle", lambda name=name: shipped(name, faces)) for name in names]
+    faces = cut_pool()
+    found = []
+    for name in names:
+        kept = kept_in(folder / f"{name}.npz", lambda name=name: shipped(name, faces)._asdict())
+        found.append(Scored(name, kept["photographs"], kept["collections"], kept["generated"]))
     few = at_most(faces, MOST_EMBEDDED)
-    features = kept_in(folder / "embeddings.pickle", lambda: embedded(few))
+    features = kept_in(folder / "embeddings.npz", lambda: {"features": embedded(few)})["features"]
     return [*found, *refitted(few, features)]
 
 

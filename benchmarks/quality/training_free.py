@@ -36,7 +36,8 @@ from bladescan.detectors.calibration import hold_out
 from bladescan.detectors.manifest import HeadName, Manifest
 from bladescan.evaluation.metrics import Sample, compute_metrics
 from bladescan.fitting.binary_fit import binary_scores
-from bladescan.fitting.heads_fit import FitFaces, FitSettings, fit_detector
+from bladescan.fitting.fit_settings import FitSettings
+from bladescan.fitting.heads_fit import FitFaces, fit_detector
 from bladescan.foreign.encoders import load_foreign_encoder
 from bladescan.foreign.movement import DISTANCES
 from bladescan.foreign.onnx_graph import cut_down

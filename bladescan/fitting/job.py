@@ -23,12 +23,11 @@ from bladescan.exporting.onnx import export_onnx
 from bladescan.fitting.copies import SeenImages
 from bladescan.fitting.embedding_file import open_embedding_file
 from bladescan.fitting.features import GROUPINGS, Features, embed_images, encoder_backend, open_encoder
+from bladescan.fitting.fit_settings import FitSettings, check_settings
 from bladescan.fitting.heads_fit import (
     DegradedCopies,
     FitFaces,
-    FitSettings,
     Progress,
-    check_settings,
     fit_detector,
 )
 from bladescan.foreign.encoders import is_foreign, load_foreign_encoder

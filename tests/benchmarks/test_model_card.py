@@ -15,7 +15,8 @@ from PIL import Image
 from benchmarks.quality import failures, model_card, own_photographs, pictures
 from bladescan.detectors.manifest import FaceRule
 from bladescan.evaluation.report import Report
-from bladescan.fitting.heads_fit import FitFaces, FitSettings, fit_detector
+from bladescan.fitting.fit_settings import FitSettings
+from bladescan.fitting.heads_fit import FitFaces, fit_detector
 from bladescan.heads.detector import Detector, save_detector
 from tests.tiny import D, bare_encoder
 

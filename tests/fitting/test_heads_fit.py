@@ -10,7 +10,8 @@ from bladescan.base.errors import DataError, UnknownNameError, UsageError
 from bladescan.detectors.calibration import false_alarm_threshold, hold_out, p_values
 from bladescan.detectors.combination import combined_scores
 from bladescan.fitting.binary_fit import binary_scores
-from bladescan.fitting.heads_fit import DegradedCopies, FitFaces, FitSettings, fit_detector
+from bladescan.fitting.fit_settings import FitSettings
+from bladescan.fitting.heads_fit import DegradedCopies, FitFaces, fit_detector
 from bladescan.heads.classifier import Classifier
 from bladescan.heads.detector import load_detector, save_detector
 from tests.tiny import D, bare_encoder

@@ -23,7 +23,8 @@ from bladescan.detectors.tile_scores import join_scores
 from bladescan.evaluation.job import EvaluateOptions, evaluate
 from bladescan.faces.tiles import cut_tiles
 from bladescan.fitting.calibrate_job import CalibrateOptions, calibrate
-from bladescan.fitting.heads_fit import FitFaces, FitSettings, fit_detector
+from bladescan.fitting.fit_settings import FitSettings
+from bladescan.fitting.heads_fit import FitFaces, fit_detector
 from bladescan.fitting.job import FitOptions, fit
 from bladescan.heads.detector import save_detector
 from bladescan.runtimes.backend import BackendSettings

@@ -13,7 +13,8 @@ from onnx import TensorProto
 from PIL import Image
 
 from bladescan.base.errors import DetectorError, UnknownNameError
-from bladescan.fitting.heads_fit import FitFaces, FitSettings, fit_detector
+from bladescan.fitting.fit_settings import FitSettings
+from bladescan.fitting.heads_fit import FitFaces, fit_detector
 from bladescan.foreign.detector_graph import detector_graph
 from bladescan.foreign.encoder_graph import build_encoder_graph
 from bladescan.foreign.encoders import load_foreign_encoder

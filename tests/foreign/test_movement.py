@@ -14,7 +14,8 @@ from scipy.ndimage import gaussian_filter
 
 from bladescan.base.errors import DetectorError, RecipeError
 from bladescan.detectors.calibration import p_values
-from bladescan.fitting.heads_fit import FitFaces, FitSettings, fit_detector
+from bladescan.fitting.fit_settings import FitSettings
+from bladescan.fitting.heads_fit import FitFaces, fit_detector
 from bladescan.foreign.encoders import load_foreign_encoder
 from bladescan.foreign.fed_network import seeded
 from bladescan.foreign.movement import blur_kernel, noise
